@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Arithmetic of keys. A key is a weighted virtual time: CPU time in ns scaled
+ * by 1024 / weight, so that at nice 0 it runs as fast as the CPU's own time.
+ * Keys wrap; compare them with key_before() only, and only within one CPU's
+ * clock (sched/clock.bpf.h moves them between clocks).
+ *
+ * Pure C: no helpers, no kernel structs; also compiled for the host and tested
+ * there (tests/core.rs).
+ */
+#ifndef PROXY_CORE_KEY_H
+#define PROXY_CORE_KEY_H
+
+typedef unsigned long long key_u64;
+typedef long long key_s64;
+
+#define WEIGHT_NICE_0 1024U
+#define WEIGHT_IDLE_POLICY 3U
+
+/* Reads as "no key": later than any key near the clock. Never a real key. */
+#define KEY_NONE (~0ULL)
+
+/* kernel/sched/core.c sched_prio_to_weight[]: 10 % of CPU per nice level */
+static const unsigned int nice_to_weight[40] = {
+	88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916,
+	 9548,  7620,  6100,  4904,  3906,  3121,  2501,  1991,  1586,  1277,
+	 1024,   820,   655,   526,   423,   335,   272,   215,   172,   137,
+	  110,    87,    70,    56,    45,    36,    29,    23,    18,    15,
+};
+
+static inline unsigned int weight_of_nice(int nice)
+{
+	unsigned int i = (unsigned int)(nice + 20);
+
+	return i < 40 ? nice_to_weight[i] : WEIGHT_NICE_0;
+}
+
+static inline int key_before(key_u64 a, key_u64 b)
+{
+	return (key_s64)(a - b) < 0;
+}
+
+static inline key_u64 key_min(key_u64 a, key_u64 b)
+{
+	if (a == KEY_NONE)
+		return b;
+	if (b == KEY_NONE)
+		return a;
+	return key_before(b, a) ? b : a;
+}
+
+/* virtual time that @ns of CPU time cost at @weight */
+static inline key_u64 key_cost(key_u64 ns, unsigned int weight)
+{
+	return weight ? ns * WEIGHT_NICE_0 / weight : ns;
+}
+
+/* CPU time in ns that a task of @weight gets for @cost of virtual time */
+static inline key_u64 key_cost_to_ns(key_u64 cost, unsigned int weight)
+{
+	return cost * weight / WEIGHT_NICE_0;
+}
+
+/* @key of one clock in terms of another: what lies between it and its clock stays */
+static inline key_u64 key_rebase(key_u64 key, key_u64 from_clock, key_u64 to_clock)
+{
+	return to_clock + (key - from_clock);
+}
+
+/* no earlier than @lag behind the clock: sleepers cannot save up CPU time */
+static inline key_u64 key_floor(key_u64 key, key_u64 clock, key_u64 lag)
+{
+	return key_before(key, clock - lag) ? clock - lag : key;
+}
+
+/*
+ * No later than what @starve_ns of waiting pays for when @load (sum of weights)
+ * competes: a task of very small weight behind very large ones must still run
+ * before the kernel's stall watchdog takes it for starved.
+ */
+static inline key_u64 key_ceiling(key_u64 key, key_u64 clock, key_u64 starve_ns,
+				  key_u64 load)
+{
+	key_u64 span = starve_ns * WEIGHT_NICE_0 / (load ? load : WEIGHT_NICE_0);
+
+	return key_before(clock + span, key) ? clock + span : key;
+}
+
+#endif /* PROXY_CORE_KEY_H */

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Kernel mutexes (kernel/locking/mutex.c).
+ *
+ * waiter -> lock: task->blocked_on, set by __mutex_lock_common() before it
+ * sleeps, on 6.17 and later, whether proxy execution is built or not; before
+ * that, the lock that tracepoint lock:contention_begin named last.
+ * lock -> owner: mutex.owner, a task pointer whose low three bits are flags.
+ *
+ * On PREEMPT_RT a mutex is an rt_mutex and has no owner word: no edge is seen.
+ */
+#ifndef PROXY_LOCK_MUTEX_H
+#define PROXY_LOCK_MUTEX_H
+
+/* include/linux/mutex.h, kernel/locking/mutex.h */
+#define MUTEX_OWNER_FLAGS 7UL
+
+/* include/trace/events/lock.h */
+#define LCB_F_SPIN 1U
+#define LCB_F_MUTEX 32U
+
+/* CO-RE flavours: the kernel that runs us need not have these fields */
+struct mutex___proxy {
+	atomic_long_t owner;
+} __attribute__((preserve_access_index));
+
+struct task_struct___blocked_on {
+	struct mutex___proxy *blocked_on;
+} __attribute__((preserve_access_index));
+
+static __always_inline bool mutex_owner_readable(void)
+{
+	return bpf_core_field_exists(((struct mutex___proxy *)0)->owner);
+}
+
+/* Address of the mutex that @p sleeps on, 0 if none. Callers re-read, never remember. */
+static __always_inline u64 mutex_waited_for(struct task_struct *p, const struct task_ctx *tctx)
+{
+	struct task_struct___blocked_on *t = (void *)p;
+	u64 lock;
+
+	if (!mutex_owner_readable())
+		return 0;
+	if (bpf_core_field_exists(t->blocked_on) && !cfg.track_by_tracepoint)
+		lock = (u64)BPF_CORE_READ(t, blocked_on);
+	else
+		lock = tctx->contended_lock;
+	/* 7.x with proxy execution stores -1 (PROXY_WAKING) for a waiter that is being woken */
+	return lock < (u64)-4095 ? lock : 0;
+}
+
+/* Address of the task that owns @lock, 0 if nobody does. Not to be dereferenced as it is. */
+static __always_inline u64 mutex_owner_word(u64 lock)
+{
+	struct mutex___proxy *m = (void *)lock;
+
+	return (u64)BPF_CORE_READ(m, owner.counter) & ~MUTEX_OWNER_FLAGS;
+}
+
+/*
+ * Kernels without task->blocked_on. Fires on contended locks only, with the
+ * mutex's wait_lock held and interrupts off: filter, record, nothing else.
+ */
+SEC("?tp_btf/contention_begin")
+int BPF_PROG(proxy_contention_begin, void *lock, unsigned int flags)
+{
+	struct task_ctx *tctx;
+
+	if ((flags & (LCB_F_MUTEX | LCB_F_SPIN)) != LCB_F_MUTEX)
+		return 0;
+	tctx = task_ctx_of(bpf_get_current_task_btf());
+	if (tctx)
+		tctx->contended_lock = (u64)lock;
+	return 0;
+}
+
+SEC("?tp_btf/contention_end")
+int BPF_PROG(proxy_contention_end, void *lock, int ret)
+{
+	struct task_ctx *tctx = task_ctx_of(bpf_get_current_task_btf());
+
+	if (tctx && tctx->contended_lock == (u64)lock)
+		tctx->contended_lock = 0;
+	return 0;
+}
+
+#endif /* PROXY_LOCK_MUTEX_H */

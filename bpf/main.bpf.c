@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * scx_proxy: a blocked donor stays schedulable.
+ *
+ * Each CPU has a run queue (a user DSQ) and a donor queue, both ordered by key:
+ * the weighted virtual time that a task has used. The earliest key on a CPU
+ * runs. That alone makes a fair scheduler; what follows makes it proxy.
+ *
+ *  1. Block. sched_ext takes a sleeping task away from the scheduler. When it
+ *     sleeps on a lock (ops.quiescent() sees the edge), its scheduling context
+ *     goes onto the donor queue of its CPU instead of going away.
+ *  2. Pick. ops.dispatch() compares the head of the donor queue with that of
+ *     the run queue and with the previous task. If the donor is first, its chain
+ *     (donor -> lock -> owner -> lock -> ...) is walked as it stands at that
+ *     moment, in the kernel's own fields, to the first owner that can run:
+ *       it is queued and may run here   it runs here, on a slice of the donor's
+ *       it may not run here             the donor migrates to the owner's CPU
+ *       it runs already, or sleeps      the donor waits on it, to be compared
+ *                                       again when it stops or wakes
+ *       there is none, or in doubt      no donation; counted; looked at later
+ *  3. Charge. What the owner runs that way, the donor pays: its key moves on as
+ *     if it had run itself, so it lends no more than its own share.
+ *  4. Release. When the donor wakes it takes its context back with one atomic
+ *     exchange; the owner goes on in its own context, on its own key.
+ *
+ * Reading order: sched/ctx (state), sched/clock (keys and clocks), lock/edge
+ * (what blocks on what), proxy/ (queue, donor, resolve), sched/account (who
+ * pays), sched/{select,enqueue,dispatch,balance} (the callbacks), lifecycle.
+ *
+ * core/ is arithmetic and data structures without helpers or kernel types; it
+ * also compiles for the host, where it is tested.
+ */
+#include <scx/common.bpf.h>
+#include <bpf_experimental.h>
+
+#include "abi.h"
+#include "core/key.h"
+#include "core/heap.h"
+#include "core/token.h"
+#include "core/walk.h"
+
+char _license[] SEC("license") = "GPL";
+
+UEI_DEFINE(uei);
+
+/* written by the loader before load, constant from then on */
+const volatile struct proxy_config cfg = {
+	.slice_ns = 3000000,
+	.lag_ns = 3000000,
+	.wakeup_gran_ns = 8000000,
+	.balance_ns = 20000000,
+	.starve_ns = 8000000000,
+	.nr_cpu_ids = 1,
+	.hops_max = HOPS_LIMIT,
+	.donate = 1,
+};
+
+/* [atomic] CPUs that are idle while donors wait on their queue */
+u32 nr_idle_with_donors;
+
+#include "obs/stat.bpf.h"
+#include "sched/ctx.bpf.h"
+#include "sched/clock.bpf.h"
+#include "lock/edge.bpf.h"
+#include "proxy/queue.bpf.h"
+#include "proxy/donor.bpf.h"
+#include "sched/account.bpf.h"
+#include "proxy/resolve.bpf.h"
+#include "sched/select.bpf.h"
+#include "sched/enqueue.bpf.h"
+#include "sched/balance.bpf.h"
+#include "sched/dispatch.bpf.h"
+#include "sched/lifecycle.bpf.h"
+
+/*
+ * flags: ENQ_MIGRATION_DISABLED and ENQ_EXITING, so that every runnable task
+ * passes ops.enqueue() and is queued by key; ENQ_LAST is not wanted, since the
+ * kernel then keeps the last runnable task running, which is what we would do;
+ * KEEP_BUILTIN_IDLE is implied, since ops.update_idle() is not implemented.
+ * timeout_ms: the longest the kernel allows; starve_ns stays far below it.
+ */
+SCX_OPS_DEFINE(proxy_ops,
+	       .select_cpu	= (void *)proxy_select_cpu,
+	       .enqueue		= (void *)proxy_enqueue,
+	       .dispatch	= (void *)proxy_dispatch,
+	       .tick		= (void *)proxy_tick,
+	       .runnable	= (void *)proxy_runnable,
+	       .running		= (void *)proxy_running,
+	       .stopping	= (void *)proxy_stopping,
+	       .quiescent	= (void *)proxy_quiescent,
+	       .yield		= (void *)proxy_yield,
+	       .init_task	= (void *)proxy_init_task,
+	       .enable		= (void *)proxy_enable,
+	       .disable		= (void *)proxy_disable,
+	       .init		= (void *)proxy_init,
+	       .exit		= (void *)proxy_exit,
+	       .flags		= SCX_OPS_ENQ_EXITING | SCX_OPS_ENQ_MIGRATION_DISABLED,
+	       .timeout_ms	= 30000,
+	       .name		= "proxy");

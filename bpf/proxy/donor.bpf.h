@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The life of a donor: it blocks, its context moves between donor queues and
+ * owners, it wakes. Each step is a change of its token (core/token.h).
+ */
+#ifndef PROXY_PROXY_DONOR_H
+#define PROXY_PROXY_DONOR_H
+
+static __always_inline bool token_cas(struct task_ctx *dctx, u64 from, u64 to)
+{
+	return __sync_val_compare_and_swap(&dctx->token, from, to) == from;
+}
+
+/*
+ * Put the context of donor @pid on the queue of @cpu. The caller holds it
+ * (TOKEN_MOVING with @seq). If the donor wakes meanwhile nothing is left behind.
+ */
+__noinline int donor_put(u32 pid, u64 seq, s32 cpu)
+{
+	struct task_struct *d = bpf_task_from_pid(pid);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu), *from;
+	struct task_ctx *dctx;
+	int ret = PUSH_WOKE;
+
+	if (!d)
+		return 0;
+	dctx = task_ctx_of(d);
+	if (!dctx || !cctx)
+		goto out;
+	if (dctx->wait_cpu != cpu) {
+		from = cpu_ctx_of(dctx->wait_cpu);
+		if (from)
+			dctx->wait_key = key_rebase(dctx->wait_key, from->clock, cctx->clock);
+		dctx->wait_cpu = cpu;
+	}
+	dctx->wait_key = key_floor(dctx->wait_key, cctx->clock, cfg.lag_ns);
+	ret = donor_queue_push(cpu, dctx->wait_key, seq, pid, &dctx->token);
+	if (ret == PUSHED) {
+		stat_inc(STAT_DONOR_QUEUED);
+	} else if (ret == PUSH_FULL) {
+		stat_inc(STAT_QUEUE_FULL);
+		token_cas(dctx, token_make(seq, TOKEN_MOVING, 0), token_make(seq, TOKEN_LIMBO, 0));
+	}
+out:
+	bpf_task_release(d);
+	return ret == PUSHED;
+}
+
+/* @p went to sleep on a lock: its context stays schedulable. Caller: ops.quiescent(). */
+static __always_inline void donor_block(struct task_struct *p, struct task_ctx *tctx, s32 cpu)
+{
+	u64 seq = tctx->wait_seq + TOKEN_SEQ_ONE;
+
+	if (!token_seq(seq))
+		seq = TOKEN_SEQ_ONE; /* 0 marks a free entry in the heap */
+	tctx->wait_seq = seq;
+	tctx->wait_key = tctx->vtime;
+	tctx->wait_cpu = cpu;
+	tctx->wait_weight = tctx->weight;
+	stat_inc(STAT_EDGE);
+	tctx->token = token_make(seq, cfg.donate ? TOKEN_MOVING : TOKEN_LIMBO, 0);
+	if (!cfg.donate)
+		return;
+	if (donor_queue_push(cpu, tctx->wait_key, seq, p->pid, &tctx->token) == PUSHED) {
+		stat_inc(STAT_DONOR_QUEUED);
+	} else {
+		stat_inc(STAT_QUEUE_FULL);
+		tctx->token = token_make(seq, TOKEN_LIMBO, 0);
+	}
+}
+
+/* @owner_pid runs on @cpu, and no longer in a donor's context: judge it by its own key. */
+static __always_inline void running_note_own(s32 cpu, u32 owner_pid)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct task_struct *o = bpf_task_from_pid(owner_pid);
+	struct task_ctx *octx = o ? task_ctx_of(o) : NULL;
+
+	if (cctx && octx && cctx->running_pid == owner_pid && cctx->running_since_ns) {
+		cctx->running_key = octx->vtime;
+		cctx->running_weight = octx->weight;
+		cctx->running_since_ns = bpf_ktime_get_ns();
+	}
+	if (o)
+		bpf_task_release(o);
+}
+
+/*
+ * The wait of @p is over (ops.runnable(), class change, exit): take the token
+ * back, whatever it is, and pay for what ran on it. Returns the CPU where an
+ * owner runs in its context right now, -1 if there is none.
+ */
+static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tctx)
+{
+	struct cpu_ctx *home, *away;
+	u64 token, key;
+	s32 cpu = -1;
+
+	if (!tctx->token)
+		return -1;
+	tctx->woke_at_ns = bpf_ktime_get_ns();
+	token = __sync_lock_test_and_set(&tctx->token, 0);
+	stat_inc(STAT_EDGE_WOKEN);
+	switch (token_kind(token)) {
+	case TOKEN_HEAP:
+		donor_queue_remove(token_place(token) >> 16, token_place(token) & 0xffff,
+				   token_seq(token), p->pid);
+		break;
+	case TOKEN_ACTIVE:
+		cpu = tctx->wait_cpu;
+		running_note_own(cpu, token_place(token));
+		break;
+	default:
+		break;
+	}
+	tctx->vtime += __sync_lock_test_and_set(&tctx->lent_cost, 0);
+	/*
+	 * It lent on another CPU, whose clock may have gone faster than the one
+	 * that its key is in terms of: it owes no more than it was behind there.
+	 */
+	home = tctx->vtime_cpu < 0 ? NULL : cpu_ctx_of(tctx->vtime_cpu);
+	away = cpu_ctx_of(tctx->wait_cpu);
+	if (home && away && home != away) {
+		key = key_rebase(tctx->wait_key, away->clock, home->clock);
+		if (key_before(key, tctx->vtime))
+			tctx->vtime = key;
+	}
+	return cpu;
+}
+
+/* Take donor @pid back from @owner_pid (TOKEN_ATTACHED or TOKEN_ACTIVE), onto @cpu's queue. */
+__noinline int donor_take_back(u32 pid, u32 owner_pid, u32 kind, s32 cpu)
+{
+	struct task_struct *d = bpf_task_from_pid(pid);
+	struct task_ctx *dctx;
+	u64 token, seq = 0;
+
+	if (!d)
+		return 0;
+	dctx = task_ctx_of(d);
+	if (dctx) {
+		token = dctx->token;
+		if (token_kind(token) == kind && token_place(token) == owner_pid &&
+		    token_cas(dctx, token, token_make(token, TOKEN_MOVING, 0)))
+			seq = token_seq(token);
+	}
+	bpf_task_release(d);
+	return seq ? donor_put(pid, seq, cpu) : 0;
+}
+
+/*
+ * All donors that waited for @owner to stop or wake go onto the queue of @cpu;
+ * false if there were none. The exchange is also the barrier between the new
+ * place of the owner, stored before, and this look; donor_attach() has the
+ * mirror image, so that one of the two sees the other.
+ */
+static __always_inline bool attached_release(struct task_ctx *octx, u32 owner_pid, s32 cpu)
+{
+	if (!__sync_lock_test_and_set(&octx->has_attached, 0))
+		return false;
+	for (int i = 0; i < ATTACH_MAX; i++) {
+		u32 pid = __sync_lock_test_and_set(&octx->attached[i], 0);
+
+		if (pid)
+			donor_take_back(pid, owner_pid, TOKEN_ATTACHED, cpu);
+	}
+	return true;
+}
+
+/* Let donor @pid wait on an owner; false when it has no room. */
+static __always_inline bool attached_add(struct task_ctx *octx, u32 pid)
+{
+	for (int i = 0; i < ATTACH_MAX; i++) {
+		if (!__sync_val_compare_and_swap(&octx->attached[i], 0, pid)) {
+			__sync_lock_test_and_set(&octx->has_attached, 1);
+			return true;
+		}
+	}
+	return false;
+}
+
+#endif /* PROXY_PROXY_DONOR_H */

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Donor queues: one a CPU, the donors whose context competes for that CPU,
+ * ordered by the same keys as its run queue.
+ *
+ * Protected by the queue's own spin lock, which nests inside rq locks and
+ * around nothing. top_key is also read without it: a late look costs one pick.
+ */
+#ifndef PROXY_PROXY_QUEUE_H
+#define PROXY_PROXY_QUEUE_H
+
+struct donor_queue {
+	struct bpf_spin_lock lock;
+	struct donor_heap heap;
+};
+
+/* max_entries: see cpu_ctxs */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct donor_queue);
+} donor_queues SEC(".maps");
+
+static __always_inline struct donor_queue *donor_queue_of(s32 cpu)
+{
+	u32 key = cpu;
+
+	return bpf_map_lookup_elem(&donor_queues, &key);
+}
+
+/* The one load that a pick without donors pays for. */
+static __always_inline u64 donor_queue_top_key(s32 cpu)
+{
+	struct donor_queue *q = donor_queue_of(cpu);
+
+	return q ? *(volatile u64 *)&q->heap.top_key : KEY_NONE;
+}
+
+static __always_inline void nr_donors_add(s32 cpu, int n)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	if (cctx)
+		__sync_fetch_and_add(&cctx->nr_donors, n);
+}
+
+enum pushed { PUSHED, PUSH_WOKE, PUSH_FULL };
+
+/*
+ * Queue wait @seq of donor @pid, whose @token says MOVING, and publish that in
+ * the token. Both under the queue's lock: whoever pops the entry finds a token
+ * that matches, unless the donor woke. Then nothing is left behind.
+ */
+static __noinline int donor_queue_push(s32 cpu, u64 key, u64 seq, u32 pid, u64 *token)
+{
+	struct donor_queue *q = donor_queue_of(cpu);
+	u64 moving = token_make(seq, TOKEN_MOVING, 0), on_heap;
+	int idx, ret = PUSHED;
+
+	if (!q)
+		return PUSH_FULL;
+	bpf_spin_lock(&q->lock);
+	idx = heap_push(&q->heap, key, seq, pid);
+	on_heap = token_make(seq, TOKEN_HEAP, place_of_heap(cpu, idx));
+	if (idx < 0) {
+		ret = PUSH_FULL;
+	} else if (__sync_val_compare_and_swap(token, moving, on_heap) != moving) {
+		heap_remove(&q->heap, idx, seq, pid);
+		ret = PUSH_WOKE;
+	}
+	bpf_spin_unlock(&q->lock);
+	if (ret == PUSHED)
+		nr_donors_add(cpu, 1);
+	return ret;
+}
+
+/* Take the entry of a donor that woke off the queue, if it is still there. */
+__noinline int donor_queue_remove(s32 cpu, u32 idx, u64 seq, u32 pid)
+{
+	struct donor_queue *q = donor_queue_of(cpu);
+	int removed;
+
+	if (!q)
+		return 0;
+	bpf_spin_lock(&q->lock);
+	removed = heap_remove(&q->heap, idx, seq, pid);
+	bpf_spin_unlock(&q->lock);
+	if (removed)
+		nr_donors_add(cpu, -1);
+	return removed;
+}
+
+/* What donor_queue_pop() took: the donor and the token it then has. */
+struct popped_donor {
+	u64 token;
+	u32 pid;
+	u32 pad;
+};
+
+/* Take the first donor off the queue of @cpu; pid is 0 when it is empty. */
+static __always_inline void donor_queue_pop(s32 cpu, struct popped_donor *d)
+{
+	struct donor_queue *q = donor_queue_of(cpu);
+	struct heap_entry *e;
+	u32 idx;
+
+	d->pid = 0;
+	if (!q)
+		return;
+	bpf_spin_lock(&q->lock);
+	if (q->heap.nr) {
+		idx = heap_idx(&q->heap, 0);
+		e = &q->heap.pool[idx];
+		d->pid = e->pid;
+		d->token = token_make(e->seq, TOKEN_HEAP, place_of_heap(cpu, idx));
+		heap_remove(&q->heap, idx, e->seq, e->pid);
+	}
+	bpf_spin_unlock(&q->lock);
+	if (d->pid)
+		nr_donors_add(cpu, -1);
+}
+
+#endif /* PROXY_PROXY_QUEUE_H */

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Tasks and the scheduler itself coming and going.
+ */
+#ifndef PROXY_SCHED_LIFECYCLE_H
+#define PROXY_SCHED_LIFECYCLE_H
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init_task, struct task_struct *p,
+			     struct scx_init_task_args *args)
+{
+	struct task_ctx *tctx;
+
+	tctx = bpf_task_storage_get(&task_ctxs, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!tctx)
+		return -ENOMEM;
+	tctx->vtime_cpu = -1;
+	tctx->weight = WEIGHT_NICE_0;
+	tctx->place = PLACE_OTHER;
+	return 0;
+}
+
+/* @p is ours from now on; its key begins at the clock of the CPU that it first joins */
+void BPF_STRUCT_OPS(proxy_enable, struct task_struct *p)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (!tctx)
+		return;
+	tctx->vtime_cpu = -1;
+	tctx->weight = task_weight(p);
+	tctx->place = PLACE_ASLEEP;
+	tctx->charged_exec_ns = p->se.sum_exec_runtime;
+}
+
+/* @p leaves for another class, or exits: nothing of it may stay behind */
+void BPF_STRUCT_OPS(proxy_disable, struct task_struct *p)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (!tctx)
+		return;
+	donor_wake(p, tctx);
+	queue_left(tctx, PLACE_OTHER);
+	donors_release(p, tctx, scx_bpf_task_cpu(p));
+}
+
+s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init)
+{
+	u32 cpu;
+	s32 err;
+
+	bpf_for(cpu, 0, cfg.nr_cpu_ids) {
+		struct donor_queue *q = donor_queue_of(cpu);
+
+		if (!q)
+			return -EINVAL;
+		heap_init(&q->heap);
+		err = scx_bpf_create_dsq(run_queue(cpu), __COMPAT_scx_bpf_cpu_node(cpu));
+		if (err) {
+			scx_bpf_error("no run queue for CPU %u: error %d", cpu, err);
+			return err;
+		}
+	}
+	return 0;
+}
+
+void BPF_STRUCT_OPS(proxy_exit, struct scx_exit_info *ei)
+{
+	UEI_RECORD(uei, ei);
+}
+
+#endif /* PROXY_SCHED_LIFECYCLE_H */

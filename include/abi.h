@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Everything BPF and Rust share; build.rs runs bindgen over this file. Keep it
+ * free of kernel types, so that host programs can include it as well.
+ */
+#ifndef PROXY_ABI_H
+#define PROXY_ABI_H
+
+#include "config.h"
+#include "stats.h"
+
+/* lock hops one chain walk may follow at the most; see core/walk.h */
+#define HOPS_LIMIT 16
+
+/* donors one CPU's donor queue can hold; a power of two, see core/heap.h */
+#define DONORS_PER_CPU 512
+
+/* donors that can wait on one running or sleeping owner, see proxy/donor.bpf.h */
+#define ATTACH_MAX 8
+
+#endif /* PROXY_ABI_H */

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Tunables: the loader writes them once, before the programs are loaded; BPF
+ * sees constants. Units are in the names. src/loader fills them from the
+ * command line; src/cli.rs says what each is for, and its range.
+ */
+#ifndef PROXY_CONFIG_H
+#define PROXY_CONFIG_H
+
+struct proxy_config {
+	unsigned long long slice_ns;	   /* time a task runs before the next pick */
+	unsigned long long lag_ns;	   /* vtime a waking task may lie behind the clock */
+	unsigned long long wakeup_gran_ns; /* lead a waking nice-0 task needs to preempt */
+	unsigned long long balance_ns;	   /* least time between two pulls by a busy CPU */
+	unsigned long long starve_ns;	   /* longest estimated wait on a run queue */
+	unsigned int nr_cpu_ids;	   /* CPUs 0 .. nr_cpu_ids - 1 are possible */
+	unsigned int hops_max;		   /* lock hops one chain walk follows, <= HOPS_LIMIT */
+	unsigned char donate;		   /* 0: see edges, never donate */
+	unsigned char track_by_tracepoint; /* no task->blocked_on: contention_begin serves */
+};
+
+#endif /* PROXY_CONFIG_H */

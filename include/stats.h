@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Counters kept by BPF, one copy a CPU, only ever added to (the CPU itself is
+ * the only writer of its copy). src/stats sums the copies and describes each.
+ * A new counter goes at the end of its group and into src/stats/metrics.rs; the
+ * unit test there fails as long as one of the two does not know the other.
+ */
+#ifndef PROXY_STATS_H
+#define PROXY_STATS_H
+
+enum proxy_stat {
+	/* dispatches by path */
+	STAT_DISPATCH_IDLE,		/* straight to an idle CPU, at wakeup */
+	STAT_DISPATCH_QUEUE,		/* head of the CPU's own run queue */
+	STAT_DISPATCH_KEEP,		/* previous task goes on: its key is the earliest */
+	STAT_DISPATCH_DONATION,		/* owner picked in a donor's context */
+	STAT_DISPATCH_STEAL,		/* idle CPU took from another run queue */
+	STAT_DISPATCH_BALANCE,		/* busy CPU took from a longer run queue */
+	STAT_ENQUEUE,			/* tasks put on a run queue */
+	STAT_ENQUEUE_IDLE,		/* of those, sent to an idle CPU's queue */
+	STAT_PREEMPT_WAKEUP,		/* running tasks preempted by a waking one */
+	STAT_STARVE_CLAMP,		/* keys drawn in by the starvation guard */
+	STAT_STARVE_RESCUE,		/* tasks run out of turn, having waited too long */
+
+	/* edges and donors */
+	STAT_EDGE,			/* tasks that blocked on a tracked lock */
+	STAT_EDGE_WOKEN,		/* of those, waits that ended */
+	STAT_DONOR_QUEUED,		/* entries put on a donor queue */
+	STAT_DONATION,			/* donations begun */
+	STAT_DONATED_NS,		/* CPU time charged to donors */
+	STAT_OWN_NS,			/* CPU time charged to the tasks themselves */
+	STAT_RUNTIME_NS,		/* CPU time of all tasks: DONATED + OWN */
+	STAT_DONOR_MIGRATION,		/* entries moved to the owner's CPU */
+	STAT_DONOR_KICK,		/* CPUs preempted for a donor that arrived */
+	STAT_RETURN_PREEMPT,		/* donated slices cut short: the donor woke, or its chain moved on */
+
+	/* why a look at a chain did not end in a donation */
+	STAT_OWNER_RUNNING,
+	STAT_OWNER_SLEEPING,
+	STAT_NO_OWNER,
+	STAT_STALE,
+	STAT_TRUNCATED,
+	STAT_CYCLE,
+	STAT_AFFINITY_REFUSED,		/* owner may not run here: donor migrates */
+	STAT_OTHER_CLASS,
+	STAT_LOST_RACE,
+	STAT_QUEUE_FULL,
+	STAT_ATTACH_FULL,
+
+	/* chain depth, in lock hops from the donor to the end */
+	STAT_DEPTH_1,
+	STAT_DEPTH_2,
+	STAT_DEPTH_3_4,
+	STAT_DEPTH_5_8,
+	STAT_DEPTH_9_UP,
+
+	/* return migration */
+	STAT_RETURN_IDLE,		/* donor woke onto an idle CPU */
+	STAT_RETURN_HOME,		/* ... onto the CPU that it blocked on */
+	STAT_RETURN_OWNER,		/* ... onto the CPU of the owner */
+
+	NR_PROXY_STATS,
+};
+
+#endif /* PROXY_STATS_H */

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The demo: measure both schedulers on one kernel, in one run, print one table."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import kernels
+import project
+import vmrun
+
+# LOCKS:TOPOLOGIES; two hogs a CPU for the first, one for the others: inversion's own defaults
+SCENARIOS = ["f_pos_lock:same,cross,unpinned", "seq_file,chain:cross"]
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo",
+        description="Prints the inversion factor (wait / CPU time that the lock's owner still needed) with the "
+        "kernel's default scheduler and with scx_proxy, side by side. 1.0 is the physical limit; the fair ideal is "
+        "what the waiter would get had it done the owner's work itself.",
+    )
+    parser.add_argument("--kernel", default="7.3", metavar="SERIES", help="Debian kernel to boot (default %(default)s; scripts/kernel --list)")
+    parser.add_argument("--host", action="store_true", help="measure this machine's own kernel: needs root and sched_ext, and puts load on every CPU for minutes")
+    parser.add_argument("--trials", type=int, default=5, metavar="N", help="staged inversions per scenario and scheduler (default %(default)s)")
+    parser.add_argument("--critical-ms", type=int, default=50, metavar="MS", help="CPU time the owner still needs when the wait begins (default %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write both measurements to FILE ('-': stdout)")
+    args = parser.parse_args(argv)
+    if not 1 <= args.trials <= 100:
+        parser.error("--trials: not in 1..100")
+    return args
+
+
+def inside(args, out_dir):
+    script = project.ROOT / "scripts" / "lib" / "demo_inside.sh"
+    return ["bash", str(script), str(project.RELEASE), str(out_dir), str(args.trials), str(args.critical_ms), *SCENARIOS]
+
+
+def host_check():
+    if not Path("/sys/kernel/sched_ext/state").exists():
+        raise project.Failure("this kernel has no sched_ext: run without --host to use a VM")
+    if Path("/sys/kernel/sched_ext/state").read_text().strip() == "enabled":
+        raise project.Failure("another sched_ext scheduler is loaded: stop it first")
+    if os.geteuid():
+        raise project.Failure("--host needs root: sudo scripts/demo --host")
+
+
+def measure(args, kernel, out_dir):
+    command = inside(args, out_dir)
+    if args.host:
+        status = subprocess.run(command).returncode
+    else:
+        job = vmrun.Job(cwd=str(project.ROOT), kernel=kernel, command=command, timeout_secs=3600, rw=[str(out_dir)])
+        status = project.run_guest(job).status
+    if status:
+        raise project.Failure(f"the measurement failed with status {status}")
+
+
+def joined(out_dir, scheduler):
+    """One report of the scenarios' reports: the same kernel and machine."""
+    parts = [json.loads((out_dir / f"{scheduler}.{nr}.json").read_text()) for nr in range(1, len(SCENARIOS) + 1)]
+    return parts[0] | {"scenarios": [scenario for part in parts for scenario in part["scenarios"]]}
+
+
+def main(argv):
+    args = parse(argv)
+    kernel = None
+    if args.host:
+        host_check()
+    else:
+        kernel = kernels.ensure(args.kernel)
+    project.build()
+    # below the cache, since the guest hides /tmp
+    run_dir = kernels.cache_dir() / "run"
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run_dir) as tmp:
+        out_dir = Path(tmp)
+        measure(args, kernel, out_dir)
+        both = {name: joined(out_dir, name) for name in ("default", "proxy")}
+        files = []
+        for name, report in both.items():
+            files.append(out_dir / f"{name}.json")
+            files[-1].write_text(json.dumps(report))
+        if args.json:
+            text = json.dumps(both, indent=1) + "\n"
+            sys.stdout.write(text) if str(args.json) == "-" else args.json.write_text(text)
+        if not args.json or str(args.json) != "-":
+            subprocess.run([project.RELEASE / "inversion", "--compare", *files], check=True)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (project.Failure, kernels.KernelError, vmrun.VmError, OSError) as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

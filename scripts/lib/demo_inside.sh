@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The part of the demo that runs on the kernel to be measured, guest or host.
+# scx_proxy comes first: loading it is what an emulated guest sometimes dies of.
+# Usage: demo_inside.sh RELEASE_DIR OUT_DIR TRIALS CRITICAL_MS LOCKS:TOPOLOGIES...
+set -euo pipefail
+release=$1 out=$2 trials=$3 critical_ms=$4
+shift 4
+. "$(dirname "${BASH_SOURCE[0]}")/sched.sh"
+
+measure() {
+    local scheduler=$1 label=$2 scenario nr=0
+    shift 2
+    echo "kernel $(uname -r), $(nproc) CPUs: $label" >&2
+    for scenario in "$@"; do
+        nr=$((nr + 1))
+        "$release/inversion" --lock "${scenario%%:*}" --topology "${scenario##*:}" --trials "$trials" \
+            --critical-ms "$critical_ms" --label "$label" --json "$out/$scheduler.$nr.json" >/dev/null
+    done
+}
+
+echo "loading scx_proxy" >&2
+sched_start "$release/scx_proxy"
+measure proxy scx_proxy "$@"
+[ "$(cat /sys/kernel/sched_ext/state)" = enabled ] || { echo "scx_proxy was thrown out" >&2; cat "$sched_log" >&2; exit 1; }
+sched_stop
+measure default "kernel default" "$@"

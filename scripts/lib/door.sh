@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# What scripts/{demo,test,bench} have in common: help without set-up, then the
+# shared set-up step, then the Python program that does the work.
+
+door() {
+    local program=$1 here arg
+    shift
+    here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+    for arg in "$@"; do
+        case $arg in
+        -h | --help) [[ -x /usr/bin/python3 ]] && exec /usr/bin/python3 -B "$here/$program" --help ;;
+        esac
+    done
+    "$here/../setup" --quiet >&2 || exit 1
+    exec /usr/bin/python3 -B "$here/$program" "$@"
+}

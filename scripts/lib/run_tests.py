@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every test of the project, one after the other, and one closing line.
+
+Parts: the form of the code, the host's tests (cargo), the guest's tests on the
+kernels that kernels.toml marks, the VM runner's own tests. A part that fails
+does not keep the others from running.
+"""
+
+import argparse
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+
+import kernels
+import project
+import vmrun
+
+# of `cargo test` and of tests/guest: test result: ok. 5 passed; 0 failed; 1 ignored; ...
+CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
+PLAIN_RESULT = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
+GUEST_SECS = 1500
+
+
+class Tally:
+    """What passed, failed and was skipped, and where it failed."""
+
+    def __init__(self):
+        self.counts = [0, 0, 0]
+        self.failed_parts = []
+
+    def part(self, name, started, counts, ok):
+        for nr, count in enumerate(counts):
+            self.counts[nr] += count
+        if not ok:
+            self.failed_parts.append(name)
+            if not counts[1]:
+                self.counts[1] += 1  # it failed as a whole
+        state = "ok" if ok else "FAILED"
+        print(f"== {name}: {state}, {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped "
+              f"({time.monotonic() - started:.0f} s)", flush=True)  # fmt: skip
+
+
+def sums(pattern, text):
+    return [sum(int(m[group] or 0) for m in pattern.finditer(text)) for group in (1, 2, 3)]
+
+
+def run(command, **more):
+    """Run `command` in the project, its output shown as it comes; returns status and stdout."""
+    process = subprocess.Popen(command, cwd=project.ROOT, stdout=subprocess.PIPE, text=True, **more)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        print(line, end="", flush=True)
+    return process.wait(), "".join(lines)
+
+
+def check(tally, name, command):
+    started = time.monotonic()
+    print(f"== {name}", flush=True)
+    status, _ = run(command)
+    tally.part(name, started, [1 - bool(status), 0, 0], not status)
+
+
+def host(tally):
+    started = time.monotonic()
+    print("== tests on this machine", flush=True)
+    # the guest's tests come later, where they can run
+    status, out = run(["cargo", "test", "--release", "--lib", "--bins", "--test", "cli", "--test", "core"])
+    tally.part("tests on this machine", started, sums(CARGO_RESULT, out), not status)
+
+
+def guest_binary():
+    command = ["cargo", "test", "--release", "--test", "guest", "--no-run", "--message-format=json"]
+    out = subprocess.run(command, cwd=project.ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    for line in out.splitlines():
+        message = json.loads(line)
+        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "guest":
+            return message["executable"]
+    raise project.Failure("cargo did not say where it put the guest tests")
+
+
+class Shown(io.BytesIO):
+    """Keeps what is written to it, and shows it on stdout as it comes."""
+
+    def write(self, data):
+        sys.stdout.write(bytes(data).decode(errors="replace"))
+        sys.stdout.flush()
+        return super().write(data)
+
+
+def guest(tally, faults, series, binary, only):
+    name = f"tests on Linux {series}"
+    started = time.monotonic()
+    print(f"== {name}", flush=True)
+    try:
+        out = Shown()
+        job = vmrun.Job(cwd=str(project.ROOT), kernel=kernels.ensure(series), command=[binary, *only], timeout_secs=GUEST_SECS, stdout=out)
+        outcome = project.run_guest(job, faults)
+        text = out.getvalue().decode(errors="replace")
+    except (kernels.KernelError, vmrun.VmError, OSError) as error:
+        print(f"{name}: error: {error}", flush=True)
+        tally.part(name, started, [0, 0, 0], False)
+        return
+    if outcome.retries:
+        print(f"{name}: {outcome.retries} of {outcome.boots} boots died early and were tried again")
+    for complaint in outcome.complaints:
+        print(f"{name}: kernel log: {complaint}")
+    counts = sums(CARGO_RESULT, text)
+    ok = not outcome.status and not outcome.complaints and outcome.powered_off and counts[0] > 0
+    tally.part(name, started, counts, ok)
+
+
+def vm_runner(tally):
+    started = time.monotonic()
+    print("== tests of scripts/vm", flush=True)
+    status, out = run([str(project.ROOT / "scripts" / "selftest-vm")], stderr=subprocess.STDOUT)
+    tally.part("tests of scripts/vm", started, sums(PLAIN_RESULT, out), not status)
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        prog="scripts/test",
+        description="Runs all tests: form, host, and on Debian kernels in VMs. Takes about 25 minutes on two cores "
+        "without KVM. Exits 0 if none failed.",
+    )
+    parser.add_argument("--kernel", action="append", metavar="SERIES", help="only these kernels (repeatable)")
+    parser.add_argument("--filter", metavar="TEXT", help="only guest tests whose name holds TEXT, and nothing else")
+    return parser.parse_args(argv)
+
+
+def main(argv):
+    args = parse(argv)
+    tally, faults = Tally(), []
+    if not args.filter:
+        check(tally, "format", ["cargo", "fmt", "--check"])
+        check(tally, "lints", ["cargo", "clippy", "--release", "--all-targets", "--", "-D", "warnings"])
+        host(tally)
+        vm_runner(tally)
+    unknown = set(args.kernel or []) - set(kernels.matrix())
+    if unknown:
+        raise project.Failure(f"unknown kernel: {', '.join(sorted(unknown))}; scripts/kernel --list shows the known ones")
+    binary = guest_binary()
+    for series, table in kernels.matrix().items():
+        if args.kernel and series not in args.kernel or not args.kernel and table["tests"] == "none":
+            continue
+        only = args.filter or ("donation::" if table["tests"] == "tracepoint" else "")
+        guest(tally, faults, series, binary, [only] if only else [])
+    if faults:
+        print(f"guests run again because QEMU's emulation broke: {len(faults)}")
+    for name in tally.failed_parts:
+        print(f"failed: {name}")
+    passed, failed, skipped = tally.counts
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed or tally.failed_parts else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (project.Failure, kernels.KernelError, vmrun.VmError, OSError, subprocess.SubprocessError) as error:
+        print(f"test: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

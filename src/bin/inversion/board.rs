@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Owns the memory shared by the processes of one trial: what each actor measured around its
+//! syscall, and what the waiter saw of the holders just before its own.
+//!
+//! Who writes: a `Slot` only its own actor; `seen_*` only the waiter. The phase is stored last
+//! (release) and read first (acquire), so what was stored before it is complete.
+
+use crate::lock::LINKS_MAX;
+use crate::sys;
+use anyhow::{Context, Result};
+use std::io;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// What zeroed memory says: the actor has not come to its gate yet.
+#[cfg(test)]
+const PHASE_STARTING: u32 = 0;
+pub const PHASE_READY: u32 = 1;
+pub const PHASE_INSIDE: u32 = 2;
+pub const PHASE_DONE: u32 = 3;
+
+#[derive(Debug)]
+#[repr(C)]
+pub struct Slot {
+    phase: AtomicU32,
+    errno: AtomicU32,
+    enter_cpu_ns: AtomicU64,
+    leave_cpu_ns: AtomicU64,
+    enter_ns: AtomicU64,
+    leave_ns: AtomicU64,
+    switches: AtomicU64,
+}
+
+impl Slot {
+    pub fn phase(&self) -> u32 {
+        self.phase.load(Ordering::Acquire)
+    }
+
+    pub fn set_ready(&self) {
+        self.phase.store(PHASE_READY, Ordering::Release);
+    }
+
+    /// Runs the actor's syscall between two readings of its clocks.
+    pub fn measure(&self, syscall: impl FnOnce() -> io::Result<()>) {
+        let switches = sys::voluntary_switches();
+        self.enter_cpu_ns
+            .store(sys::own_cpu_ns(), Ordering::Relaxed);
+        self.phase.store(PHASE_INSIDE, Ordering::Release);
+        self.enter_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
+        let result = syscall();
+        self.leave_ns.store(sys::monotonic_ns(), Ordering::Relaxed);
+        self.leave_cpu_ns
+            .store(sys::own_cpu_ns(), Ordering::Relaxed);
+        self.switches
+            .store(sys::voluntary_switches() - switches, Ordering::Relaxed);
+        if let Err(error) = result {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            self.errno.store(errno as u32, Ordering::Relaxed);
+        }
+        self.phase.store(PHASE_DONE, Ordering::Release);
+    }
+
+    pub fn error(&self) -> Option<io::Error> {
+        match self.errno.load(Ordering::Relaxed) {
+            0 => None,
+            errno => Some(io::Error::from_raw_os_error(errno as i32)),
+        }
+    }
+
+    pub fn enter_cpu_ns(&self) -> u64 {
+        self.enter_cpu_ns.load(Ordering::Relaxed)
+    }
+
+    pub fn leave_cpu_ns(&self) -> u64 {
+        self.leave_cpu_ns.load(Ordering::Relaxed)
+    }
+
+    pub fn wall_ns(&self) -> u64 {
+        let enter_ns = self.enter_ns.load(Ordering::Relaxed);
+        self.leave_ns
+            .load(Ordering::Relaxed)
+            .saturating_sub(enter_ns)
+    }
+
+    /// How often the actor went to sleep in its syscall.
+    pub fn switches(&self) -> u64 {
+        self.switches.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug)]
+#[repr(C)]
+pub struct Layout {
+    /// The holders of the chain's locks, end owner first.
+    pub holders: [Slot; LINKS_MAX],
+    pub waiter: Slot,
+    seen_cpu_ns: [AtomicU64; LINKS_MAX],
+    seen_inside: [AtomicU32; LINKS_MAX],
+}
+
+impl Layout {
+    /// Called by the waiter just before its syscall: what has each holder used by now, and is it
+    /// still inside? The clock is read first, so an `inside` holds for the moment of the clock.
+    pub fn look_at_holders(&self, pids: &[libc::pid_t]) {
+        for (link, pid) in pids.iter().enumerate() {
+            let Ok(cpu_ns) = sys::cpu_ns_of(*pid) else {
+                continue;
+            };
+            let inside = self.holders[link].phase() == PHASE_INSIDE;
+            self.seen_cpu_ns[link].store(cpu_ns, Ordering::Relaxed);
+            self.seen_inside[link].store(u32::from(inside), Ordering::Relaxed);
+        }
+    }
+
+    pub fn seen_cpu_ns(&self, link: usize) -> u64 {
+        self.seen_cpu_ns[link].load(Ordering::Relaxed)
+    }
+
+    pub fn seen_inside(&self, link: usize) -> bool {
+        self.seen_inside[link].load(Ordering::Relaxed) != 0
+    }
+}
+
+/// The shared mapping itself.
+#[derive(Debug)]
+pub struct Board {
+    layout: NonNull<Layout>,
+}
+
+impl Board {
+    pub fn new() -> Result<Board> {
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at a place the kernel chooses.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size_of::<Layout>(),
+                protection,
+                flags,
+                -1,
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error()).context("cannot map shared memory");
+        }
+        let layout =
+            NonNull::new(address.cast()).context("shared memory was mapped at address 0")?;
+        Ok(Board { layout })
+    }
+}
+
+impl Deref for Board {
+    type Target = Layout;
+
+    fn deref(&self) -> &Layout {
+        // SAFETY: the mapping is page-aligned, large enough, lives as long as `self`, and zeroed
+        // memory is a valid Layout; other processes change it through atomics only.
+        unsafe { self.layout.as_ref() }
+    }
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this size; borrows of the layout end before the board does.
+        unsafe { libc::munmap(self.layout.as_ptr().cast(), size_of::<Layout>()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_goes_through_its_phases() -> Result<()> {
+        let board = Board::new()?;
+        let slot = &board.holders[0];
+        assert_eq!(slot.phase(), PHASE_STARTING);
+        slot.set_ready();
+        assert_eq!(slot.phase(), PHASE_READY);
+        slot.measure(|| {
+            assert_eq!(slot.phase(), PHASE_INSIDE);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            Ok(())
+        });
+        assert_eq!(slot.phase(), PHASE_DONE);
+        assert!(slot.wall_ns() >= 2_000_000);
+        assert!(slot.switches() >= 1);
+        assert!(slot.error().is_none());
+        assert!(slot.leave_cpu_ns() >= slot.enter_cpu_ns());
+        Ok(())
+    }
+
+    #[test]
+    fn an_error_is_kept() -> Result<()> {
+        let board = Board::new()?;
+        board
+            .waiter
+            .measure(|| Err(io::Error::from_raw_os_error(libc::EBADF)));
+        let error = board.waiter.error().and_then(|error| error.raw_os_error());
+        assert_eq!(error, Some(libc::EBADF));
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Owns the hogs: processes that do nothing but compute, stopped except while a `Running` lives.
+
+use crate::child::Child;
+use crate::topology::Place;
+use anyhow::Result;
+use std::hint::black_box;
+use std::time::Duration;
+
+/// How long new hogs run once, so that the scheduler spreads those that are not pinned.
+const SPREAD: Duration = Duration::from_millis(200);
+
+#[derive(Debug)]
+pub struct Hogs {
+    children: Vec<Child>,
+}
+
+impl Hogs {
+    /// Starts one hog a place; all of them are stopped when this returns.
+    pub fn spawn(places: &[Place], nice: i32) -> Result<Hogs> {
+        let mut hogs = Hogs {
+            children: Vec::with_capacity(places.len()),
+        };
+        for place in places {
+            hogs.children.push(Child::spawn(*place, nice, compute)?);
+        }
+        for child in &mut hogs.children {
+            child.wait_stopped()?;
+        }
+        let running = hogs.run();
+        std::thread::sleep(SPREAD);
+        running.stop()?;
+        Ok(hogs)
+    }
+
+    pub fn run(&mut self) -> Running<'_> {
+        for child in &self.children {
+            child.resume();
+        }
+        Running { hogs: self }
+    }
+}
+
+/// Stops itself first, so that no hog ever runs outside of a trial.
+fn compute() -> i32 {
+    // SAFETY: raise has no preconditions.
+    unsafe { libc::raise(libc::SIGSTOP) };
+    let mut turns = 0u64;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+/// Hogs run while this lives. Whoever owns processes that the hogs may starve must drop it before
+/// waiting for them.
+#[derive(Debug)]
+pub struct Running<'a> {
+    hogs: &'a mut Hogs,
+}
+
+impl Running<'_> {
+    /// Stops the hogs and waits until all of them have stopped.
+    pub fn stop(self) -> Result<()> {
+        for child in &self.hogs.children {
+            child.stop();
+        }
+        for child in &mut self.hogs.children {
+            child.wait_stopped()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        for child in &self.hogs.children {
+            child.stop();
+        }
+    }
+}

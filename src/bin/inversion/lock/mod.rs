@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Owns the interface between the locks and the rest, the list of locks, and the calibration.
+//!
+//! One file a lock: a `Recipe` names it and builds a `Stage` of a given size; a `Stage` knows the
+//! syscall by which a holder holds the lock for a time that grows with the size, and the one by which
+//! a waiter waits for it. Nothing here knows of hogs, topologies or trials. A new lock is a new file
+//! and one line in `RECIPES`.
+
+mod chain;
+mod f_pos;
+mod seq_file;
+
+use crate::board::Board;
+use crate::child::Child;
+use crate::sys;
+use anyhow::{Context, Result, anyhow, bail};
+use std::io;
+use std::time::Duration;
+
+/// The longest chain of holders a recipe may have.
+pub const LINKS_MAX: usize = 2;
+
+/// All locks, in the order in which they are measured.
+pub const RECIPES: [&dyn Recipe; 3] = [&f_pos::FPos, &seq_file::SeqFile, &chain::Chain];
+
+pub trait Recipe: Sync {
+    fn name(&self) -> &'static str;
+
+    /// One line for --list.
+    fn summary(&self) -> &'static str;
+
+    /// Hogs per CPU unless the command line says otherwise.
+    fn default_hogs(&self) -> u32;
+
+    /// How many holders stand between the waiter and the end owner, both counted: 1 for one lock.
+    fn links(&self) -> usize;
+
+    /// Why this kernel or this user cannot stage it, if so.
+    fn unavailable(&self) -> Option<String>;
+
+    /// The largest size that `build` takes.
+    fn pages_max(&self) -> usize;
+
+    /// Makes everything that trials share, with a critical section of `pages` units.
+    fn build(&self, pages: usize) -> Result<Box<dyn Stage>>;
+}
+
+pub trait Stage {
+    /// Brings files back to where a trial starts; called before each, with all actors gone.
+    fn reset(&mut self) -> Result<()>;
+
+    /// The syscall of holder `link`. Holder 0, the end owner, needs the CPU in it; the others own
+    /// their lock and wait for the one before.
+    fn hold(&self, link: usize) -> io::Result<()>;
+
+    /// The waiter's syscall; it needs next to no CPU of its own.
+    fn wait(&self) -> io::Result<()>;
+}
+
+const FIRST_PAGES: usize = 2048;
+const ROUNDS_MAX: usize = 10;
+const MEASURE_LIMIT: Duration = Duration::from_secs(120);
+
+/// A stage and its size.
+pub struct SizedStage {
+    recipe: &'static dyn Recipe,
+    pages: usize,
+    stage: Box<dyn Stage>,
+}
+
+impl SizedStage {
+    pub fn stage(&mut self) -> &mut dyn Stage {
+        self.stage.as_mut()
+    }
+
+    /// Builds it again, larger or smaller.
+    pub fn resize(&mut self, scale: f64) -> Result<()> {
+        let pages = (self.pages as f64 * scale) as usize;
+        self.pages = pages.clamp(1, self.recipe.pages_max());
+        self.stage = self.recipe.build(self.pages)?;
+        Ok(())
+    }
+}
+
+/// Builds a stage whose end owner needs about `target_ns` of CPU in its critical section.
+pub fn calibrate(recipe: &'static dyn Recipe, target_ns: u64) -> Result<SizedStage> {
+    let mut pages = FIRST_PAGES;
+    for _ in 0..ROUNDS_MAX {
+        let mut stage = recipe.build(pages)?;
+        let took_ns = critical_section_ns(stage.as_mut())?;
+        if (0.9..1.4).contains(&(took_ns as f64 / target_ns as f64)) {
+            return Ok(SizedStage {
+                recipe,
+                pages,
+                stage,
+            });
+        }
+        let next = next_pages(pages, took_ns, target_ns, recipe.pages_max());
+        if next == pages {
+            bail!(
+                "{}: cannot make the critical section {} ms long (got {} ms); try another \
+                 --critical-ms",
+                recipe.name(),
+                target_ns / 1_000_000,
+                took_ns / 1_000_000
+            );
+        }
+        pages = next;
+    }
+    bail!(
+        "{}: the critical section takes too uneven a time to size it",
+        recipe.name()
+    )
+}
+
+/// The size to try next: in proportion, aimed a little above the target, at most 16 times as much.
+fn next_pages(pages: usize, took_ns: u64, target_ns: u64, pages_max: usize) -> usize {
+    let scale = 1.1 * target_ns as f64 / took_ns.max(1) as f64;
+    let next = pages as f64 * scale.clamp(0.02, 16.0);
+    (next as usize).clamp(1, pages_max)
+}
+
+/// What the end owner's syscall costs with no contention, in a fresh process as in a trial.
+fn critical_section_ns(stage: &mut dyn Stage) -> Result<u64> {
+    stage.reset()?;
+    let board = Board::new()?;
+    let slot = &board.holders[0];
+    let mut child = Child::spawn(None, 0, || {
+        slot.measure(|| stage.hold(0));
+        0
+    })?;
+    let mut end = None;
+    let ended = sys::poll_until(MEASURE_LIMIT, Duration::from_millis(1), || {
+        end = child.ended()?;
+        Ok(end.is_some())
+    })?;
+    if !ended {
+        bail!(
+            "a critical section took more than {} s",
+            MEASURE_LIMIT.as_secs()
+        );
+    }
+    if let Some(error) = slot.error() {
+        return Err(error).context("the owner's syscall failed");
+    }
+    match slot.leave_cpu_ns() - slot.enter_cpu_ns() {
+        0 => Err(anyhow!(
+            "the owner's process failed: {}",
+            end.unwrap_or_default()
+        )),
+        cpu_ns => Ok(cpu_ns),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_chains_bounded() {
+        for recipe in RECIPES {
+            let same = RECIPES
+                .iter()
+                .filter(|other| other.name() == recipe.name())
+                .count();
+            assert_eq!(same, 1);
+            assert!((1..=LINKS_MAX).contains(&recipe.links()));
+        }
+    }
+
+    #[test]
+    fn sizes_follow_the_measurement_within_bounds() {
+        assert_eq!(next_pages(1000, 10, 100, 1 << 20), 11_000);
+        assert_eq!(next_pages(1000, 1, 1_000_000, 1 << 20), 16_000);
+        assert_eq!(next_pages(1000, 10, 100, 5000), 5000);
+        assert_eq!(next_pages(1000, 1_000_000, 1, 5000), 20);
+        assert_eq!(next_pages(1, 1_000_000, 1, 5000), 1);
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `inversion` stages priority inversions on kernel locks from userspace and prints the inversion
+//! factor. This file owns the program's flow: parse, run or compare, print, exit status.
+//!
+//! The rooms: `lock` has a recipe a lock; `trial` runs one trial of it with the actors (`child`,
+//! `gate`, `board`) and the `hogs` placed by a `topology`; `verdict` decides whether it counts;
+//! `scenario` repeats trials; `report` and `compare` present them.
+
+mod alias;
+mod board;
+mod child;
+mod cli;
+mod compare;
+mod gate;
+mod hogs;
+mod lock;
+mod report;
+mod scenario;
+mod summary;
+mod sys;
+mod table;
+mod topology;
+mod trial;
+mod verdict;
+mod weight;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use cli::Cli;
+use report::{Report, ScenarioReport};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+const EXIT_ERROR: u8 = 1;
+const EXIT_NOT_STAGED: u8 = 2;
+const EXIT_INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_ERROR } else { 0 });
+        }
+    };
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) if error.is::<sys::Interrupted>() => ExitCode::from(EXIT_INTERRUPTED),
+        Err(error) => {
+            eprintln!("inversion: {error:#}");
+            ExitCode::from(EXIT_ERROR)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    if cli.list {
+        return print(&cli::list()).map(|()| ExitCode::SUCCESS);
+    }
+    if let Some([before, after]) = cli.compare.as_deref() {
+        return print_comparison(before, after).map(|()| ExitCode::SUCCESS);
+    }
+    cli.check()?;
+    sys::catch_signals();
+    let report = scenario::run_all(cli, |line| eprintln!("{line}"))?;
+    publish(&report, cli.json.as_deref())?;
+    let fine = report.scenarios.iter().all(ScenarioReport::is_fine);
+    Ok(ExitCode::from(if fine { 0 } else { EXIT_NOT_STAGED }))
+}
+
+fn print_comparison(before: &Path, after: &Path) -> Result<()> {
+    let table =
+        compare::compare(&Report::load(before)?, &Report::load(after)?).with_context(|| {
+            format!(
+                "cannot compare {} and {}",
+                before.display(),
+                after.display()
+            )
+        })?;
+    print(&table)
+}
+
+fn publish(report: &Report, json: Option<&Path>) -> Result<()> {
+    match json {
+        None => print(&report.to_text()),
+        Some(path) if path == Path::new("-") => {
+            eprint!("\n{}", report.to_text());
+            print(&report.to_json()?)
+        }
+        Some(path) => {
+            std::fs::write(path, report.to_json()?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            print(&report.to_text())
+        }
+    }
+}
+
+/// Prints to the standard output; a reader that has gone away is no error.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to the standard output")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Owns what is reported: the JSON form, which other tools read and join, and the text table.
+
+use crate::summary::{Summary, mean, round3};
+use crate::table::Table;
+use crate::verdict::Measured;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub label: Option<String>,
+    pub kernel: String,
+    /// CPUs that the program was allowed to use.
+    pub cpus: usize,
+    pub scenarios: Vec<ScenarioReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScenarioReport {
+    pub lock: String,
+    pub topology: String,
+    pub hogs_per_cpu: u32,
+    pub hog_nice: i32,
+    pub owner_nice: i32,
+    pub waiter_nice: i32,
+    pub fair_ideal: f64,
+    pub attempted: u32,
+    pub staged: u32,
+    pub not_staged: u32,
+    pub timed_out: u32,
+    /// How often each reason not to count a trial was met.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_staged_reasons: BTreeMap<String, u32>,
+    /// None if no trial was staged.
+    pub factor: Option<Summary>,
+    pub need_ms_mean: Option<f64>,
+    pub wait_ms_mean: Option<f64>,
+    pub trials: Vec<TrialReport>,
+    /// Why the scenario cannot be run here at all, if so.
+    pub skipped: Option<String>,
+    /// What went wrong, if the scenario was broken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialReport {
+    pub need_ms: f64,
+    pub wait_ms: f64,
+    pub factor: f64,
+}
+
+impl From<&Measured> for TrialReport {
+    fn from(measured: &Measured) -> TrialReport {
+        TrialReport {
+            need_ms: round3(measured.need_ns as f64 / 1e6),
+            wait_ms: round3(measured.wait_ns as f64 / 1e6),
+            factor: round3(measured.factor()),
+        }
+    }
+}
+
+impl ScenarioReport {
+    /// `lock topology`, the name people see.
+    pub fn name(&self) -> String {
+        format!("{} {}", self.lock, self.topology)
+    }
+
+    /// Fills in the numbers that follow from the trials.
+    pub fn set_trials(&mut self, measured: &[Measured]) {
+        self.trials = measured.iter().map(TrialReport::from).collect();
+        let column = |value: fn(&TrialReport) -> f64| self.trials.iter().map(value).collect();
+        let (need, wait, factor): (Vec<f64>, Vec<f64>, Vec<f64>) = (
+            column(|t| t.need_ms),
+            column(|t| t.wait_ms),
+            column(|t| t.factor),
+        );
+        self.need_ms_mean = mean(&need).map(round3);
+        self.wait_ms_mean = mean(&wait).map(round3);
+        self.factor = Summary::of(&factor);
+    }
+
+    /// Nothing to complain about: measured, or impossible here.
+    pub fn is_fine(&self) -> bool {
+        self.skipped.is_some() || (self.staged > 0 && self.error.is_none())
+    }
+
+    /// One line that says how it went.
+    pub fn line(&self) -> String {
+        let name = self.name();
+        if let Some(reason) = &self.skipped {
+            return format!("{name}: skipped, {reason}");
+        }
+        let mut line = format!("{name}: {} of {} staged", self.staged, self.attempted);
+        if let Some(factor) = &self.factor {
+            line += &format!(
+                ", factor {:.2} (fair ideal {:.2})",
+                factor.mean, self.fair_ideal
+            );
+        }
+        if self.timed_out > 0 {
+            line += &format!(", {} timed out", self.timed_out);
+        }
+        for (reason, count) in &self.not_staged_reasons {
+            line += &format!(", {count} x {reason}");
+        }
+        if let Some(error) = &self.error {
+            line += &format!(", error: {error}");
+        }
+        line
+    }
+}
+
+impl Report {
+    pub fn load(path: &Path) -> Result<Report> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{shown} is not a report of `inversion --json`"))
+    }
+
+    pub fn to_json(&self) -> Result<String> {
+        let mut text = serde_json::to_string_pretty(self).context("cannot write JSON")?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    pub fn to_text(&self) -> String {
+        let mut table = Table::new(&[
+            "lock", "topology", "hogs", "staged", "need ms", "wait ms", "factor", "median", "max",
+            "ideal",
+        ]);
+        for scenario in &self.scenarios {
+            table.row(row(scenario));
+        }
+        let label = self
+            .label
+            .as_ref()
+            .map(|label| format!("{label}, "))
+            .unwrap_or_default();
+        let notes: String = self
+            .scenarios
+            .iter()
+            .filter(|s| s.skipped.is_some() || s.staged < s.attempted)
+            .fold(String::new(), |notes, scenario| {
+                notes + "  " + &scenario.line() + "\n"
+            });
+        format!(
+            "{label}kernel {}, {} CPUs; factor = wait / CPU time the owner still needed\n\n{}{}{}",
+            self.kernel,
+            self.cpus,
+            table.render(),
+            if notes.is_empty() { "" } else { "\n" },
+            notes
+        )
+    }
+}
+
+fn row(scenario: &ScenarioReport) -> Vec<String> {
+    let number = |value: Option<f64>, digits: usize| {
+        value.map_or_else(|| "-".to_string(), |value| format!("{value:.digits$}"))
+    };
+    let factor = scenario.factor.as_ref();
+    vec![
+        scenario.lock.clone(),
+        scenario.topology.clone(),
+        scenario.hogs_per_cpu.to_string(),
+        staged_cell(scenario),
+        number(scenario.need_ms_mean, 1),
+        number(scenario.wait_ms_mean, 1),
+        number(factor.map(|factor| factor.mean), 2),
+        number(factor.map(|factor| factor.median), 2),
+        number(factor.map(|factor| factor.max), 2),
+        number(Some(scenario.fair_ideal), 2),
+    ]
+}
+
+/// `staged/attempted`.
+pub fn staged_cell(scenario: &ScenarioReport) -> String {
+    match scenario.skipped {
+        Some(_) => "skipped".to_string(),
+        None => format!("{}/{}", scenario.staged, scenario.attempted),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    pub fn scenario(lock: &str, topology: &str) -> ScenarioReport {
+        ScenarioReport {
+            lock: lock.to_string(),
+            topology: topology.to_string(),
+            hogs_per_cpu: 2,
+            hog_nice: 0,
+            owner_nice: 19,
+            waiter_nice: -10,
+            fair_ideal: 1.214,
+            attempted: 3,
+            staged: 2,
+            not_staged: 1,
+            timed_out: 0,
+            not_staged_reasons: BTreeMap::from([("the waiter did not sleep".to_string(), 1)]),
+            factor: None,
+            need_ms_mean: None,
+            wait_ms_mean: None,
+            trials: vec![],
+            skipped: None,
+            error: None,
+        }
+    }
+
+    pub fn report(label: &str) -> Report {
+        let mut first = scenario("f_pos_lock", "same");
+        first.set_trials(&[
+            Measured {
+                need_ns: 10_000_000,
+                wait_ns: 20_000_000,
+            },
+            Measured {
+                need_ns: 20_000_000,
+                wait_ns: 80_000_000,
+            },
+        ]);
+        Report {
+            label: Some(label.to_string()),
+            kernel: "7.3.4".to_string(),
+            cpus: 4,
+            scenarios: vec![first, scenario("chain", "cross")],
+        }
+    }
+
+    #[test]
+    fn numbers_follow_from_the_trials() {
+        let report = report("x");
+        let first = &report.scenarios[0];
+        assert_eq!(
+            first.factor,
+            Some(Summary {
+                mean: 3.0,
+                median: 3.0,
+                max: 4.0
+            })
+        );
+        assert_eq!(first.need_ms_mean, Some(15.0));
+        assert_eq!(first.wait_ms_mean, Some(50.0));
+        assert_eq!(
+            first.trials[1],
+            TrialReport {
+                need_ms: 20.0,
+                wait_ms: 80.0,
+                factor: 4.0
+            }
+        );
+    }
+
+    #[test]
+    fn json_survives_the_round_trip() -> Result<()> {
+        let report = report("x");
+        let json = report.to_json()?;
+        assert_eq!(serde_json::from_str::<Report>(&json)?, report);
+        let value: serde_json::Value = serde_json::from_str(&json)?;
+        assert!(value["scenarios"][1]["factor"].is_null());
+        assert!(value["scenarios"][0]["skipped"].is_null());
+        assert_eq!(value["scenarios"][0]["factor"]["mean"], 3.0);
+        Ok(())
+    }
+
+    #[test]
+    fn text_shows_what_was_not_staged() {
+        let text = report("x").to_text();
+        assert!(text.contains("f_pos_lock"), "{text}");
+        assert!(text.contains("2/3"), "{text}");
+        assert!(text.contains("1 x the waiter did not sleep"), "{text}");
+    }
+
+    #[test]
+    fn fine_means_staged_or_skipped() {
+        let good = scenario("chain", "same");
+        assert!(good.is_fine());
+        assert!(
+            !ScenarioReport {
+                staged: 0,
+                ..good.clone()
+            }
+            .is_fine()
+        );
+        let error = Some("out of memory".to_string());
+        assert!(
+            !ScenarioReport {
+                error,
+                ..good.clone()
+            }
+            .is_fine()
+        );
+        let skipped = Some("one CPU".to_string());
+        assert!(
+            ScenarioReport {
+                staged: 0,
+                skipped,
+                ..good
+            }
+            .is_fine()
+        );
+    }
+}

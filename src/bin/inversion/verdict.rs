@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Owns the decision whether a trial staged an inversion. Only those that did have a factor.
+
+use std::fmt;
+
+/// A wait cannot be shorter than the CPU time that it waited for; the slack is for clocks that are
+/// read as of the last tick.
+const SHORTEST_FACTOR: f64 = 0.85;
+
+/// What is known after a trial whose waiter came back.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// For each holder, end owner first: was it inside its syscall when the waiter's began?
+    pub inside: Vec<bool>,
+    /// For each holder but the first: was it seen blocked before the waiter went?
+    pub blocked: Vec<bool>,
+    /// Did the hogs keep the end owner off the CPU before the waiter went?
+    pub starved: bool,
+    /// How often the waiter went to sleep in its syscall.
+    pub waiter_switches: u64,
+    /// CPU time the holders still needed when the wait began.
+    pub need_ns: u64,
+    pub wait_ns: u64,
+    /// Below this a trial says more about the clocks than about the scheduler.
+    pub need_min_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NotStaged {
+    OwnerNotInside,
+    MiddleNotBlocked,
+    OwnerNotStarved,
+    WaiterDidNotSleep,
+    TooLittleNeeded,
+    WaitTooShort,
+}
+
+impl fmt::Display for NotStaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NotStaged::OwnerNotInside => "the owner was not in its critical section",
+            NotStaged::MiddleNotBlocked => "the middle of the chain was not blocked",
+            NotStaged::OwnerNotStarved => "the hogs did not keep the owner off the CPU",
+            NotStaged::WaiterDidNotSleep => "the waiter did not sleep",
+            NotStaged::TooLittleNeeded => "the owner needed too little CPU",
+            NotStaged::WaitTooShort => "the wait ended before the owner can have been done",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    pub need_ns: u64,
+    pub wait_ns: u64,
+}
+
+impl Measured {
+    pub fn factor(&self) -> f64 {
+        self.wait_ns as f64 / self.need_ns as f64
+    }
+}
+
+impl Evidence {
+    pub fn judge(&self) -> Result<Measured, NotStaged> {
+        if self.inside.is_empty() || self.inside.contains(&false) {
+            return Err(NotStaged::OwnerNotInside);
+        }
+        if self.blocked.contains(&false) {
+            return Err(NotStaged::MiddleNotBlocked);
+        }
+        if !self.starved {
+            return Err(NotStaged::OwnerNotStarved);
+        }
+        if self.waiter_switches == 0 {
+            return Err(NotStaged::WaiterDidNotSleep);
+        }
+        if self.need_ns < self.need_min_ns.max(1) {
+            return Err(NotStaged::TooLittleNeeded);
+        }
+        let measured = Measured {
+            need_ns: self.need_ns,
+            wait_ns: self.wait_ns,
+        };
+        if measured.factor() < SHORTEST_FACTOR {
+            return Err(NotStaged::WaitTooShort);
+        }
+        Ok(measured)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Evidence {
+        Evidence {
+            inside: vec![true, true],
+            blocked: vec![true],
+            starved: true,
+            waiter_switches: 1,
+            need_ns: 60_000_000,
+            wait_ns: 90_000_000,
+            need_min_ns: 12_000_000,
+        }
+    }
+
+    #[test]
+    fn a_shown_inversion_has_a_factor() {
+        let measured = good().judge();
+        assert_eq!(
+            measured,
+            Ok(Measured {
+                need_ns: 60_000_000,
+                wait_ns: 90_000_000
+            })
+        );
+        assert_eq!(measured.map(|measured| measured.factor()), Ok(1.5));
+    }
+
+    #[test]
+    fn each_piece_of_evidence_is_required() {
+        let cases = [
+            (
+                Evidence {
+                    inside: vec![],
+                    ..good()
+                },
+                NotStaged::OwnerNotInside,
+            ),
+            (
+                Evidence {
+                    inside: vec![false, true],
+                    ..good()
+                },
+                NotStaged::OwnerNotInside,
+            ),
+            (
+                Evidence {
+                    inside: vec![true, false],
+                    ..good()
+                },
+                NotStaged::OwnerNotInside,
+            ),
+            (
+                Evidence {
+                    blocked: vec![false],
+                    ..good()
+                },
+                NotStaged::MiddleNotBlocked,
+            ),
+            (
+                Evidence {
+                    starved: false,
+                    ..good()
+                },
+                NotStaged::OwnerNotStarved,
+            ),
+            (
+                Evidence {
+                    waiter_switches: 0,
+                    ..good()
+                },
+                NotStaged::WaiterDidNotSleep,
+            ),
+            (
+                Evidence {
+                    need_ns: 11_000_000,
+                    ..good()
+                },
+                NotStaged::TooLittleNeeded,
+            ),
+            (
+                Evidence {
+                    need_ns: 0,
+                    need_min_ns: 0,
+                    ..good()
+                },
+                NotStaged::TooLittleNeeded,
+            ),
+            (
+                Evidence {
+                    wait_ns: 50_000_000,
+                    ..good()
+                },
+                NotStaged::WaitTooShort,
+            ),
+        ];
+        for (evidence, reason) in cases {
+            assert_eq!(evidence.judge(), Err(reason), "{evidence:?}");
+        }
+    }
+
+    #[test]
+    fn clocks_may_lag_by_a_little() {
+        assert!(
+            Evidence {
+                wait_ns: 57_000_000,
+                ..good()
+            }
+            .judge()
+            .is_ok()
+        );
+    }
+}

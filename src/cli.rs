@@ -1,0 +1,143 @@
+//! The command line: every flag, its unit and its range. No side effects.
+
+use clap::Parser;
+use scx_utils::libbpf_clap_opts::LibbpfOpts;
+
+use crate::abi;
+
+/// A sched_ext scheduler with proxy execution.
+///
+/// While a task waits for a kernel mutex, the owner of that mutex runs in the
+/// waiter's scheduling context: with the waiter's weight, at the waiter's place
+/// in the queue, and at the waiter's expense. A low-priority task that holds a
+/// lock then no longer keeps a high-priority one waiting.
+///
+/// Needs root and a kernel with sched_ext. On exit, or if it dies, the kernel's
+/// default scheduler takes over.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "scx_proxy", disable_version_flag = true)]
+pub struct Opts {
+    /// Time a task runs before the next pick, in microseconds.
+    ///
+    /// The kernel looks at slices in its tick: on a 250 Hz kernel, less than
+    /// 4000 has little effect.
+    #[arg(short = 's', long, default_value_t = 3000, value_name = "US",
+          value_parser = clap::value_parser!(u64).range(100..=100_000))]
+    pub slice_us: u64,
+
+    /// How far behind its CPU's clock a waking task may start, in microseconds
+    /// of virtual time: more favours tasks that sleep a lot.
+    #[arg(short = 'l', long, default_value_t = 3000, value_name = "US",
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub lag_us: u64,
+
+    /// Lead that a waking nice-0 task needs to preempt a running one, in
+    /// microseconds of virtual time: more favours throughput over latency.
+    ///
+    /// Heavier tasks need less, in proportion to their weight. Much less than
+    /// the default makes every message between two tasks a context switch.
+    #[arg(short = 'g', long, default_value_t = 8000, value_name = "US",
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub wakeup_gran_us: u64,
+
+    /// Least time between two looks of a busy CPU for work on longer run
+    /// queues, in microseconds.
+    #[arg(short = 'b', long, default_value_t = 20_000, value_name = "US",
+          value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    pub balance_us: u64,
+
+    /// Longest time a task may wait on a run queue because of its weight, as
+    /// estimated when it is queued, in milliseconds.
+    ///
+    /// The kernel throws a scheduler out that leaves a task waiting for 30 s.
+    #[arg(long, default_value_t = 8000, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(10..=15_000))]
+    pub starve_ms: u64,
+
+    /// Locks that a walk from a donor to the end of its chain follows at most.
+    #[arg(long, default_value_t = abi::HOPS_LIMIT, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(abi::HOPS_LIMIT)))]
+    pub hops_max: u32,
+
+    /// See who waits for whom, but never donate: the same scheduler without
+    /// proxy execution, to compare with.
+    #[arg(long)]
+    pub no_donate: bool,
+
+    /// Follow mutexes through lock:contention_begin even where the kernel keeps
+    /// task->blocked_on (6.17 and later).
+    #[arg(long)]
+    pub tracepoint: bool,
+
+    /// Print stats every SECS seconds while the scheduler runs.
+    #[arg(long, value_name = "SECS", value_parser = parse_interval_secs)]
+    pub stats: Option<f64>,
+
+    /// Print the stats of a running scx_proxy every SECS seconds; load nothing.
+    #[arg(long, value_name = "SECS", value_parser = parse_interval_secs)]
+    pub monitor: Option<f64>,
+
+    /// Describe each statistic and exit.
+    #[arg(long)]
+    pub help_stats: bool,
+
+    /// Bytes kept for the kernel's debug dump on exit; 0: the kernel's default.
+    #[arg(long, default_value_t = 0, value_name = "BYTES")]
+    pub exit_dump_len: u32,
+
+    /// Say more; twice: libbpf's debug messages too.
+    #[arg(short = 'v', long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Print the version and exit.
+    #[arg(short = 'V', long)]
+    pub version: bool,
+
+    /// Options handed to libbpf.
+    #[command(flatten, next_help_heading = "Libbpf Options")]
+    pub libbpf: LibbpfOpts,
+}
+
+fn parse_interval_secs(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(secs) if (0.01..=86_400.0).contains(&secs) => Ok(secs),
+        Ok(_) => Err("not in 0.01..=86400".into()),
+        Err(_) => Err("not a number of seconds".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definition_is_consistent() {
+        Opts::command().debug_assert();
+    }
+
+    #[test]
+    fn out_of_range_is_refused() {
+        for args in [
+            ["--slice-us", "99"],
+            ["--slice-us", "100001"],
+            ["--hops-max", "0"],
+            ["--hops-max", "17"],
+            ["--starve-ms", "15001"],
+            ["--stats", "0"],
+            ["--stats", "-1"],
+            ["--monitor", "NaN"],
+        ] {
+            let argv = ["scx_proxy"].into_iter().chain(args);
+            assert!(Opts::try_parse_from(argv).is_err(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_help() {
+        for arg in Opts::command().get_arguments() {
+            let described = arg.get_help().is_some() || arg.get_long_help().is_some();
+            assert!(described, "--{} has no help", arg.get_id());
+        }
+    }
+}

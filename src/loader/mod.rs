@@ -1,0 +1,179 @@
+//! Brings the BPF scheduler into the kernel, keeps it there, reports its exit.
+//! Only this module touches the skeleton.
+
+pub mod preflight;
+
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use crossbeam::channel::RecvTimeoutError;
+use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel};
+use log::{debug, info, warn};
+use scx_stats::prelude::*;
+use scx_utils::{
+    NR_CPU_IDS, UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, uei_exited,
+    uei_report,
+};
+
+use crate::abi;
+use crate::cli::Opts;
+use crate::stats::{self, Levels, Metrics};
+
+#[allow(missing_docs, dead_code, non_camel_case_types, non_snake_case)] // generated
+#[allow(clippy::all, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)] // generated
+mod skel {
+    include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
+}
+use skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
+
+/// How often the exit of the BPF side is looked for when nobody asks for stats.
+const POLL: Duration = Duration::from_millis(250);
+
+/// The scheduler in the kernel. Dropping it hands the CPUs back to the default.
+pub struct Scheduler<'a> {
+    skel: BpfSkel<'a>,
+    struct_ops: Option<libbpf_rs::Link>,
+    stats_server: StatsServer<(), Metrics>,
+}
+
+/// Fill the constants of include/config.h from the command line.
+fn configure(skel: &mut OpenBpfSkel, opts: &Opts, tracepoint: bool) -> Result<()> {
+    let rodata = skel
+        .maps
+        .rodata_data
+        .as_mut()
+        .context("BPF object without constants")?;
+    let cfg = &mut rodata.cfg;
+    cfg.slice_ns = opts.slice_us * 1_000;
+    cfg.lag_ns = opts.lag_us * 1_000;
+    cfg.wakeup_gran_ns = opts.wakeup_gran_us * 1_000;
+    cfg.balance_ns = opts.balance_us * 1_000;
+    cfg.starve_ns = opts.starve_ms * 1_000_000;
+    cfg.nr_cpu_ids = u32::try_from(*NR_CPU_IDS).context("number of CPUs")?;
+    cfg.hops_max = opts.hops_max;
+    cfg.donate = u8::from(!opts.no_donate);
+    cfg.track_by_tracepoint = u8::from(tracepoint);
+    skel.maps.cpu_ctxs.set_max_entries(cfg.nr_cpu_ids)?;
+    skel.maps.donor_queues.set_max_entries(cfg.nr_cpu_ids)?;
+    skel.progs.proxy_contention_begin.set_autoload(tracepoint);
+    skel.progs.proxy_contention_end.set_autoload(tracepoint);
+    skel.struct_ops.proxy_ops_mut().exit_dump_len = opts.exit_dump_len;
+    Ok(())
+}
+
+/// Whether mutex waiters must be followed by tracepoint: `task->blocked_on`
+/// came with Linux 6.17.
+fn needs_tracepoint() -> bool {
+    !compat::struct_has_field("task_struct", "blocked_on").unwrap_or(false)
+}
+
+impl<'a> Scheduler<'a> {
+    /// Open, load and attach the scheduler.
+    ///
+    /// # Errors
+    /// What libbpf or the kernel refused; nothing stays loaded then.
+    pub fn load(opts: &Opts, object: &'a mut MaybeUninit<OpenObject>) -> Result<Self> {
+        scx_utils::try_set_rlimit_infinity();
+        scx_utils::init_libbpf_logging((opts.verbose > 1).then_some(PrintLevel::Debug));
+        let builder = BpfSkelBuilder::default();
+        let open_opts = opts.libbpf.clone().into_bpf_open_opts();
+        let mut skel = scx_ops_open!(builder, object, proxy_ops, open_opts)?;
+        let tracepoint = opts.tracepoint || needs_tracepoint();
+        configure(&mut skel, opts, tracepoint)?;
+        if tracepoint {
+            info!("mutex waiters are followed by tracepoint lock:contention_begin");
+        }
+        if !compat::struct_has_field("mutex", "owner").unwrap_or(false) {
+            warn!("mutexes of this kernel name no owner (PREEMPT_RT): nothing will be donated");
+        }
+        info!("loading (slow under emulation: the kernel verifies each program)");
+        let mut skel = scx_ops_load!(skel, proxy_ops, uei)?;
+        for prog in ProgInfoIter::default() {
+            debug!(
+                "{:?}: {} instructions verified",
+                prog.name, prog.verified_insns
+            );
+        }
+        let struct_ops = Some(scx_ops_attach!(skel, proxy_ops)?);
+        let stats_server = StatsServer::new(stats::server_data())
+            .launch()
+            .context("stats server: is /var/run writable?")?;
+        info!("scx_proxy is scheduling {} CPUs", *NR_CPU_IDS);
+        Ok(Self {
+            skel,
+            struct_ops,
+            stats_server,
+        })
+    }
+
+    /// Serve stats until the scheduler exits or `shutdown` is set; then unload
+    /// and report why it ended.
+    ///
+    /// # Errors
+    /// An exit of the BPF side that was an error, with the kernel's report.
+    pub fn run(mut self, shutdown: &Arc<AtomicBool>) -> Result<UserExitInfo> {
+        let (res, req) = self.stats_server.channels();
+        while !shutdown.load(Ordering::Relaxed) && !self.exited() {
+            match req.recv_timeout(POLL) {
+                Ok(()) => res.send(self.metrics()?)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(e) => Err(e)?,
+            }
+        }
+        drop(self.struct_ops.take());
+        self.report()
+    }
+
+    // The macros of scx_utils unwrap what the skeleton always has.
+    #[allow(clippy::unwrap_used, clippy::undocumented_unsafe_blocks)]
+    fn exited(&self) -> bool {
+        uei_exited!(&self.skel, uei)
+    }
+
+    #[allow(clippy::unwrap_used)] // as above
+    fn report(&self) -> Result<UserExitInfo> {
+        uei_report!(&self.skel, uei)
+    }
+
+    fn metrics(&self) -> Result<Metrics> {
+        let mut totals = [0_u64; abi::proxy_stat_NR_PROXY_STATS as usize];
+        for (stat, total) in totals.iter_mut().enumerate() {
+            let key = u32::try_from(stat)?.to_ne_bytes();
+            let per_cpu = self
+                .skel
+                .maps
+                .proxy_stats
+                .lookup_percpu(&key, MapFlags::ANY)?;
+            for copy in per_cpu.unwrap_or_default() {
+                let bytes = copy.first_chunk::<8>().context("counter of 8 bytes")?;
+                *total = total.wrapping_add(u64::from_ne_bytes(*bytes));
+            }
+        }
+        Ok(Metrics::new(&totals, self.levels()?))
+    }
+
+    fn levels(&self) -> Result<Levels> {
+        let mut levels = Levels::default();
+        for cpu in 0..u32::try_from(*NR_CPU_IDS)? {
+            let key = cpu.to_ne_bytes();
+            let Some(value) = self.skel.maps.cpu_ctxs.lookup(&key, MapFlags::ANY)? else {
+                continue;
+            };
+            // SAFETY: the map's value type is this struct, from the same object's BTF,
+            // all of whose fields are integers; the copy need not be aligned.
+            let ctx: skel::types::cpu_ctx =
+                unsafe { std::ptr::read_unaligned(value.as_ptr().cast()) };
+            levels.donors_queued_now += u64::from(ctx.nr_donors);
+            levels.tasks_queued_now += u64::from(ctx.nr_queued);
+        }
+        levels.cpus = scx_utils::read_cpulist(
+            std::fs::read_to_string("/sys/devices/system/cpu/online")?.trim(),
+        )?
+        .len() as u64;
+        Ok(levels)
+    }
+}

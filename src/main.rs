@@ -1,0 +1,93 @@
+//! `scx_proxy`: parse, run, exit code.
+
+use std::mem::MaybeUninit;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use log::{LevelFilter, warn};
+use scx_proxy::cli::Opts;
+use scx_proxy::loader::{Scheduler, preflight};
+use scx_proxy::stats;
+use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
+
+fn init_log(verbose: u8) -> Result<()> {
+    let level = if verbose > 0 {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
+    };
+    let config = ConfigBuilder::new()
+        .set_time_level(LevelFilter::Off)
+        .set_target_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off)
+        .build();
+    TermLogger::init(level, config, TerminalMode::Stderr, ColorChoice::Auto)
+        .context("logging to stderr")
+}
+
+fn version() -> String {
+    format!(
+        "scx_proxy {}",
+        scx_utils::build_id::full_version(env!("CARGO_PKG_VERSION"))
+    )
+}
+
+fn run(opts: &Opts) -> Result<()> {
+    init_log(opts.verbose)?;
+    let shutdown = Arc::new(AtomicBool::new(false));
+    let signalled = shutdown.clone();
+    ctrlc::set_handler(move || signalled.store(true, Ordering::Relaxed))
+        .context("handler for Ctrl-C")?;
+    if let Some(secs) = opts.monitor {
+        return stats::monitor(Duration::from_secs_f64(secs), shutdown);
+    }
+    preflight::check()?;
+    if let Some(secs) = opts.stats {
+        let shutdown = shutdown.clone();
+        std::thread::spawn(move || {
+            if let Err(e) = stats::monitor(Duration::from_secs_f64(secs), shutdown) {
+                warn!("stats are no longer printed: {e:#}");
+            }
+        });
+    }
+    loop {
+        let mut object = MaybeUninit::uninit();
+        let exit = Scheduler::load(opts, &mut object)?.run(&shutdown)?;
+        // CPU hotplug: the kernel asks for a restart with the new set of CPUs
+        if !exit.should_restart() || shutdown.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let opts = match Opts::try_parse() {
+        Ok(opts) => opts,
+        Err(e) => {
+            let _ = e.print();
+            // --help is an answer, the rest are refusals
+            return ExitCode::from(u8::from(e.use_stderr()));
+        }
+    };
+    if opts.version {
+        println!("{}", version());
+        return ExitCode::SUCCESS;
+    }
+    let result = if opts.help_stats {
+        stats::server_data().describe_meta(&mut std::io::stdout(), None)
+    } else {
+        run(&opts)
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

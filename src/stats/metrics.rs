@@ -1,0 +1,212 @@
+//! The table of statistics: one row ties a counter of `include/stats.h` to its
+//! field and its description. Everything else here is made from the table.
+
+use std::io::{self, Write};
+
+#[allow(unused_imports)] // the derive names them
+use scx_stats::prelude::*;
+use scx_stats_derive::Stats;
+use serde::{Deserialize, Serialize};
+
+use crate::abi;
+
+/// Levels: what holds at the moment of reading, not counted up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Levels {
+    /// Online CPUs.
+    pub cpus: u64,
+    /// Entries on all donor queues.
+    pub donors_queued_now: u64,
+    /// Tasks on all run queues.
+    pub tasks_queued_now: u64,
+}
+
+macro_rules! metrics {
+    ($($stat:ident $field:ident $desc:literal)*) => {
+        /// Everything that `--stats`, `--monitor` and the stats socket show.
+        #[derive(Clone, Debug, Default, Serialize, Deserialize, Stats)]
+        #[stat(top)]
+        pub struct Metrics {
+            /// See `Levels`.
+            #[stat(desc = "Level: online CPUs")]
+            pub cpus: u64,
+            /// See `Levels`.
+            #[stat(desc = "Level: entries on all donor queues now")]
+            pub donors_queued_now: u64,
+            /// Edges seen less waits ended: 0 when nothing waits on a tracked lock.
+            #[stat(desc = "Level: tasks that wait on a tracked lock now, queued as donors or not")]
+            pub donors_waiting_now: u64,
+            /// See `Levels`.
+            #[stat(desc = "Level: tasks on all run queues now")]
+            pub tasks_queued_now: u64,
+            $(
+                /// See the description.
+                #[stat(desc = $desc)]
+                pub $field: u64,
+            )*
+        }
+
+        impl Metrics {
+            /// Totals since the scheduler was loaded, from the counters summed over all CPUs.
+            pub fn new(totals: &[u64; abi::proxy_stat_NR_PROXY_STATS as usize], levels: Levels) -> Self {
+                let mut metrics = Self {
+                    cpus: levels.cpus,
+                    donors_queued_now: levels.donors_queued_now,
+                    tasks_queued_now: levels.tasks_queued_now,
+                    ..Self::default()
+                };
+                $(metrics.$field = totals[abi::$stat as usize];)*
+                metrics.donors_waiting_now = metrics.edges.saturating_sub(metrics.edges_woken);
+                metrics
+            }
+
+            /// What was counted after `last` was read; levels as they are.
+            pub fn since(&self, last: &Self) -> Self {
+                let mut delta = self.clone();
+                $(delta.$field = self.$field.wrapping_sub(last.$field);)*
+                delta
+            }
+
+            #[cfg(test)]
+            fn counters() -> Vec<u32> {
+                vec![$(abi::$stat),*]
+            }
+        }
+    };
+}
+
+metrics! {
+    proxy_stat_STAT_DISPATCH_IDLE dispatch_idle "Dispatches straight to an idle CPU at wakeup, since the last reading"
+    proxy_stat_STAT_DISPATCH_QUEUE dispatch_queue "Dispatches of the head of the CPU's own run queue, since the last reading"
+    proxy_stat_STAT_DISPATCH_KEEP dispatch_keep "Picks in which the previous task went on, its key being the earliest, since the last reading"
+    proxy_stat_STAT_DISPATCH_DONATION dispatch_donation "Picks decided by a donor: its lock's owner runs in its context, since the last reading"
+    proxy_stat_STAT_DISPATCH_STEAL dispatch_steal "Dispatches by an idle CPU from another CPU's run queue, since the last reading"
+    proxy_stat_STAT_DISPATCH_BALANCE dispatch_balance "Dispatches by a busy CPU from a longer run queue, since the last reading"
+    proxy_stat_STAT_ENQUEUE enqueues "Tasks put on a run queue, since the last reading"
+    proxy_stat_STAT_ENQUEUE_IDLE enqueues_idle "Of the enqueues, those sent to the run queue of an idle CPU, since the last reading"
+    proxy_stat_STAT_PREEMPT_WAKEUP preempt_wakeup "Running tasks preempted by a waking one with an earlier key, since the last reading"
+    proxy_stat_STAT_STARVE_CLAMP starve_clamps "Keys drawn in by the starvation guard (--starve-ms), since the last reading"
+    proxy_stat_STAT_STARVE_RESCUE starve_rescues "Tasks run out of turn because they had waited longer than --starve-ms, since the last reading"
+    proxy_stat_STAT_EDGE edges "Edges seen: tasks that went to sleep on a tracked lock, since the last reading"
+    proxy_stat_STAT_EDGE_WOKEN edges_woken "Waits on a tracked lock that ended, since the last reading"
+    proxy_stat_STAT_DONOR_QUEUED donors_queued "Entries put on a donor queue (one wait may do so several times), since the last reading"
+    proxy_stat_STAT_DONATION donations "Donations begun: an owner was given a slice in a donor's context, since the last reading"
+    proxy_stat_STAT_DONATED_NS donated_ns "CPU time in ns that owners ran in donors' contexts, charged to the donors, since the last reading"
+    proxy_stat_STAT_OWN_NS own_ns "CPU time in ns charged to the tasks that ran it, since the last reading"
+    proxy_stat_STAT_RUNTIME_NS runtime_ns "CPU time in ns of all tasks scheduled; always donated_ns + own_ns, since the last reading"
+    proxy_stat_STAT_DONOR_MIGRATION donor_migrations "Donors whose context moved to the CPU where the owner may run, since the last reading"
+    proxy_stat_STAT_DONOR_KICK donor_kicks "Of the donor migrations, those that preempted the CPU, since the last reading"
+    proxy_stat_STAT_RETURN_PREEMPT return_preempts "Donated slices cut short because the donor woke elsewhere or its chain moved on, since the last reading"
+    proxy_stat_STAT_OWNER_RUNNING owner_running "Looks at a chain whose end ran already: the donor waits for it to stop, since the last reading"
+    proxy_stat_STAT_OWNER_SLEEPING owner_sleeping "Looks at a chain whose end slept, and on no tracked lock: the donor waits for it to wake, since the last reading"
+    proxy_stat_STAT_NO_OWNER no_owner "Looks at a chain whose lock had no owner at that moment, since the last reading"
+    proxy_stat_STAT_STALE stale "Looks at a chain whose waiter no longer waited for the lock, since the last reading"
+    proxy_stat_STAT_TRUNCATED truncated "Walks given up at the bound of hops (--hops-max), since the last reading"
+    proxy_stat_STAT_CYCLE cycles "Walks that came back to a task they had seen, since the last reading"
+    proxy_stat_STAT_AFFINITY_REFUSED affinity_refusals "Owners that may not run on the donor's CPU, since the last reading"
+    proxy_stat_STAT_OTHER_CLASS other_class "Looks at a chain whose end is scheduled by another class (RT, deadline), since the last reading"
+    proxy_stat_STAT_LOST_RACE lost_races "Owners that were gone from their run queue when they were to be moved, since the last reading"
+    proxy_stat_STAT_QUEUE_FULL queue_full "Donors refused because a donor queue was full, since the last reading"
+    proxy_stat_STAT_ATTACH_FULL attach_full "Donors put off because too many wait for the same owner, since the last reading"
+    proxy_stat_STAT_DEPTH_1 depth_1 "Walks that ended after 1 lock, since the last reading"
+    proxy_stat_STAT_DEPTH_2 depth_2 "Walks that ended after 2 locks, since the last reading"
+    proxy_stat_STAT_DEPTH_3_4 depth_3_4 "Walks that ended after 3 or 4 locks, since the last reading"
+    proxy_stat_STAT_DEPTH_5_8 depth_5_8 "Walks that ended after 5 to 8 locks, since the last reading"
+    proxy_stat_STAT_DEPTH_9_UP depth_9_up "Walks that ended after 9 locks or more, since the last reading"
+    proxy_stat_STAT_RETURN_IDLE return_idle "Donors that woke onto an idle CPU, since the last reading"
+    proxy_stat_STAT_RETURN_HOME return_home "Donors that woke onto the CPU they had blocked on, since the last reading"
+    proxy_stat_STAT_RETURN_OWNER return_owner "Donors that woke onto the CPU of the lock's owner, since the last reading"
+}
+
+impl Metrics {
+    /// Three lines: the picks, the donors, why there was no donation.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn print<W: Write>(&self, w: &mut W) -> io::Result<()> {
+        writeln!(
+            w,
+            "[proxy] picks: queue {} keep {} idle {} donation {} steal {} balance {} | queued now {}",
+            self.dispatch_queue,
+            self.dispatch_keep,
+            self.dispatch_idle,
+            self.dispatch_donation,
+            self.dispatch_steal,
+            self.dispatch_balance,
+            self.tasks_queued_now,
+        )?;
+        writeln!(
+            w,
+            "        donors: edges {} donations {} donated {:.1} ms of {:.1} ms migrations {} | waiting now {} queued now {}",
+            self.edges,
+            self.donations,
+            self.donated_ns as f64 / 1e6,
+            self.runtime_ns as f64 / 1e6,
+            self.donor_migrations,
+            self.donors_waiting_now,
+            self.donors_queued_now,
+        )?;
+        writeln!(
+            w,
+            "        instead: owner ran {} slept {} none {} stale {} cycle {} truncated {} other class {} lost race {} | returns: home {} owner {} idle {}",
+            self.owner_running,
+            self.owner_sleeping,
+            self.no_owner,
+            self.stale,
+            self.cycles,
+            self.truncated,
+            self.other_class,
+            self.lost_races,
+            self.return_home,
+            self.return_owner,
+            self.return_idle,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NR: usize = abi::proxy_stat_NR_PROXY_STATS as usize;
+
+    #[test]
+    fn every_counter_has_one_metric() {
+        let mut counters = Metrics::counters();
+        counters.sort_unstable();
+        assert_eq!(counters, (0..NR as u32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn counters_are_deltas_and_levels_are_not() {
+        let mut totals = [0; NR];
+        totals[abi::proxy_stat_STAT_EDGE as usize] = 7;
+        totals[abi::proxy_stat_STAT_EDGE_WOKEN as usize] = 4;
+        let levels = Levels {
+            cpus: 4,
+            donors_queued_now: 2,
+            tasks_queued_now: 9,
+        };
+        let first = Metrics::new(&totals, levels);
+        totals[abi::proxy_stat_STAT_EDGE as usize] = 9;
+        let delta = Metrics::new(&totals, levels).since(&first);
+        assert_eq!((delta.edges, delta.edges_woken), (2, 0));
+        assert_eq!(delta.donors_waiting_now, 5);
+        assert_eq!(
+            (delta.cpus, delta.donors_queued_now, delta.tasks_queued_now),
+            (4, 2, 9)
+        );
+    }
+
+    #[test]
+    fn description_says_delta_or_level() {
+        let mut text = Vec::new();
+        crate::stats::server_data()
+            .describe_meta(&mut text, None)
+            .expect("describe");
+        let text = String::from_utf8(text).expect("UTF-8");
+        let levels = text.matches("Level:").count();
+        let deltas = text.matches("since the last reading").count();
+        assert_eq!((levels, deltas), (4, NR), "{text}");
+    }
+}

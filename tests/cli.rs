@@ -1,0 +1,71 @@
+//! The command line as a user meets it, without a kernel that could load anything.
+
+use std::process::{Command, Output};
+
+fn scx_proxy(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scx_proxy"))
+        .args(args)
+        .output()
+        .expect("runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_version_and_help_stats_exit_0() {
+    for (args, shows) in [
+        (["--help"], "--slice-us"),
+        (["--version"], env!("CARGO_PKG_VERSION")),
+        (["--help-stats"], "donated_ns"),
+    ] {
+        let out = scx_proxy(&args);
+        assert_eq!(out.status.code(), Some(0), "{args:?}");
+        assert!(
+            text(&out.stdout).contains(shows),
+            "{args:?}: {}",
+            text(&out.stdout)
+        );
+        assert!(out.stderr.is_empty(), "{args:?}: {}", text(&out.stderr));
+    }
+}
+
+#[test]
+fn a_wrong_flag_exits_1_and_says_what_is_wrong() {
+    for (args, says) in [
+        (["--slice-us", "0"], "--slice-us"),
+        (["--hops-max", "99"], "1..=16"),
+        (["--stats", "soon"], "not a number of seconds"),
+        (["--no-such-flag", ""], "--no-such-flag"),
+    ] {
+        let out = scx_proxy(&args);
+        assert_eq!(out.status.code(), Some(1), "{args:?}");
+        assert!(
+            text(&out.stderr).contains(says),
+            "{args:?}: {}",
+            text(&out.stderr)
+        );
+        assert!(out.stdout.is_empty(), "{args:?}");
+    }
+}
+
+/// Where there is sched_ext nothing may be loaded here (tests/guest does that),
+/// but the check must not say that there is none.
+#[test]
+fn a_kernel_without_sched_ext_is_refused_in_two_lines() {
+    if std::path::Path::new("/sys/kernel/sched_ext").exists() {
+        let why = scx_proxy::loader::preflight::check()
+            .map_or_else(|refusal| refusal.why, |()| "ok".into());
+        assert!(!why.contains("no sched_ext"), "{why}");
+        return;
+    }
+    let out = scx_proxy(&[]);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(
+        said.starts_with("error: this kernel has no sched_ext"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 2, "{said}");
+}

@@ -1,0 +1,200 @@
+//! The pure C of `bpf/core`, compiled for the host, against obvious models.
+
+use std::collections::BTreeMap;
+use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
+
+use scx_proxy::abi;
+
+#[link(name = "proxy_core", kind = "static")]
+unsafe extern "C" {
+    fn host_heap_new() -> *mut c_void;
+    fn host_heap_free(heap: *mut c_void);
+    fn host_heap_push(heap: *mut c_void, key: c_ulonglong, seq: c_ulonglong, pid: c_uint) -> c_int;
+    fn host_heap_remove(heap: *mut c_void, idx: c_uint, seq: c_ulonglong, pid: c_uint) -> c_int;
+    fn host_heap_top(heap: *const c_void) -> c_int;
+    fn host_heap_top_key(heap: *const c_void) -> c_ulonglong;
+    fn host_walk(pids: *const c_uint, nr: c_uint, hops_max: c_uint, end: *mut c_int) -> c_uint;
+    safe fn host_key_cost(ns: c_ulonglong, weight: c_uint) -> c_ulonglong;
+    safe fn host_key_floor(key: c_ulonglong, clock: c_ulonglong, lag: c_ulonglong) -> c_ulonglong;
+    safe fn host_key_ceiling(
+        key: c_ulonglong,
+        clock: c_ulonglong,
+        starve_ns: c_ulonglong,
+        load: c_ulonglong,
+    ) -> c_ulonglong;
+    safe fn host_key_min(a: c_ulonglong, b: c_ulonglong) -> c_ulonglong;
+    safe fn host_weight_of_nice(nice: c_int) -> c_uint;
+    safe fn host_token_make(seq: c_ulonglong, kind: c_uint, place: c_uint) -> c_ulonglong;
+    safe fn host_token_kind(token: c_ulonglong) -> c_uint;
+}
+
+const KEY_NONE: u64 = u64::MAX;
+const CAPACITY: usize = abi::DONORS_PER_CPU as usize;
+
+/// A heap of the C core; freed when dropped.
+struct Heap(*mut c_void);
+
+impl Heap {
+    fn new() -> Self {
+        // SAFETY: no preconditions; null is checked.
+        let heap = unsafe { host_heap_new() };
+        assert!(!heap.is_null());
+        Heap(heap)
+    }
+    fn push(&mut self, key: u64, seq: u64, pid: u32) -> Option<u32> {
+        // SAFETY: the pointer is a live heap, held exclusively.
+        u32::try_from(unsafe { host_heap_push(self.0, key, seq, pid) }).ok()
+    }
+    fn remove(&mut self, idx: u32, seq: u64, pid: u32) -> bool {
+        // SAFETY: as above; any index is masked by the callee.
+        unsafe { host_heap_remove(self.0, idx, seq, pid) == 1 }
+    }
+    fn top(&self) -> Option<u32> {
+        // SAFETY: the pointer is a live heap.
+        u32::try_from(unsafe { host_heap_top(self.0) }).ok()
+    }
+    fn top_key(&self) -> u64 {
+        // SAFETY: the pointer is a live heap.
+        unsafe { host_heap_top_key(self.0) }
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        // SAFETY: made by host_heap_new(), not used after this.
+        unsafe { host_heap_free(self.0) }
+    }
+}
+
+/// xorshift64: the same steps on every machine.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}
+
+#[test]
+fn heap_agrees_with_a_sorted_map_over_random_steps() {
+    const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+    println!("seed {SEED:#x}");
+    let mut random = Random(SEED);
+    let mut heap = Heap::new();
+    // pool index -> (key, seq)
+    let mut model: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    // keys around the wrap: order must come from the signed difference
+    let base = u64::MAX - 5_000;
+    for seq in 1..=400_000_u64 {
+        if random.next(100) < 52 {
+            let key = base.wrapping_add(random.next(10_000));
+            match heap.push(key, seq, seq as u32) {
+                Some(idx) => assert!(
+                    model.insert(idx, (key, seq)).is_none(),
+                    "index {idx} reused"
+                ),
+                None => assert_eq!(model.len(), CAPACITY),
+            }
+        } else if let Some(nth) = model.len().checked_sub(1) {
+            let nth = random.next(nth as u64 + 1) as usize;
+            let (&idx, &(_, seq)) = model.iter().nth(nth).expect("in range");
+            let pid = seq as u32;
+            assert!(
+                !heap.remove(idx, seq + 1, pid),
+                "removed with a foreign wait number"
+            );
+            assert!(!heap.remove(idx, seq, pid + 1), "removed for another task");
+            assert!(heap.remove(idx, seq, pid));
+            assert!(!heap.remove(idx, seq, pid), "removed twice");
+            model.remove(&idx);
+        }
+        let first = model.values().map(|(key, _)| key.wrapping_sub(base)).min();
+        match heap.top() {
+            Some(idx) => {
+                let (key, _) = model[&idx];
+                assert_eq!(Some(key.wrapping_sub(base)), first);
+                let shown = if key == KEY_NONE { KEY_NONE - 1 } else { key };
+                assert_eq!(heap.top_key(), shown);
+            }
+            None => assert_eq!((heap.top_key(), first), (KEY_NONE, None)),
+        }
+    }
+}
+
+#[test]
+fn keys_cost_by_weight() {
+    assert_eq!(host_weight_of_nice(0), 1024);
+    assert_eq!(
+        (host_weight_of_nice(-20), host_weight_of_nice(19)),
+        (88761, 15)
+    );
+    assert_eq!(host_weight_of_nice(20), 1024, "out of range: as nice 0");
+    assert_eq!(host_key_cost(3_000_000, 1024), 3_000_000);
+    assert_eq!(host_key_cost(3_000_000, 15), 204_800_000);
+    assert_eq!(host_key_cost(7, 0), 7, "no division by zero");
+}
+
+#[test]
+fn keys_are_bounded_on_both_sides_of_the_clock_also_where_it_wraps() {
+    for clock in [0_u64, 10_000, u64::MAX - 50] {
+        let ahead = |ns: u64| clock.wrapping_add(ns);
+        let behind = |ns: u64| clock.wrapping_sub(ns);
+        assert_eq!(host_key_floor(behind(500), clock, 100), behind(100));
+        assert_eq!(host_key_floor(behind(50), clock, 100), behind(50));
+        assert_eq!(host_key_floor(ahead(500), clock, 100), ahead(500));
+        // at twice nice 0 of load, 1000 ns of waiting pay for 500 of virtual time
+        assert_eq!(host_key_ceiling(ahead(900), clock, 1000, 2048), ahead(500));
+        assert_eq!(host_key_ceiling(ahead(400), clock, 1000, 2048), ahead(400));
+        // 2, since 0 - 1 is KEY_NONE
+        assert_eq!(host_key_min(ahead(2), behind(2)), behind(2));
+    }
+    assert_eq!(host_key_min(KEY_NONE, 5), 5);
+    assert_eq!(host_key_min(5, KEY_NONE), 5);
+}
+
+#[test]
+fn tokens_keep_their_parts_apart() {
+    for kind in 0..=5 {
+        let token = host_token_make(u64::MAX, kind, u32::MAX);
+        assert_eq!(host_token_kind(token), kind);
+        assert_eq!(token as u32, u32::MAX);
+        assert_eq!(token >> 40, 0xff_ffff);
+    }
+}
+
+fn walk(pids: &[u32], hops_max: u32) -> (u32, i32) {
+    let mut end = 0;
+    let nr = u32::try_from(pids.len()).expect("short");
+    // SAFETY: pids is valid for nr elements, end for one write.
+    let hops = unsafe { host_walk(pids.as_ptr(), nr, hops_max, &mut end) };
+    (hops, end)
+}
+
+#[test]
+fn walks_end_in_cycles_of_any_length_and_at_the_bound() {
+    const GOES_ON: i32 = 0;
+    const CYCLE: i32 = 1;
+    const TRUNCATED: i32 = 2;
+    let straight: Vec<u32> = (1..=40).collect();
+    assert_eq!(walk(&straight[..17], 16), (16, GOES_ON));
+    assert_eq!(walk(&straight, 16), (17, TRUNCATED));
+    assert_eq!(walk(&straight, 4), (5, TRUNCATED));
+    for tail in 0..4_u32 {
+        for length in 1..=4_u32 {
+            let pids: Vec<u32> = (0..40)
+                .map(|i| {
+                    if i < tail {
+                        100 + i
+                    } else {
+                        1 + (i - tail) % length
+                    }
+                })
+                .collect();
+            let (hops, end) = walk(&pids, 16);
+            assert_eq!(end, CYCLE, "tail {tail} length {length} ended after {hops}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What must hold whatever runs: nothing is left behind, time is conserved,
+//! uncontended work pays nothing, the kernel log stays clean.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+
+use crate::Test;
+
+use crate::load::{Load, cpu_time_ns};
+use crate::machine::{ensure, kernel_complaints, wait_for};
+use crate::sched::{self, SCX_PROXY, Stats};
+
+pub const TESTS: &[Test] = &[
+    (
+        "behaviour::monitor_prints_the_stats",
+        monitor_prints_the_stats,
+    ),
+    (
+        "behaviour::uncontended_work_shows_no_edge",
+        uncontended_work_shows_no_edge,
+    ),
+    (
+        "behaviour::all_cpu_time_is_charged",
+        all_cpu_time_is_charged,
+    ),
+    (
+        "behaviour::stress_leaves_nothing_behind",
+        stress_leaves_nothing_behind,
+    ),
+];
+
+pub const LAST: &[Test] = &[("behaviour::kernel_log_is_clean", kernel_log_is_clean)];
+
+const STRESS: Duration = Duration::from_secs(20);
+const QUIET: Duration = Duration::from_secs(30);
+
+/// `--monitor` beside the scheduler: stats on stdout until Ctrl-C, which is no error.
+fn monitor_prints_the_stats() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let monitor = Command::new(SCX_PROXY)
+            .args(["--monitor", "0.1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        std::thread::sleep(Duration::from_secs(2));
+        Command::new("kill")
+            .args(["-INT", &monitor.id().to_string()])
+            .status()?;
+        let out = monitor.wait_with_output()?;
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        ensure(out.status.success(), || format!("{}", out.status))?;
+        ensure(said.matches("[proxy] picks:").count() >= 2, || {
+            format!("printed {said:?}")
+        })
+    })
+}
+
+/// One process does locked work by itself; counters of the idle rest stay small.
+fn uncontended_work_shows_no_edge() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let mut stats = Stats::open()?;
+        for _ in 0..200 {
+            fs::write("/run/uncontended", "x")?;
+            fs::rename("/run/uncontended", "/run/uncontended.2")?;
+            fs::read("/proc/self/maps")?;
+        }
+        let metrics = stats.delta()?;
+        ensure(metrics.runtime_ns > 0, || "no CPU time was counted".into())?;
+        ensure(metrics.donations == 0, || {
+            format!("{} donations", metrics.donations)
+        })
+    })
+}
+
+/// The output of a command that must get the CPU in spite of the stress.
+fn promptly(argv: &[&str]) -> Result<String, Failed> {
+    let out = Command::new("nice")
+        .args(["-n", "-20"])
+        .args(argv)
+        .output()?;
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// Affinities change, signals interrupt waits, tasks die while they wait.
+fn harass(load: &mut Load) -> Result<(), Failed> {
+    load.start(&["hackbench", "-p", "-g", "2", "-l", "100000"])?;
+    load.start(&[
+        "sh",
+        "-c",
+        "while :; do mkdir -p /run/a /run/b; mv /run/a /run/b/a; mv /run/b/a /run/a; done",
+    ])?;
+    load.start(&["sh", "-c", "while :; do /bin/true; done"])?;
+    let start = Instant::now();
+    let mut turn = 0_usize;
+    while start.elapsed() < STRESS {
+        turn += 1;
+        let cpu = (turn % 4).to_string();
+        let pids = promptly(&["pgrep", "-x", "hackbench"])?;
+        let mut pids = pids.lines().skip(turn % 7).step_by(7);
+        for pid in pids.by_ref().take(3) {
+            let set = if turn.is_multiple_of(3) { "0-3" } else { &cpu };
+            promptly(&["taskset", "-pc", set, pid])?;
+        }
+        if let Some(pid) = pids.next() {
+            promptly(&["kill", "-STOP", pid])?;
+            promptly(&["kill", "-CONT", pid])?;
+        }
+    }
+    // tasks die in the middle of what they do
+    Command::new("pkill")
+        .args(["-KILL", "-x", "hackbench"])
+        .output()?;
+    Ok(())
+}
+
+fn stress_leaves_nothing_behind() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let mut stats = Stats::open()?;
+        harass(&mut Load::default())?;
+        let metrics = stats.delta()?;
+        println!(
+            "stress: edges {} donations {} migrations {} lost races {} picks {}",
+            metrics.edges,
+            metrics.donations,
+            metrics.donor_migrations,
+            metrics.lost_races,
+            metrics.dispatch_queue,
+        );
+        ensure(metrics.edges > 0, || "the stress made no contention".into())?;
+        ensure(metrics.dispatch_queue > 0, || {
+            "the stress made no queueing".into()
+        })?;
+        let mut last = metrics;
+        wait_for("all donors to be gone", QUIET, || {
+            last = stats.delta().unwrap_or_default();
+            last.donors_waiting_now + last.donors_queued_now + last.tasks_queued_now == 0
+        })
+        .map_err(|_| format!("left behind: {last:?}"))?;
+        Ok(())
+    })
+}
+
+/// What the scheduler charged is what the kernel says was run: neither less nor
+/// more, with donations going on. Hogs fill every CPU, so little else runs.
+fn all_cpu_time_is_charged() -> Result<(), Failed> {
+    const TOLERANCE: f64 = 0.05;
+    sched::with(&[], || {
+        let mut load = Load::default();
+        let mut pids = Vec::new();
+        for cpu in 0..4 {
+            pids.push(load.hog(cpu, 0)?);
+            pids.push(load.hog(cpu, 5)?);
+        }
+        let kernel_says = || {
+            pids.iter()
+                .map(|pid| cpu_time_ns(*pid))
+                .sum::<Result<u64, _>>()
+        };
+        let start = Instant::now();
+        let mut stats = Stats::open()?;
+        let before = kernel_says()?;
+        load.start(&["hackbench", "-p", "-g", "1", "-l", "20"])?;
+        std::thread::sleep(Duration::from_secs(4));
+        let hogs_ns = (kernel_says()? - before) as f64;
+        let metrics = stats.delta()?;
+        let charged_ns = metrics.runtime_ns as f64;
+        println!(
+            "charged {charged_ns:.0} ns, hogs ran {hogs_ns:.0} ns, donated {}",
+            metrics.donated_ns
+        );
+        ensure(
+            metrics.runtime_ns == metrics.own_ns + metrics.donated_ns,
+            || format!("{metrics:?}"),
+        )?;
+        // wall time by the guest's own clock, however long the host held it up
+        let all_ns = 4.0 * start.elapsed().as_nanos() as f64 * (1.0 + TOLERANCE);
+        ensure(charged_ns >= hogs_ns * (1.0 - TOLERANCE), || {
+            "less was charged than ran".into()
+        })?;
+        ensure(charged_ns <= all_ns, || "more was charged than ran".into())
+    })
+}
+
+fn kernel_log_is_clean() -> Result<(), Failed> {
+    let complaints = kernel_complaints()?;
+    ensure(complaints.is_empty(), || complaints.join("\n"))
+}

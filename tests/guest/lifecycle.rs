@@ -1,0 +1,94 @@
+//! Coming and going: refusals, Ctrl-C, kill -9, hotplug. Whatever happens, the
+//! kernel's default scheduler takes over.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+use libtest_mimic::Failed;
+
+use crate::Test;
+
+use crate::machine::{ensure, sched_ext_state, wait_for};
+use crate::sched::{self, SCX_PROXY, UNLOAD, loaded, log};
+
+/// Before the others: they need a scheduler that loads.
+pub const FIRST: &[Test] = &[
+    ("lifecycle::refused_without_root", refused_without_root),
+    ("lifecycle::refused_beside_another", refused_beside_another),
+];
+
+/// While the shared scheduler runs.
+pub const HOTPLUG: &[Test] = &[("lifecycle::restarts_on_hotplug", restarts_on_hotplug)];
+
+/// These end the shared scheduler.
+pub const KILL_9: &[Test] = &[(
+    "lifecycle::kill_9_leaves_the_default",
+    kill_9_leaves_the_default,
+)];
+pub const CTRL_C: &[Test] = &[("lifecycle::ctrl_c_exits_0", ctrl_c_exits_0)];
+
+fn refusal(out: &Output, why: &str) -> Result<(), Failed> {
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    ensure(out.status.code() == Some(1), || {
+        format!("{}: {said}", out.status)
+    })?;
+    ensure(said.contains(why), || said.clone())?;
+    ensure(
+        said.lines().count() == 2 && said.contains("\n  try: "),
+        || said.clone(),
+    )
+}
+
+fn refused_without_root() -> Result<(), Failed> {
+    refusal(&Command::new(SCX_PROXY).uid(65534).output()?, "needs root")
+}
+
+fn refused_beside_another() -> Result<(), Failed> {
+    sched::with(&[], || {
+        refusal(
+            &Command::new(SCX_PROXY).output()?,
+            "another sched_ext scheduler is loaded: proxy",
+        )
+    })
+}
+
+fn default_is_back() -> Result<(), Failed> {
+    wait_for("the default scheduler", UNLOAD, || {
+        sched_ext_state() == "disabled"
+    })
+}
+
+fn ctrl_c_exits_0() -> Result<(), Failed> {
+    let mut running = sched::take()?;
+    running.signal("-INT")?;
+    let status = running.wait()?;
+    ensure(status.success(), || format!("{status}\n{}", log()))?;
+    ensure(log().contains("EXIT: "), || {
+        format!("no exit report: {}", log())
+    })?;
+    default_is_back()
+}
+
+fn kill_9_leaves_the_default() -> Result<(), Failed> {
+    let mut running = sched::take()?;
+    running.signal("-KILL")?;
+    running.wait()?;
+    default_is_back()
+}
+
+fn restarts_on_hotplug() -> Result<(), Failed> {
+    const ONLINE: &str = "/sys/devices/system/cpu/cpu3/online";
+    sched::with(&[], || {
+        let loads = || log().matches("is scheduling").count();
+        let before = loads();
+        fs::write(ONLINE, "0")?;
+        wait_for("a restart without CPU 3", UNLOAD * 4, || {
+            loaded() && loads() > before
+        })?;
+        fs::write(ONLINE, "1")?;
+        wait_for("a restart with CPU 3", UNLOAD * 4, || {
+            loaded() && loads() > before + 1
+        })
+    })
+}

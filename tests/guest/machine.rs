@@ -1,0 +1,80 @@
+//! What the tests ask the machine that they run on.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+
+/// Set by scripts/vm for the command that it runs.
+pub fn in_guest() -> bool {
+    std::env::var_os("SCX_PROXY_VM").is_some()
+}
+
+pub fn has_blocked_on() -> bool {
+    scx_utils::compat::struct_has_field("task_struct", "blocked_on").unwrap_or(false)
+}
+
+/// `enabled`, `disabled`, ...
+pub fn sched_ext_state() -> String {
+    read("/sys/kernel/sched_ext/state")
+}
+
+pub fn sched_ext_ops() -> String {
+    read("/sys/kernel/sched_ext/root/ops")
+}
+
+pub fn read(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+/// Lines of the kernel log that a healthy run does not leave.
+pub fn kernel_complaints() -> Result<Vec<String>, Failed> {
+    let log = Command::new("dmesg").output()?;
+    let log = String::from_utf8_lossy(&log.stdout).into_owned();
+    let bad = [
+        "BUG:",
+        "WARNING:",
+        "Oops",
+        "Call Trace",
+        "detected stall",
+        "blocked for more than",
+    ];
+    let scx = ["runtime error", "aborted", "deprecated", "disabled ("];
+    let complains = |line: &&str| {
+        bad.iter().any(|b| line.contains(b))
+            || (line.contains("sched_ext")
+                && scx.iter().any(|s| line.contains(s))
+                && !line.contains("unregistered from user space")
+                && !line.contains("unregistered from the main kernel"))
+    };
+    Ok(log.lines().filter(complains).map(str::to_owned).collect())
+}
+
+/// Wait until `done` holds; the error says `what` was waited for.
+pub fn wait_for(
+    what: &str,
+    at_most: Duration,
+    mut done: impl FnMut() -> bool,
+) -> Result<(), Failed> {
+    let start = Instant::now();
+    while !done() {
+        if start.elapsed() > at_most {
+            return Err(format!("waited {at_most:?} in vain: {what}").into());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Fail with `message` unless `condition` holds.
+pub fn ensure(condition: bool, message: impl FnOnce() -> String) -> Result<(), Failed> {
+    if condition {
+        Ok(())
+    } else {
+        Err(message().into())
+    }
+}

@@ -1,0 +1,61 @@
+//! Tests of the scheduler on a real kernel: this program runs inside a guest
+//! that `scripts/vm` booted. Anywhere else each test is ignored, and says so.
+//!
+//! One after the other, on one scheduler: loading it takes ten seconds under
+//! emulation, so tests that want the same flags share a running one.
+
+mod behaviour;
+mod donation;
+mod handover;
+mod lifecycle;
+mod load;
+mod machine;
+mod sched;
+mod shares;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A test: a name, and what it does.
+pub type Test = (&'static str, fn() -> Result<(), Failed>);
+
+/// Needs `task->blocked_on` (6.17); on other kernels its tests would repeat others.
+const BLOCKED_ON_ONLY: [&str; 1] = ["donation::tracepoint_path_donates_too"];
+
+fn trial((name, test): Test) -> Trial {
+    let trial = Trial::test(name, test);
+    let reason = if !machine::in_guest() {
+        Some("runs in a guest: scripts/test")
+    } else if BLOCKED_ON_ONLY.contains(&name) && !machine::has_blocked_on() {
+        Some("the tracepoint path is the only one on this kernel")
+    } else {
+        None
+    };
+    if let Some(reason) = reason {
+        println!("skipped: {name}: {reason}");
+    }
+    trial.with_ignored_flag(reason.is_some())
+}
+
+fn main() {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    // in the order in which the scheduler has to be loaded least often
+    let tests: Vec<Test> = [
+        lifecycle::FIRST,
+        shares::TESTS,
+        donation::TESTS,
+        handover::TESTS,
+        behaviour::TESTS,
+        lifecycle::HOTPLUG,
+        donation::TRACEPOINT,
+        shares::STARVE,
+        lifecycle::KILL_9,
+        donation::OFF,
+        lifecycle::CTRL_C,
+        behaviour::LAST,
+    ]
+    .concat();
+    let conclusion = libtest_mimic::run(&args, tests.into_iter().map(trial).collect());
+    sched::stop();
+    conclusion.exit();
+}
