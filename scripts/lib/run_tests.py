@@ -21,6 +21,7 @@ import vmrun
 # of `cargo test` and of tests/guest: test result: ok. 5 passed; 0 failed; 1 ignored; ...
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 PLAIN_RESULT = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
+SECOND_ATTEMPT = re.compile(r"^(?:test .*\.\.\. )?second attempt of (\S+),", re.M)
 GUEST_SECS = 1500
 
 
@@ -30,6 +31,7 @@ class Tally:
     def __init__(self):
         self.counts = [0, 0, 0]
         self.failed_parts = []
+        self.second_attempts = []
 
     def part(self, name, started, counts, ok):
         for nr, count in enumerate(counts):
@@ -108,6 +110,8 @@ def guest(tally, faults, series, binary, only):
         print(f"{name}: {outcome.retries} of {outcome.boots} boots died early and were tried again")
     for complaint in outcome.complaints:
         print(f"{name}: kernel log: {complaint}")
+    for test in SECOND_ATTEMPT.findall(text):
+        tally.second_attempts.append(f"{test} on {series}")
     counts = sums(CARGO_RESULT, text)
     ok = not outcome.status and not outcome.complaints and outcome.powered_off and counts[0] > 0
     tally.part(name, started, counts, ok)
@@ -150,6 +154,8 @@ def main(argv):
         guest(tally, faults, series, binary, [only] if only else [])
     if faults:
         print(f"guests run again because QEMU's emulation broke: {len(faults)}")
+    for name in tally.second_attempts:
+        print(f"had a second attempt: {name}")
     for name in tally.failed_parts:
         print(f"failed: {name}")
     passed, failed, skipped = tally.counts
