@@ -21,12 +21,22 @@ fn main() {
         rerun_if_changed(&root.join(dir));
     }
     let include = root.join("include");
-    // the pure C of the core, for tests/core.rs
+    // the policy for the host, for tests: linked and bound there only
     cc::Build::new()
         .file("bpf/core/host.c")
         .include(&include)
         .warnings_into_errors(true)
         .compile("proxy_core");
+    let out = PathBuf::from(std::env::var("OUT_DIR").expect("set by cargo"));
+    bindgen::Builder::default()
+        .header("bpf/core/host.h")
+        .clang_arg(format!("-I{}", include.display()))
+        .allowlist_function("host_.*")
+        .rust_edition(bindgen::RustEdition::Edition2024)
+        .generate()
+        .expect("bindings of bpf/core/host.h")
+        .write_to_file(out.join("host.rs"))
+        .expect("bindings of bpf/core/host.h");
     scx_cargo::BpfBuilder::new()
         .expect("clang 18 or newer is needed for BPF: set BPF_CLANG, or run scripts/setup")
         .add_include_path(include.to_str().expect("UTF-8 path"))

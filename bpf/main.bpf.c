@@ -23,21 +23,27 @@
  *  4. Release. When the donor wakes it takes its context back with one atomic
  *     exchange; the owner goes on in its own context, on its own key.
  *
- * Reading order: sched/ctx (state), sched/clock (keys and clocks), lock/edge
- * (what blocks on what), proxy/ (queue, donor, resolve), sched/account (who
- * pays), sched/{select,enqueue,dispatch,balance} (the callbacks), lifecycle.
+ * Where things are: core/ is the policy, without helpers and kernel types; it
+ * also compiles for the host, where it is held against the model (src/model).
+ * What it needs of its surroundings are ports (core/ports.h): sched/ports,
+ * lock/ (what blocks on what), obs/ (counters, events). The kernel calls it from
+ * sched/callbacks, sched/lifecycle and, for other classes, lock/contention.
  *
- * core/ is arithmetic and data structures without helpers or kernel types; it
- * also compiles for the host, where it is tested.
+ * Reading order: core/state, core/clock, core/donor, core/charge, core/resolve,
+ * core/pick, core/task.
  */
 #include <scx/common.bpf.h>
 #include <bpf_experimental.h>
 
 #include "abi.h"
+#include "core/types.h"
+#include "core/ports.h"
 #include "core/key.h"
 #include "core/heap.h"
 #include "core/token.h"
 #include "core/walk.h"
+#include "core/return.h"
+#include "core/state.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -50,6 +56,8 @@ const volatile struct proxy_config cfg = {
 	.wakeup_gran_ns = 8000000,
 	.balance_ns = 20000000,
 	.starve_ns = 8000000000,
+	.return_cold_ns = 5000000,
+	.return_margin_ns = 1000000,
 	.nr_cpu_ids = 1,
 	.hops_max = HOPS_LIMIT,
 	.donate = 1,
@@ -58,18 +66,20 @@ const volatile struct proxy_config cfg = {
 /* [atomic] CPUs that are idle while donors wait on their queue */
 u32 nr_idle_with_donors;
 
+/* the ports: what the policy needs of this kernel */
 #include "obs/stat.bpf.h"
-#include "sched/ctx.bpf.h"
-#include "sched/clock.bpf.h"
+#include "obs/event.bpf.h"
+#include "sched/maps.bpf.h"
 #include "lock/edge.bpf.h"
-#include "proxy/queue.bpf.h"
-#include "proxy/donor.bpf.h"
-#include "sched/account.bpf.h"
-#include "proxy/resolve.bpf.h"
-#include "sched/select.bpf.h"
-#include "sched/enqueue.bpf.h"
+#include "sched/ports.bpf.h"
 #include "sched/balance.bpf.h"
-#include "sched/dispatch.bpf.h"
+
+/* the policy */
+#include "core/policy.h"
+
+/* where the kernel calls it */
+#include "lock/contention.bpf.h"
+#include "sched/callbacks.bpf.h"
 #include "sched/lifecycle.bpf.h"
 
 /*

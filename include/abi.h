@@ -7,13 +7,15 @@
 #define PROXY_ABI_H
 
 #include "config.h"
+#include "events.h"
+#include "hints.h"
 #include "stats.h"
 
 /* lock hops one chain walk may follow at the most; see core/walk.h */
 #define HOPS_LIMIT 16
 
 /* donors one CPU's donor queue can hold; a power of two, see core/heap.h */
-#define DONORS_PER_CPU 512
+#define DONORS_PER_CPU 2048
 
 /* donors that can wait on one running or sleeping owner, see proxy/donor.bpf.h */
 #define ATTACH_MAX 8

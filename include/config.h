@@ -15,8 +15,14 @@ struct proxy_config {
 	unsigned long long starve_ns;	   /* longest estimated wait on a run queue */
 	unsigned int nr_cpu_ids;	   /* CPUs 0 .. nr_cpu_ids - 1 are possible */
 	unsigned int hops_max;		   /* lock hops one chain walk follows, <= HOPS_LIMIT */
+	unsigned long long return_cold_ns; /* wait after which a donor's caches are cold at home */
+	unsigned long long return_margin_ns; /* lead that warm caches at home are worth, in key */
+	unsigned int return_policy;	   /* enum return_policy, bpf/core/return.h */
+	unsigned int agent_tgid;	   /* process of the agent: never starved */
+	unsigned char events;		   /* 1: tell the agent what happens */
+	unsigned char hints;		   /* 1: look at the agent's hints */
 	unsigned char donate;		   /* 0: see edges, never donate */
-	unsigned char track_by_tracepoint; /* no task->blocked_on: contention_begin serves */
+	unsigned char track_by_tracepoint; /* no task->blocked_on: contention_begin serves all */
 };
 
 #endif /* PROXY_CONFIG_H */

@@ -25,18 +25,21 @@ enum proxy_stat {
 	/* edges and donors */
 	STAT_EDGE,			/* tasks that blocked on a tracked lock */
 	STAT_EDGE_WOKEN,		/* of those, waits that ended */
+	STAT_EDGE_URGENT,		/* of those, real-time and deadline tasks */
 	STAT_DONOR_QUEUED,		/* entries put on a donor queue */
 	STAT_DONATION,			/* donations begun */
 	STAT_DONATED_NS,		/* CPU time charged to donors */
 	STAT_OWN_NS,			/* CPU time charged to the tasks themselves */
 	STAT_RUNTIME_NS,		/* CPU time of all tasks: DONATED + OWN */
 	STAT_DONOR_MIGRATION,		/* entries moved to the owner's CPU */
+	STAT_CHAIN_FOLLOWED,		/* waiters in the middle of a chain that moved along */
 	STAT_DONOR_KICK,		/* CPUs preempted for a donor that arrived */
 	STAT_RETURN_PREEMPT,		/* donated slices cut short: the donor woke, or its chain moved on */
 
 	/* why a look at a chain did not end in a donation */
 	STAT_OWNER_RUNNING,
 	STAT_OWNER_SLEEPING,
+	STAT_FIRST_WAITER,		/* no owner: the first waiter stood in */
 	STAT_NO_OWNER,
 	STAT_STALE,
 	STAT_TRUNCATED,
@@ -58,6 +61,18 @@ enum proxy_stat {
 	STAT_RETURN_IDLE,		/* donor woke onto an idle CPU */
 	STAT_RETURN_HOME,		/* ... onto the CPU that it blocked on */
 	STAT_RETURN_OWNER,		/* ... onto the CPU of the owner */
+	STAT_RETURN_IDLE_NS,		/* what came of it: time from wake to run ... */
+	STAT_RETURN_HOME_NS,
+	STAT_RETURN_OWNER_NS,
+	STAT_RETURN_IDLE_MOVED,		/* ... and those that ran somewhere else in the end */
+	STAT_RETURN_HOME_MOVED,
+	STAT_RETURN_OWNER_MOVED,
+
+	/* the agent */
+	STAT_EVENT_LOST,		/* events that found the ring full */
+	STAT_HINT_SKIP,			/* walks that went on where a hint said */
+	STAT_HINT_CYCLE,		/* donors that a hint knows to be in a deadlock */
+	STAT_HINT_STALE,		/* hints that did not hold any more */
 
 	NR_PROXY_STATS,
 };

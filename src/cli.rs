@@ -59,6 +59,32 @@ pub struct Opts {
           value_parser = clap::value_parser!(u32).range(1..=i64::from(abi::HOPS_LIMIT)))]
     pub hops_max: u32,
 
+    /// Where a donor goes that wakes while no CPU is idle: `auto` decides by what
+    /// runs there, how warm its caches still are at home, and by what the agent
+    /// measured; `home` and `owner` (the CPU of its lock's owner) do not ask.
+    #[arg(long = "return", default_value = "auto", value_name = "WHERE")]
+    pub return_policy: ReturnPolicy,
+
+    /// Wait after which a donor's caches count as cold at home, in microseconds.
+    #[arg(long, default_value_t = 5000, value_name = "US",
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub return_cold_us: u64,
+
+    /// What warm caches at home are worth against a CPU that shares none with
+    /// it, in microseconds of virtual time.
+    #[arg(long, default_value_t = 1000, value_name = "US",
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub return_margin_us: u64,
+
+    /// Do without the agent: no hints for chains beyond --hops-max, for
+    /// deadlocks and for return migration.
+    #[arg(long)]
+    pub no_agent: bool,
+
+    /// Room for events that the agent has not read yet, in KiB; a power of two.
+    #[arg(long, default_value_t = 512, value_name = "KIB", value_parser = parse_ring_kib)]
+    pub events_kib: u32,
+
     /// See who waits for whom, but never donate: the same scheduler without
     /// proxy execution, to compare with.
     #[arg(long)]
@@ -98,6 +124,26 @@ pub struct Opts {
     pub libbpf: LibbpfOpts,
 }
 
+/// Where a donor returns to, `--return`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReturnPolicy {
+    /// By rule, improved by measurement.
+    Auto,
+    /// The CPU that it blocked on.
+    Home,
+    /// The CPU of its lock's owner.
+    Owner,
+}
+
+/// The kernel wants a ring of a power of two, and of whole pages.
+fn parse_ring_kib(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(kib) if kib.is_power_of_two() && (4..=65_536).contains(&kib) => Ok(kib),
+        Ok(_) => Err("not a power of two in 4..=65536".into()),
+        Err(_) => Err("not a number".into()),
+    }
+}
+
 fn parse_interval_secs(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(secs) if (0.01..=86_400.0).contains(&secs) => Ok(secs),
@@ -124,6 +170,10 @@ mod tests {
             ["--hops-max", "0"],
             ["--hops-max", "17"],
             ["--starve-ms", "15001"],
+            ["--events-kib", "3"],
+            ["--events-kib", "2"],
+            ["--return", "away"],
+            ["--return-cold-us", "1000001"],
             ["--stats", "0"],
             ["--stats", "-1"],
             ["--monitor", "NaN"],

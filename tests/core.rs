@@ -1,38 +1,24 @@
 //! The pure C of `bpf/core`, compiled for the host, against obvious models.
 
+mod engine;
+
 use std::collections::BTreeMap;
-use std::ffi::{c_int, c_uint, c_ulonglong, c_void};
 
+use engine::sys::{
+    donor_heap, host_heap_free, host_heap_new, host_heap_push, host_heap_remove, host_heap_top,
+    host_heap_top_key, host_return_choose, host_return_facts, host_walk,
+};
+use engine::{
+    donated_before_wake, key_ceiling, key_cost, key_floor, key_min, token_kind, token_make,
+    weight_of_nice,
+};
 use scx_proxy::abi;
-
-#[link(name = "proxy_core", kind = "static")]
-unsafe extern "C" {
-    fn host_heap_new() -> *mut c_void;
-    fn host_heap_free(heap: *mut c_void);
-    fn host_heap_push(heap: *mut c_void, key: c_ulonglong, seq: c_ulonglong, pid: c_uint) -> c_int;
-    fn host_heap_remove(heap: *mut c_void, idx: c_uint, seq: c_ulonglong, pid: c_uint) -> c_int;
-    fn host_heap_top(heap: *const c_void) -> c_int;
-    fn host_heap_top_key(heap: *const c_void) -> c_ulonglong;
-    fn host_walk(pids: *const c_uint, nr: c_uint, hops_max: c_uint, end: *mut c_int) -> c_uint;
-    safe fn host_key_cost(ns: c_ulonglong, weight: c_uint) -> c_ulonglong;
-    safe fn host_key_floor(key: c_ulonglong, clock: c_ulonglong, lag: c_ulonglong) -> c_ulonglong;
-    safe fn host_key_ceiling(
-        key: c_ulonglong,
-        clock: c_ulonglong,
-        starve_ns: c_ulonglong,
-        load: c_ulonglong,
-    ) -> c_ulonglong;
-    safe fn host_key_min(a: c_ulonglong, b: c_ulonglong) -> c_ulonglong;
-    safe fn host_weight_of_nice(nice: c_int) -> c_uint;
-    safe fn host_token_make(seq: c_ulonglong, kind: c_uint, place: c_uint) -> c_ulonglong;
-    safe fn host_token_kind(token: c_ulonglong) -> c_uint;
-}
 
 const KEY_NONE: u64 = u64::MAX;
 const CAPACITY: usize = abi::DONORS_PER_CPU as usize;
 
 /// A heap of the C core; freed when dropped.
-struct Heap(*mut c_void);
+struct Heap(*mut donor_heap);
 
 impl Heap {
     fn new() -> Self {
@@ -111,11 +97,13 @@ fn heap_agrees_with_a_sorted_map_over_random_steps() {
             assert!(!heap.remove(idx, seq, pid), "removed twice");
             model.remove(&idx);
         }
-        let first = model.values().map(|(key, _)| key.wrapping_sub(base)).min();
+        // of equal keys the smaller pid comes first
+        let in_order = |(key, seq): &(u64, u64)| (key.wrapping_sub(base), *seq as u32);
+        let first = model.values().map(in_order).min();
         match heap.top() {
             Some(idx) => {
                 let (key, _) = model[&idx];
-                assert_eq!(Some(key.wrapping_sub(base)), first);
+                assert_eq!(Some(in_order(&model[&idx])), first);
                 let shown = if key == KEY_NONE { KEY_NONE - 1 } else { key };
                 assert_eq!(heap.top_key(), shown);
             }
@@ -126,15 +114,12 @@ fn heap_agrees_with_a_sorted_map_over_random_steps() {
 
 #[test]
 fn keys_cost_by_weight() {
-    assert_eq!(host_weight_of_nice(0), 1024);
-    assert_eq!(
-        (host_weight_of_nice(-20), host_weight_of_nice(19)),
-        (88761, 15)
-    );
-    assert_eq!(host_weight_of_nice(20), 1024, "out of range: as nice 0");
-    assert_eq!(host_key_cost(3_000_000, 1024), 3_000_000);
-    assert_eq!(host_key_cost(3_000_000, 15), 204_800_000);
-    assert_eq!(host_key_cost(7, 0), 7, "no division by zero");
+    assert_eq!(weight_of_nice(0), 1024);
+    assert_eq!((weight_of_nice(-20), weight_of_nice(19)), (88761, 15));
+    assert_eq!(weight_of_nice(20), 1024, "out of range: as nice 0");
+    assert_eq!(key_cost(3_000_000, 1024), 3_000_000);
+    assert_eq!(key_cost(3_000_000, 15), 204_800_000);
+    assert_eq!(key_cost(7, 0), 7, "no division by zero");
 }
 
 #[test]
@@ -142,24 +127,24 @@ fn keys_are_bounded_on_both_sides_of_the_clock_also_where_it_wraps() {
     for clock in [0_u64, 10_000, u64::MAX - 50] {
         let ahead = |ns: u64| clock.wrapping_add(ns);
         let behind = |ns: u64| clock.wrapping_sub(ns);
-        assert_eq!(host_key_floor(behind(500), clock, 100), behind(100));
-        assert_eq!(host_key_floor(behind(50), clock, 100), behind(50));
-        assert_eq!(host_key_floor(ahead(500), clock, 100), ahead(500));
+        assert_eq!(key_floor(behind(500), clock, 100), behind(100));
+        assert_eq!(key_floor(behind(50), clock, 100), behind(50));
+        assert_eq!(key_floor(ahead(500), clock, 100), ahead(500));
         // at twice nice 0 of load, 1000 ns of waiting pay for 500 of virtual time
-        assert_eq!(host_key_ceiling(ahead(900), clock, 1000, 2048), ahead(500));
-        assert_eq!(host_key_ceiling(ahead(400), clock, 1000, 2048), ahead(400));
+        assert_eq!(key_ceiling(ahead(900), clock, 1000, 2048), ahead(500));
+        assert_eq!(key_ceiling(ahead(400), clock, 1000, 2048), ahead(400));
         // 2, since 0 - 1 is KEY_NONE
-        assert_eq!(host_key_min(ahead(2), behind(2)), behind(2));
+        assert_eq!(key_min(ahead(2), behind(2)), behind(2));
     }
-    assert_eq!(host_key_min(KEY_NONE, 5), 5);
-    assert_eq!(host_key_min(5, KEY_NONE), 5);
+    assert_eq!(key_min(KEY_NONE, 5), 5);
+    assert_eq!(key_min(5, KEY_NONE), 5);
 }
 
 #[test]
 fn tokens_keep_their_parts_apart() {
     for kind in 0..=5 {
-        let token = host_token_make(u64::MAX, kind, u32::MAX);
-        assert_eq!(host_token_kind(token), kind);
+        let token = token_make(u64::MAX, kind, u32::MAX);
+        assert_eq!(token_kind(token), kind);
         assert_eq!(token as u32, u32::MAX);
         assert_eq!(token >> 40, 0xff_ffff);
     }
@@ -196,5 +181,75 @@ fn walks_end_in_cycles_of_any_length_and_at_the_bound() {
             let (hops, end) = walk(&pids, 16);
             assert_eq!(end, CYCLE, "tail {tail} length {length} ended after {hops}");
         }
+    }
+}
+
+#[test]
+fn who_woke_pays_what_ran_before() {
+    // charged at 100, 50 ns ran, so until 150
+    assert_eq!(donated_before_wake(50, 100, 130), 30);
+    assert_eq!(
+        donated_before_wake(50, 100, 100),
+        0,
+        "woke at the last charge"
+    );
+    assert_eq!(donated_before_wake(50, 100, 90), 0, "woke before it");
+    assert_eq!(
+        donated_before_wake(50, 100, 400),
+        50,
+        "no more than what ran"
+    );
+}
+
+const RETURN_HOME: u32 = abi::return_choice_RETURN_HOME;
+const RETURN_OWNER: u32 = abi::return_choice_RETURN_OWNER;
+const AUTO: u32 = 0;
+const HOME: u32 = 1;
+const OWNER: u32 = 2;
+
+/// The choice with caches cold after 5000 ns and warm ones worth 1000.
+fn returns(policy: u32, change: impl FnOnce(&mut host_return_facts)) -> u32 {
+    let mut facts = host_return_facts {
+        waited_ns: 9_000,
+        home_lead: 0,
+        owner_lead: 500,
+        owner_bias_ns: 0,
+        owner_runs: 1,
+        owner_allowed: 1,
+        home_busy: 1,
+        shares_cache: 0,
+    };
+    change(&mut facts);
+    // SAFETY: facts is valid for the call.
+    unsafe { host_return_choose(&facts, policy, 5_000, 1_000) }
+}
+
+#[test]
+fn return_goes_where_the_donor_runs_soonest() {
+    assert_eq!(returns(AUTO, |_| ()), RETURN_OWNER);
+    assert_eq!(returns(AUTO, |f| f.owner_lead = 0), RETURN_HOME, "a tie");
+    assert_eq!(returns(AUTO, |f| f.home_lead = 900), RETURN_HOME);
+    assert_eq!(returns(AUTO, |f| f.home_busy = 0), RETURN_HOME);
+    assert_eq!(returns(AUTO, |f| f.owner_bias_ns = 600), RETURN_HOME);
+    assert_eq!(returns(AUTO, |f| f.owner_bias_ns = 400), RETURN_OWNER);
+}
+
+#[test]
+fn return_stays_with_warm_caches() {
+    assert_eq!(returns(AUTO, |f| f.waited_ns = 4_999), RETURN_HOME);
+    assert_eq!(returns(AUTO, |f| f.waited_ns = 5_000), RETURN_OWNER);
+    let shared = |f: &mut host_return_facts| (f.waited_ns, f.shares_cache) = (10, 1);
+    assert_eq!(returns(AUTO, shared), RETURN_OWNER);
+    let far_ahead = |f: &mut host_return_facts| (f.waited_ns, f.owner_lead) = (10, 1_001);
+    assert_eq!(returns(AUTO, far_ahead), RETURN_OWNER);
+}
+
+#[test]
+fn return_obeys_the_flag_and_affinity() {
+    assert_eq!(returns(HOME, |_| ()), RETURN_HOME);
+    assert_eq!(returns(OWNER, |f| f.owner_lead = -9_000), RETURN_OWNER);
+    for policy in [AUTO, HOME, OWNER] {
+        assert_eq!(returns(policy, |f| f.owner_allowed = 0), RETURN_HOME);
+        assert_eq!(returns(policy, |f| f.owner_runs = 0), RETURN_HOME);
     }
 }

@@ -61,6 +61,15 @@ heap_swap(struct donor_heap *h, unsigned int a, unsigned int b)
 	h->pool[ia].pos = b;
 }
 
+/* of equal keys the smaller pid comes first, so that the order never depends on the past */
+static __attribute__((always_inline)) inline int heap_less(struct donor_heap *h, unsigned int a,
+							   unsigned int b)
+{
+	struct heap_entry *ea = heap_at(h, a), *eb = heap_at(h, b);
+
+	return key_before(ea->key, eb->key) || (ea->key == eb->key && ea->pid < eb->pid);
+}
+
 static __attribute__((always_inline)) inline void heap_note_top(struct donor_heap *h)
 {
 	h->top_key = h->nr ? heap_at(h, 0)->key : KEY_NONE;
@@ -72,7 +81,7 @@ static __attribute__((always_inline)) inline void heap_up(struct donor_heap *h,
 	while (can_loop) {
 		unsigned int parent = (pos - 1) / 2;
 
-		if (!pos || !key_before(heap_at(h, pos)->key, heap_at(h, parent)->key))
+		if (!pos || !heap_less(h, pos, parent))
 			break;
 		heap_swap(h, pos, parent);
 		pos = parent;
@@ -87,10 +96,9 @@ static __attribute__((always_inline)) inline void heap_down(struct donor_heap *h
 
 		if (least >= h->nr)
 			break;
-		if (least + 1 < h->nr &&
-		    key_before(heap_at(h, least + 1)->key, heap_at(h, least)->key))
+		if (least + 1 < h->nr && heap_less(h, least + 1, least))
 			least++;
-		if (!key_before(heap_at(h, least)->key, heap_at(h, pos)->key))
+		if (!heap_less(h, least, pos))
 			break;
 		heap_swap(h, pos, least);
 		pos = least;

@@ -1,14 +1,318 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The core for the host: plain functions around the inline ones, for
- * tests/core.rs. Not part of the BPF object.
+ * The host's side of core/ports.h, and plain functions around the policy. An
+ * engine is used by one thread at a time; the one whose callback runs stands in
+ * `host` meanwhile.
  */
-#include <stdlib.h>
+#include "types.h"
 
-#include "heap.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct bpf_spin_lock {
+	u32 val;
+};
+
+struct task_struct {
+	u32 pid;
+};
+
+#include "host.h"
+#include "ports.h"
 #include "key.h"
+#include "heap.h"
 #include "token.h"
 #include "walk.h"
+#include "return.h"
+#include "state.h"
+
+#define HOST_CPUS_MAX 64
+
+struct host_engine {
+	struct proxy_config config;
+	u32 nr_tasks;
+	u32 nr_idle;
+	u64 stats[NR_PROXY_STATS];
+	struct cpu_ctx cpus[HOST_CPUS_MAX];
+	struct donor_queue *queues;
+	struct task_struct *tasks; /* [pid] */
+	struct task_ctx *ctxs;
+	struct wait_hint *hints;
+	struct return_hint return_hints[NR_LOCK_CLASSES];
+};
+
+static __thread struct host_engine *host;
+static __thread const struct host_ports *ports;
+
+#define cfg (host->config)
+#define nr_idle_with_donors (host->nr_idle)
+#define PORT(name, ...) ports->name(ports->machine, ##__VA_ARGS__)
+
+static struct task_struct *port_task_get(u32 pid)
+{
+	return pid && pid < host->nr_tasks && PORT(alive, pid) ? &host->tasks[pid] : NULL;
+}
+
+#define port_task_put(p) ((void)(p))
+#define port_pid(p) ((p)->pid)
+#define port_task_cpu(p) PORT(task_cpu, (p)->pid)
+#define port_exec_ns(p) ((u64)PORT(exec_ns, (p)->pid))
+#define port_weight(p) weight_of_nice(PORT(nice, (p)->pid))
+#define port_may_run(p, cpu) (PORT(may_run, (p)->pid, cpu) != 0)
+#define port_pinned(p) (PORT(pinned, (p)->pid) != 0)
+#define port_is_agent(p) ((p)->pid == cfg.agent_tgid)
+#define port_set_slice(p, ns) PORT(set_slice, (p)->pid, ns)
+#define port_now() ((u64)PORT(now))
+#define port_kick(cpu, how) PORT(kick, cpu, how)
+#define queue_lock(q) ((void)(q))
+#define queue_unlock(q) ((void)(q))
+#define queue_head_key(cpu) ((u64)PORT(head_key, cpu))
+#define queue_head_take(from, cpu) (PORT(head_take, from, cpu) != 0)
+#define queue_insert(p, cpu, key, flags) \
+	((void)(flags), PORT(insert, (p)->pid, cpu, key, cfg.slice_ns))
+#define owner_move(o, from, cpu) \
+	((enum moved)PORT(move_task, (o)->pid, from, cpu, cfg.slice_ns))
+#define idle_cpu_claim(p) PORT(idle_claim, (p)->pid)
+#define edge_lock(p, tctx) ((void)(tctx), (u64)PORT(blocked_on, (p)->pid))
+#define edge_owner_pid(lock) PORT(owner_of, lock)
+#define edge_first_waiter_pid(lock) PORT(first_waiter_of, lock)
+#define stat_inc(stat) ((void)host->stats[stat]++)
+#define stat_add(stat, n) ((void)(host->stats[stat] += (n)))
+
+/* pulls that need more of the kernel than ports: not on the host */
+#define rescue(cpu) 0
+#define balance(cpu, load) ((void)(load), 0)
+
+static struct task_ctx *task_ctx_of(struct task_struct *p)
+{
+	return p ? &host->ctxs[p->pid] : NULL;
+}
+
+static s32 port_this_cpu(void)
+{
+	return PORT(this_cpu);
+}
+
+static struct task_struct *port_current(void)
+{
+	return port_task_get(PORT(current, port_this_cpu()));
+}
+
+static struct cpu_ctx *cpu_ctx_of(s32 cpu)
+{
+	return cpu >= 0 && (u32)cpu < cfg.nr_cpu_ids ? &host->cpus[cpu] : NULL;
+}
+
+static struct donor_queue *donor_queue_of(s32 cpu)
+{
+	return cpu_ctx_of(cpu) ? &host->queues[cpu] : NULL;
+}
+
+static struct wait_hint *hint_of(u32 pid)
+{
+	return pid < host->nr_tasks && host->hints[pid].kind ? &host->hints[pid] : NULL;
+}
+
+static struct return_hint *return_hint_of(u32 lock_class)
+{
+	return &host->return_hints[lock_class];
+}
+
+static void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)
+{
+	struct proxy_event e = {
+		.time_ns = port_now(),
+		.lock = lock,
+		.value = value,
+		.kind = kind,
+		.cpu = (u32)cpu,
+		.pid = pid,
+		.other = other,
+	};
+
+	if (cfg.events)
+		PORT(event, &e);
+}
+
+#include "policy.h"
+
+struct host_engine *host_engine_new(const struct proxy_config *config, unsigned int nr_tasks)
+{
+	struct host_engine *e = NULL;
+	u32 cpu, pid;
+
+	if (config->nr_cpu_ids > HOST_CPUS_MAX || posix_memalign((void **)&e, 64, sizeof(*e)))
+		return NULL;
+	memset(e, 0, sizeof(*e));
+	e->config = *config;
+	e->nr_tasks = nr_tasks;
+	e->queues = calloc(config->nr_cpu_ids, sizeof(*e->queues));
+	e->tasks = calloc(nr_tasks, sizeof(*e->tasks));
+	e->ctxs = calloc(nr_tasks, sizeof(*e->ctxs));
+	e->hints = calloc(nr_tasks, sizeof(*e->hints));
+	if (!e->queues || !e->tasks || !e->ctxs || !e->hints) {
+		host_engine_free(e);
+		return NULL;
+	}
+	for (cpu = 0; cpu < config->nr_cpu_ids; cpu++)
+		heap_init(&e->queues[cpu].heap);
+	for (pid = 0; pid < nr_tasks; pid++) {
+		e->tasks[pid].pid = pid;
+		e->ctxs[pid].vtime_cpu = -1;
+		e->ctxs[pid].weight = WEIGHT_NICE_0;
+		e->ctxs[pid].place = PLACE_OTHER;
+	}
+	return e;
+}
+
+void host_engine_free(struct host_engine *e)
+{
+	if (!e)
+		return;
+	free(e->queues);
+	free(e->tasks);
+	free(e->ctxs);
+	free(e->hints);
+	free(e);
+}
+
+#define ENTER(e, p) (host = (e), ports = (p))
+#define TASK(e, pid) (&(e)->tasks[pid]), (&(e)->ctxs[pid])
+
+void host_enable(struct host_engine *e, const struct host_ports *p, unsigned int pid)
+{
+	ENTER(e, p);
+	task_enable(TASK(e, pid));
+}
+
+void host_disable(struct host_engine *e, const struct host_ports *p, unsigned int pid)
+{
+	ENTER(e, p);
+	task_disable(TASK(e, pid));
+}
+
+int host_select_cpu(struct host_engine *e, const struct host_ports *p, unsigned int pid,
+		    int prev_cpu)
+{
+	int idle;
+
+	ENTER(e, p);
+	idle = PORT(idle_claim, pid);
+	if (idle >= 0)
+		PORT(insert_local, pid, idle, cfg.slice_ns);
+	return task_select_cpu(TASK(e, pid), prev_cpu, idle >= 0 ? idle : prev_cpu, idle >= 0);
+}
+
+void host_runnable(struct host_engine *e, const struct host_ports *p, unsigned int pid)
+{
+	ENTER(e, p);
+	task_runnable(TASK(e, pid));
+}
+
+void host_enqueue(struct host_engine *e, const struct host_ports *p, unsigned int pid, int wakeup,
+		  int selected)
+{
+	ENTER(e, p);
+	task_enqueue(TASK(e, pid), 0, wakeup, selected);
+}
+
+void host_dispatch(struct host_engine *e, const struct host_ports *p, int cpu, unsigned int prev)
+{
+	ENTER(e, p);
+	pick(cpu, prev ? &e->tasks[prev] : NULL);
+}
+
+void host_running(struct host_engine *e, const struct host_ports *p, unsigned int pid)
+{
+	s32 cpu;
+
+	ENTER(e, p);
+	cpu = PORT(task_cpu, pid);
+	if (cpu_ctx_of(cpu))
+		task_running(TASK(e, pid), cpu_ctx_of(cpu), cpu);
+}
+
+void host_stopping(struct host_engine *e, const struct host_ports *p, unsigned int pid,
+		   int runnable)
+{
+	s32 cpu;
+
+	ENTER(e, p);
+	cpu = PORT(task_cpu, pid);
+	if (cpu_ctx_of(cpu))
+		task_stopping(TASK(e, pid), cpu_ctx_of(cpu), cpu, runnable);
+}
+
+void host_quiescent(struct host_engine *e, const struct host_ports *p, unsigned int pid, int sleeps)
+{
+	ENTER(e, p);
+	task_quiescent(TASK(e, pid), PORT(task_cpu, pid), sleeps);
+}
+
+void host_tick(struct host_engine *e, const struct host_ports *p)
+{
+	ENTER(e, p);
+	tick();
+}
+
+void host_contention_begin(struct host_engine *e, const struct host_ports *p, unsigned int pid,
+			   int cpu)
+{
+	ENTER(e, p);
+	task_contended(TASK(e, pid), cpu, PORT(urgency, pid));
+}
+
+void host_contention_end(struct host_engine *e, const struct host_ports *p, unsigned int pid)
+{
+	ENTER(e, p);
+	task_contention_over(TASK(e, pid));
+}
+
+host_u64 host_stat(const struct host_engine *e, unsigned int stat)
+{
+	return stat < NR_PROXY_STATS ? e->stats[stat] : 0;
+}
+
+host_u64 host_clock(const struct host_engine *e, int cpu)
+{
+	return e->cpus[cpu].clock;
+}
+
+host_u64 host_key(const struct host_engine *e, unsigned int pid)
+{
+	return e->ctxs[pid].vtime;
+}
+
+/* whether the policy has it, as opposed to another class */
+int host_known(const struct host_engine *e, unsigned int pid)
+{
+	return e->ctxs[pid].place != PLACE_OTHER;
+}
+
+void host_donor(const struct host_engine *e, unsigned int pid, struct host_donor *d)
+{
+	const struct task_ctx *ctx = &e->ctxs[pid];
+
+	d->token = ctx->token;
+	d->wait_seq = ctx->wait_seq;
+	d->key = ctx->wait_key;
+}
+
+unsigned int host_queue_length(const struct host_engine *e, int cpu)
+{
+	return e->queues[cpu].heap.nr;
+}
+
+/* pid in a slot of an owner's attached[], -1 beyond the last slot */
+int host_attached(const struct host_engine *e, unsigned int owner, unsigned int slot)
+{
+	return slot < ATTACH_MAX ? (int)e->ctxs[owner].attached[slot] : -1;
+}
+
+void host_set_wait_hint(struct host_engine *e, unsigned int pid, const struct wait_hint *h)
+{
+	e->hints[pid] = *h;
+}
 
 struct donor_heap *host_heap_new(void)
 {
@@ -24,12 +328,12 @@ void host_heap_free(struct donor_heap *h)
 	free(h);
 }
 
-int host_heap_push(struct donor_heap *h, key_u64 key, key_u64 seq, unsigned int pid)
+int host_heap_push(struct donor_heap *h, host_u64 key, host_u64 seq, unsigned int pid)
 {
 	return heap_push(h, key, seq, pid);
 }
 
-int host_heap_remove(struct donor_heap *h, unsigned int idx, key_u64 seq, unsigned int pid)
+int host_heap_remove(struct donor_heap *h, unsigned int idx, host_u64 seq, unsigned int pid)
 {
 	return heap_remove(h, idx, seq, pid);
 }
@@ -40,27 +344,27 @@ int host_heap_top(const struct donor_heap *h)
 	return h->nr ? (int)heap_idx(h, 0) : -1;
 }
 
-key_u64 host_heap_top_key(const struct donor_heap *h)
+host_u64 host_heap_top_key(const struct donor_heap *h)
 {
 	return h->top_key;
 }
 
-key_u64 host_key_cost(key_u64 ns, unsigned int weight)
+host_u64 host_key_cost(host_u64 ns, unsigned int weight)
 {
 	return key_cost(ns, weight);
 }
 
-key_u64 host_key_floor(key_u64 key, key_u64 clock, key_u64 lag)
+host_u64 host_key_floor(host_u64 key, host_u64 clock, host_u64 lag)
 {
 	return key_floor(key, clock, lag);
 }
 
-key_u64 host_key_ceiling(key_u64 key, key_u64 clock, key_u64 starve_ns, key_u64 load)
+host_u64 host_key_ceiling(host_u64 key, host_u64 clock, host_u64 starve_ns, host_u64 load)
 {
 	return key_ceiling(key, clock, starve_ns, load);
 }
 
-key_u64 host_key_min(key_u64 a, key_u64 b)
+host_u64 host_key_min(host_u64 a, host_u64 b)
 {
 	return key_min(a, b);
 }
@@ -70,12 +374,12 @@ unsigned int host_weight_of_nice(int nice)
 	return weight_of_nice(nice);
 }
 
-unsigned long long host_token_make(unsigned long long seq, unsigned int kind, unsigned int place)
+host_u64 host_token_make(host_u64 seq, unsigned int kind, unsigned int place)
 {
 	return token_make(seq, (enum token_kind)kind, place);
 }
 
-unsigned int host_token_kind(unsigned long long token)
+unsigned int host_token_kind(host_u64 token)
 {
 	return token_kind(token);
 }
@@ -91,4 +395,26 @@ unsigned int host_walk(const unsigned int *pids, unsigned int nr, unsigned int h
 	for (i = 1; i < nr && *end == WALK_GOES_ON; i++)
 		*end = walk_hop(&w, pids[i], hops_max);
 	return w.hops;
+}
+
+host_u64 host_donated_before_wake(host_u64 delta_ns, host_u64 charged_at_ns, host_u64 woke_at_ns)
+{
+	return donated_before_wake(delta_ns, charged_at_ns, woke_at_ns);
+}
+
+unsigned int host_return_choose(const struct host_return_facts *f, unsigned int policy,
+				host_u64 cold_ns, host_u64 margin_ns)
+{
+	struct return_facts facts = {
+		.waited_ns = f->waited_ns,
+		.owner_runs = f->owner_runs,
+		.owner_allowed = f->owner_allowed,
+		.home_busy = f->home_busy,
+		.shares_cache = f->shares_cache,
+		.home_lead = f->home_lead,
+		.owner_lead = f->owner_lead,
+		.owner_bias_ns = f->owner_bias_ns,
+	};
+
+	return return_choose(&facts, policy, cold_ns, margin_ns);
 }

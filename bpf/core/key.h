@@ -40,6 +40,23 @@ static inline int key_before(key_u64 a, key_u64 b)
 	return (key_s64)(a - b) < 0;
 }
 
+/*
+ * Keys of donors that are more urgent than any fair one (real-time, deadline):
+ * so far behind the clock that no fair key is; the greater @urgency the earlier.
+ */
+#define KEY_URGENT_SPAN (1ULL << 61)
+#define KEY_URGENCY_STEP (1ULL << 32)
+
+static inline key_u64 key_urgent(key_u64 clock, unsigned int urgency)
+{
+	return clock - KEY_URGENT_SPAN - urgency * KEY_URGENCY_STEP;
+}
+
+static inline int key_is_urgent(key_u64 key, key_u64 clock)
+{
+	return key_before(key, clock - KEY_URGENT_SPAN / 2);
+}
+
 static inline key_u64 key_min(key_u64 a, key_u64 b)
 {
 	if (a == KEY_NONE)

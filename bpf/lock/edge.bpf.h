@@ -16,19 +16,18 @@ static __always_inline u64 edge_lock(struct task_struct *p, const struct task_ct
 }
 
 /*
- * The pid of the owner of @lock, 0 if it has none. The owner word is only a
- * number until a live task proves to stand at that address: the pid is read
- * with a fault-proof load, looked up, and must lead back to the same address.
+ * The pid of the task at address @word, 0 if there is none. An address is only a
+ * number until a live task proves to stand there: the pid is read with a
+ * fault-proof load, looked up, and must lead back to the same address.
  */
-static __always_inline u32 edge_owner_pid(u64 lock)
+static __noinline u32 edge_task_pid(u64 word)
 {
-	u64 word = mutex_owner_word(lock);
-	struct task_struct *owner = (void *)word, *found;
+	struct task_struct *task = (void *)word, *found;
 	u32 pid;
 
 	if (!word)
 		return 0;
-	pid = BPF_CORE_READ(owner, pid);
+	pid = BPF_CORE_READ(task, pid);
 	found = pid ? bpf_task_from_pid(pid) : NULL;
 	if (!found)
 		return 0;
@@ -36,6 +35,18 @@ static __always_inline u32 edge_owner_pid(u64 lock)
 		pid = 0;
 	bpf_task_release(found);
 	return pid;
+}
+
+/* The pid of the owner of @lock, 0 if it has none. */
+static __always_inline u32 edge_owner_pid(u64 lock)
+{
+	return edge_task_pid(mutex_owner_word(lock));
+}
+
+/* The pid of the first in line for @lock, 0 if nobody waits. */
+static __always_inline u32 edge_first_waiter_pid(u64 lock)
+{
+	return edge_task_pid(mutex_first_waiter_word(lock));
 }
 
 #endif /* PROXY_LOCK_EDGE_H */

@@ -4,8 +4,10 @@
  *
  * waiter -> lock: task->blocked_on, set by __mutex_lock_common() before it
  * sleeps, on 6.17 and later, whether proxy execution is built or not; before
- * that, the lock that tracepoint lock:contention_begin named last.
+ * that, and for tasks of other classes, the lock that tracepoint
+ * lock:contention_begin named last.
  * lock -> owner: mutex.owner, a task pointer whose low three bits are flags.
+ * lock -> first waiter: mutex.first_waiter (7.3), head of mutex.wait_list before.
  *
  * On PREEMPT_RT a mutex is an rt_mutex and has no owner word: no edge is seen.
  */
@@ -22,6 +24,19 @@
 /* CO-RE flavours: the kernel that runs us need not have these fields */
 struct mutex___proxy {
 	atomic_long_t owner;
+} __attribute__((preserve_access_index));
+
+struct mutex_waiter___proxy {
+	struct list_head list;
+	struct task_struct *task;
+} __attribute__((preserve_access_index));
+
+struct mutex___first {
+	struct mutex_waiter___proxy *first_waiter;
+} __attribute__((preserve_access_index));
+
+struct mutex___list {
+	struct list_head wait_list;
 } __attribute__((preserve_access_index));
 
 struct task_struct___blocked_on {
@@ -41,7 +56,8 @@ static __always_inline u64 mutex_waited_for(struct task_struct *p, const struct 
 
 	if (!mutex_owner_readable())
 		return 0;
-	if (bpf_core_field_exists(t->blocked_on) && !cfg.track_by_tracepoint)
+	if (bpf_core_field_exists(t->blocked_on) && !cfg.track_by_tracepoint &&
+	    tctx->place != PLACE_OTHER)
 		lock = (u64)BPF_CORE_READ(t, blocked_on);
 	else
 		lock = tctx->contended_lock;
@@ -57,31 +73,25 @@ static __always_inline u64 mutex_owner_word(u64 lock)
 	return (u64)BPF_CORE_READ(m, owner.counter) & ~MUTEX_OWNER_FLAGS;
 }
 
-/*
- * Kernels without task->blocked_on. Fires on contended locks only, with the
- * mutex's wait_lock held and interrupts off: filter, record, nothing else.
- */
-SEC("?tp_btf/contention_begin")
-int BPF_PROG(proxy_contention_begin, void *lock, unsigned int flags)
+/* Address of the task that is first in line for @lock, 0 if there is none; as above. */
+static __always_inline u64 mutex_first_waiter_word(u64 lock)
 {
-	struct task_ctx *tctx;
+	struct mutex___first *by_waiter = (void *)lock;
+	struct mutex___list *by_list = (void *)lock;
+	struct mutex_waiter___proxy *w = NULL;
+	u64 first;
 
-	if ((flags & (LCB_F_MUTEX | LCB_F_SPIN)) != LCB_F_MUTEX)
+	if (bpf_core_field_exists(by_waiter->first_waiter)) {
+		w = BPF_CORE_READ(by_waiter, first_waiter);
+	} else if (bpf_core_field_exists(by_list->wait_list)) {
+		first = (u64)BPF_CORE_READ(by_list, wait_list.next);
+		if (first == lock + bpf_core_field_offset(by_list->wait_list))
+			return 0;
+		w = (void *)(first - bpf_core_field_offset(w->list));
+	} else {
 		return 0;
-	tctx = task_ctx_of(bpf_get_current_task_btf());
-	if (tctx)
-		tctx->contended_lock = (u64)lock;
-	return 0;
-}
-
-SEC("?tp_btf/contention_end")
-int BPF_PROG(proxy_contention_end, void *lock, int ret)
-{
-	struct task_ctx *tctx = task_ctx_of(bpf_get_current_task_btf());
-
-	if (tctx && tctx->contended_lock == (u64)lock)
-		tctx->contended_lock = 0;
-	return 0;
+	}
+	return w ? (u64)BPF_CORE_READ(w, task) : 0;
 }
 
 #endif /* PROXY_LOCK_MUTEX_H */

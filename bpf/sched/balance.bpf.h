@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Taking work out of turn, always by the CPU that will run it: an idle CPU
- * takes anything from any run queue; a busy one now and then takes the head of
- * the queue of a CPU whose load exceeds its own by more than a nice-0 task, and
- * what waits at the tail of its own for too long.
+ * What a busy CPU takes out of turn, now and then: the head of the queue of a
+ * CPU whose load exceeds its own by more than a nice-0 task, and what has waited
+ * at the tail of its own for too long. (Idle CPUs: steal() in core/pick.h.)
  */
 #ifndef PROXY_SCHED_BALANCE_H
 #define PROXY_SCHED_BALANCE_H
@@ -11,51 +10,21 @@
 /* other CPUs that one pull looks at */
 #define BALANCE_LOOKS 4
 
-/* Called by a CPU with nothing to run; true if a task came. */
-static __always_inline bool steal(s32 cpu)
-{
-	u32 i, nr = cfg.nr_cpu_ids;
-
-	bpf_for(i, 1, nr) {
-		s32 other = cpu + i < nr ? cpu + i : cpu + i - nr;
-		struct cpu_ctx *octx = cpu_ctx_of(other);
-
-		if (!octx || !octx->nr_queued)
-			continue;
-		/* takes the first task of the queue that may run here */
-		if (scx_bpf_dsq_move_to_local(run_queue(other), 0)) {
-			stat_inc(STAT_DISPATCH_STEAL);
-			return true;
-		}
-	}
-	return false;
-}
-
-/* At most once in balance_ns; the rest of this file's work on a busy CPU hangs on it. */
-static __always_inline bool now_and_then(struct cpu_ctx *cctx)
-{
-	u64 now = bpf_ktime_get_ns();
-
-	if (now - cctx->balanced_at_ns < cfg.balance_ns)
-		return false;
-	cctx->balanced_at_ns = now;
-	return true;
-}
-
 /*
  * A key lies no further ahead than starve_ns pays for when its task is queued,
  * but heavier tasks may arrive afterwards. Whoever has waited longer than that
  * is at the tail: it runs now, before the kernel's watchdog takes it for
  * stalled and throws the scheduler out. True if a task came.
  */
-static __always_inline bool rescue(s32 cpu, struct cpu_ctx *cctx)
+__noinline int rescue(s32 cpu)
 {
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct bpf_iter_scx_dsq it;
 	struct task_struct *p;
 	bool came = false;
 
-	if (!cctx->nr_queued)
-		return false;
+	if (!cctx || !cctx->nr_queued)
+		return 0;
 	if (!bpf_iter_scx_dsq_new(&it, run_queue(cpu), SCX_DSQ_ITER_REV)) {
 		p = bpf_iter_scx_dsq_next(&it);
 		if (p) {
@@ -64,8 +33,7 @@ static __always_inline bool rescue(s32 cpu, struct cpu_ctx *cctx)
 
 			if (tctx && now > tctx->queued_at_ns &&
 			    now - tctx->queued_at_ns > cfg.starve_ns &&
-			    bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
-			    !(is_migration_disabled(p) && scx_bpf_task_cpu(p) != cpu)) {
+			    port_may_run(p, cpu)) {
 				scx_bpf_dsq_move_set_slice(&it, cfg.slice_ns);
 				came = scx_bpf_dsq_move(&it, p, SCX_DSQ_LOCAL, 0);
 			}
@@ -77,15 +45,17 @@ static __always_inline bool rescue(s32 cpu, struct cpu_ctx *cctx)
 	return came;
 }
 
-/* Called by a busy CPU of load @own_load before it picks; true if a task came. */
-static __always_inline bool balance(s32 cpu, struct cpu_ctx *cctx, u64 own_load)
+/* Called by a busy CPU of load @own_load before it picks; 1 if a task came. */
+__noinline int balance(s32 cpu, u64 own_load)
 {
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u64 most = own_load + WEIGHT_NICE_0;
-	u32 i, nr = cfg.nr_cpu_ids, cursor = cctx->balance_cursor;
+	u32 i, nr = cfg.nr_cpu_ids, cursor;
 	s32 from = -1;
 
-	if (nr < 2)
-		return false;
+	if (!cctx || nr < 2)
+		return 0;
+	cursor = cctx->balance_cursor;
 	bpf_for(i, 0, BALANCE_LOOKS) {
 		struct cpu_ctx *octx;
 
@@ -104,9 +74,9 @@ static __always_inline bool balance(s32 cpu, struct cpu_ctx *cctx, u64 own_load)
 	}
 	cctx->balance_cursor = cursor;
 	if (from < 0 || !scx_bpf_dsq_move_to_local(run_queue(from), 0))
-		return false;
+		return 0;
 	stat_inc(STAT_DISPATCH_BALANCE);
-	return true;
+	return 1;
 }
 
 #endif /* PROXY_SCHED_BALANCE_H */

@@ -19,29 +19,20 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init_task, struct task_struct *p,
 	return 0;
 }
 
-/* @p is ours from now on; its key begins at the clock of the CPU that it first joins */
 void BPF_STRUCT_OPS(proxy_enable, struct task_struct *p)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
-	if (!tctx)
-		return;
-	tctx->vtime_cpu = -1;
-	tctx->weight = task_weight(p);
-	tctx->place = PLACE_ASLEEP;
-	tctx->charged_exec_ns = p->se.sum_exec_runtime;
+	if (tctx)
+		task_enable(p, tctx);
 }
 
-/* @p leaves for another class, or exits: nothing of it may stay behind */
 void BPF_STRUCT_OPS(proxy_disable, struct task_struct *p)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
-	if (!tctx)
-		return;
-	donor_wake(p, tctx);
-	queue_left(tctx, PLACE_OTHER);
-	donors_release(p, tctx, scx_bpf_task_cpu(p));
+	if (tctx)
+		task_disable(p, tctx);
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init)

@@ -55,12 +55,19 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, tracepoint: bool) -> Result<()
     cfg.starve_ns = opts.starve_ms * 1_000_000;
     cfg.nr_cpu_ids = u32::try_from(*NR_CPU_IDS).context("number of CPUs")?;
     cfg.hops_max = opts.hops_max;
+    cfg.return_policy = opts.return_policy as u32;
+    cfg.return_cold_ns = opts.return_cold_us * 1_000;
+    cfg.return_margin_ns = opts.return_margin_us * 1_000;
+    cfg.agent_tgid = std::process::id();
+    cfg.events = u8::from(!opts.no_agent);
+    cfg.hints = u8::from(!opts.no_agent);
     cfg.donate = u8::from(!opts.no_donate);
     cfg.track_by_tracepoint = u8::from(tracepoint);
     skel.maps.cpu_ctxs.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.donor_queues.set_max_entries(cfg.nr_cpu_ids)?;
-    skel.progs.proxy_contention_begin.set_autoload(tracepoint);
-    skel.progs.proxy_contention_end.set_autoload(tracepoint);
+    skel.maps.events.set_max_entries(opts.events_kib * 1024)?;
+    skel.progs.proxy_contention_begin.set_autoload(true);
+    skel.progs.proxy_contention_end.set_autoload(true);
     skel.struct_ops.proxy_ops_mut().exit_dump_len = opts.exit_dump_len;
     Ok(())
 }

@@ -6,28 +6,8 @@
  * Protected by the queue's own spin lock, which nests inside rq locks and
  * around nothing. top_key is also read without it: a late look costs one pick.
  */
-#ifndef PROXY_PROXY_QUEUE_H
-#define PROXY_PROXY_QUEUE_H
-
-struct donor_queue {
-	struct bpf_spin_lock lock;
-	struct donor_heap heap;
-};
-
-/* max_entries: see cpu_ctxs */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct donor_queue);
-} donor_queues SEC(".maps");
-
-static __always_inline struct donor_queue *donor_queue_of(s32 cpu)
-{
-	u32 key = cpu;
-
-	return bpf_map_lookup_elem(&donor_queues, &key);
-}
+#ifndef PROXY_CORE_QUEUE_H
+#define PROXY_CORE_QUEUE_H
 
 /* The one load that a pick without donors pays for. */
 static __always_inline u64 donor_queue_top_key(s32 cpu)
@@ -60,7 +40,7 @@ static __noinline int donor_queue_push(s32 cpu, u64 key, u64 seq, u32 pid, u64 *
 
 	if (!q)
 		return PUSH_FULL;
-	bpf_spin_lock(&q->lock);
+	queue_lock(q);
 	idx = heap_push(&q->heap, key, seq, pid);
 	on_heap = token_make(seq, TOKEN_HEAP, place_of_heap(cpu, idx));
 	if (idx < 0) {
@@ -69,23 +49,23 @@ static __noinline int donor_queue_push(s32 cpu, u64 key, u64 seq, u32 pid, u64 *
 		heap_remove(&q->heap, idx, seq, pid);
 		ret = PUSH_WOKE;
 	}
-	bpf_spin_unlock(&q->lock);
+	queue_unlock(q);
 	if (ret == PUSHED)
 		nr_donors_add(cpu, 1);
 	return ret;
 }
 
 /* Take the entry of a donor that woke off the queue, if it is still there. */
-__noinline int donor_queue_remove(s32 cpu, u32 idx, u64 seq, u32 pid)
+CORE_FN int donor_queue_remove(s32 cpu, u32 idx, u64 seq, u32 pid)
 {
 	struct donor_queue *q = donor_queue_of(cpu);
 	int removed;
 
 	if (!q)
 		return 0;
-	bpf_spin_lock(&q->lock);
+	queue_lock(q);
 	removed = heap_remove(&q->heap, idx, seq, pid);
-	bpf_spin_unlock(&q->lock);
+	queue_unlock(q);
 	if (removed)
 		nr_donors_add(cpu, -1);
 	return removed;
@@ -108,7 +88,7 @@ static __always_inline void donor_queue_pop(s32 cpu, struct popped_donor *d)
 	d->pid = 0;
 	if (!q)
 		return;
-	bpf_spin_lock(&q->lock);
+	queue_lock(q);
 	if (q->heap.nr) {
 		idx = heap_idx(&q->heap, 0);
 		e = &q->heap.pool[idx];
@@ -116,9 +96,9 @@ static __always_inline void donor_queue_pop(s32 cpu, struct popped_donor *d)
 		d->token = token_make(e->seq, TOKEN_HEAP, place_of_heap(cpu, idx));
 		heap_remove(&q->heap, idx, e->seq, e->pid);
 	}
-	bpf_spin_unlock(&q->lock);
+	queue_unlock(q);
 	if (d->pid)
 		nr_donors_add(cpu, -1);
 }
 
-#endif /* PROXY_PROXY_QUEUE_H */
+#endif /* PROXY_CORE_QUEUE_H */

@@ -3,11 +3,8 @@
  * State of tasks and CPUs, and who may write it. The same table, with the
  * reasons, stands in DESIGN.md ("Protection").
  */
-#ifndef PROXY_SCHED_CTX_H
-#define PROXY_SCHED_CTX_H
-
-/* include/uapi/linux/sched.h SCHED_IDLE: a macro, so not in BTF */
-#define POLICY_IDLE 5
+#ifndef PROXY_CORE_STATE_H
+#define PROXY_CORE_STATE_H
 
 /* where a task is, as the callbacks told us; written under the task's rq lock */
 enum task_place {
@@ -31,7 +28,10 @@ struct task_ctx {
 	u64 queued_at_ns;  /* when it was put there */
 	u32 yielded;	 /* lets the next one go first, once */
 
-	/* [written by the task itself only] 6.16: the mutex it is about to sleep on */
+	/*
+	 * [written by the task itself only] the mutex that it is about to sleep on: of
+	 * tasks of other classes, and of all on kernels without task->blocked_on
+	 */
 	u64 contended_lock;
 
 	/* as a donor. token: compare-and-swap; wait_*: whoever holds it (core/token.h) */
@@ -40,8 +40,12 @@ struct task_ctx {
 	u64 wait_key;
 	s32 wait_cpu;	  /* the clock that wait_key belongs to */
 	u32 wait_weight;
+	u32 wait_urgency; /* 0: fair; else it sorts before all fair keys, the greater the earlier */
 	u64 lent_cost;	  /* [atomic add] virtual time run on this context meanwhile */
 	u64 woke_at_ns;	  /* [rq lock] */
+	u64 blocked_at_ns; /* [rq lock] when this wait began */
+	u32 return_choice; /* [rq lock] enum return_choice of a donor that woke, until it runs */
+	s32 return_cpu;	  /* where that choice sent it */
 
 	/* as an owner. donor_*: [the CPU that runs or picks it] */
 	u32 donor_pid;	  /* whose context it runs in; 0: its own */
@@ -49,13 +53,6 @@ struct task_ctx {
 	u64 donor_seq;
 	u32 attached[ATTACH_MAX]; /* [atomic] pids of donors that wait for it to stop or wake */
 };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct task_ctx);
-} task_ctxs SEC(".maps");
 
 struct cpu_ctx {
 	u64 clock;	     /* [rq lock of the CPU] least key on the CPU, never goes back */
@@ -74,45 +71,12 @@ struct cpu_ctx {
 	u64 balanced_at_ns;  /* [rq lock of the CPU] */
 	u32 balance_cursor;  /* [rq lock of the CPU] */
 	u32 nr_donors;	     /* [atomic] entries on the donor queue, for stats */
+	u32 cache_id;	     /* CPUs of the same last-level cache have the same; set by the loader */
 } __attribute__((aligned(64)));
 
-/* max_entries of the two: set by the loader to the number of possible CPUs */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct cpu_ctx);
-} cpu_ctxs SEC(".maps");
+struct donor_queue {
+	struct bpf_spin_lock lock;
+	struct donor_heap heap;
+};
 
-static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)
-{
-	return bpf_task_storage_get(&task_ctxs, p, 0, 0);
-}
-
-static __always_inline struct cpu_ctx *cpu_ctx_of(s32 cpu)
-{
-	u32 key = cpu;
-
-	return bpf_map_lookup_elem(&cpu_ctxs, &key);
-}
-
-/* Run queue of @cpu: the user DSQ with the CPU's own number. */
-static __always_inline u64 run_queue(s32 cpu)
-{
-	return (u64)(u32)cpu;
-}
-
-/* kernel/sched/core.c set_load_weight(): what the fair class would use */
-static __always_inline u32 task_weight(const struct task_struct *p)
-{
-	if (p->policy == POLICY_IDLE)
-		return WEIGHT_IDLE_POLICY;
-	return weight_of_nice(p->static_prio - 120);
-}
-
-static __always_inline bool task_pinned(const struct task_struct *p)
-{
-	return p->nr_cpus_allowed == 1 || is_migration_disabled(p);
-}
-
-#endif /* PROXY_SCHED_CTX_H */
+#endif /* PROXY_CORE_STATE_H */

@@ -3,22 +3,38 @@
  * The life of a donor: it blocks, its context moves between donor queues and
  * owners, it wakes. Each step is a change of its token (core/token.h).
  */
-#ifndef PROXY_PROXY_DONOR_H
-#define PROXY_PROXY_DONOR_H
+#ifndef PROXY_CORE_DONOR_H
+#define PROXY_CORE_DONOR_H
 
 static __always_inline bool token_cas(struct task_ctx *dctx, u64 from, u64 to)
 {
 	return __sync_val_compare_and_swap(&dctx->token, from, to) == from;
 }
 
+/* The key of a donor on @cpu's queue. The caller holds its context (TOKEN_MOVING). */
+static __always_inline u64 donor_key_at(struct task_ctx *dctx, s32 cpu, const struct cpu_ctx *cctx)
+{
+	struct cpu_ctx *from;
+	u64 key = dctx->wait_key;
+
+	if (dctx->wait_urgency)
+		return key_urgent(cctx->clock, dctx->wait_urgency);
+	if (dctx->wait_cpu != cpu) {
+		from = cpu_ctx_of(dctx->wait_cpu);
+		if (from)
+			key = key_rebase(key, from->clock, cctx->clock);
+	}
+	return key_floor(key, cctx->clock, cfg.lag_ns);
+}
+
 /*
  * Put the context of donor @pid on the queue of @cpu. The caller holds it
  * (TOKEN_MOVING with @seq). If the donor wakes meanwhile nothing is left behind.
  */
-__noinline int donor_put(u32 pid, u64 seq, s32 cpu)
+CORE_FN int donor_put(u32 pid, u64 seq, s32 cpu)
 {
-	struct task_struct *d = bpf_task_from_pid(pid);
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu), *from;
+	struct task_struct *d = port_task_get(pid);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct task_ctx *dctx;
 	int ret = PUSH_WOKE;
 
@@ -27,13 +43,8 @@ __noinline int donor_put(u32 pid, u64 seq, s32 cpu)
 	dctx = task_ctx_of(d);
 	if (!dctx || !cctx)
 		goto out;
-	if (dctx->wait_cpu != cpu) {
-		from = cpu_ctx_of(dctx->wait_cpu);
-		if (from)
-			dctx->wait_key = key_rebase(dctx->wait_key, from->clock, cctx->clock);
-		dctx->wait_cpu = cpu;
-	}
-	dctx->wait_key = key_floor(dctx->wait_key, cctx->clock, cfg.lag_ns);
+	dctx->wait_key = donor_key_at(dctx, cpu, cctx);
+	dctx->wait_cpu = cpu;
 	ret = donor_queue_push(cpu, dctx->wait_key, seq, pid, &dctx->token);
 	if (ret == PUSHED) {
 		stat_inc(STAT_DONOR_QUEUED);
@@ -42,14 +53,16 @@ __noinline int donor_put(u32 pid, u64 seq, s32 cpu)
 		token_cas(dctx, token_make(seq, TOKEN_MOVING, 0), token_make(seq, TOKEN_LIMBO, 0));
 	}
 out:
-	bpf_task_release(d);
+	port_task_put(d);
 	return ret == PUSHED;
 }
 
-/* @p went to sleep on a lock: its context stays schedulable. Caller: ops.quiescent(). */
-static __always_inline void donor_block(struct task_struct *p, struct task_ctx *tctx, s32 cpu)
+/* A new wait of @p begins, with the context that it has now; its token says MOVING. */
+static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
+				       u32 urgency)
 {
 	u64 seq = tctx->wait_seq + TOKEN_SEQ_ONE;
+	u64 lock = edge_lock(p, tctx);
 
 	if (!token_seq(seq))
 		seq = TOKEN_SEQ_ONE; /* 0 marks a free entry in the heap */
@@ -57,11 +70,26 @@ static __always_inline void donor_block(struct task_struct *p, struct task_ctx *
 	tctx->wait_key = tctx->vtime;
 	tctx->wait_cpu = cpu;
 	tctx->wait_weight = tctx->weight;
+	tctx->wait_urgency = urgency;
+	tctx->blocked_at_ns = port_now();
+	tctx->return_choice = RETURN_NONE;
 	stat_inc(STAT_EDGE);
+	if (urgency)
+		stat_inc(STAT_EDGE_URGENT);
+	if (cfg.events)
+		event(EVENT_BLOCK, cpu, port_pid(p), edge_owner_pid(lock), lock, seq);
 	tctx->token = token_make(seq, cfg.donate ? TOKEN_MOVING : TOKEN_LIMBO, 0);
+	return seq;
+}
+
+/* @p went to sleep on a lock: its context stays schedulable. Caller: ops.quiescent(). */
+static __always_inline void donor_block(struct task_struct *p, struct task_ctx *tctx, s32 cpu)
+{
+	u64 seq = donor_begin(p, tctx, cpu, 0);
+
 	if (!cfg.donate)
 		return;
-	if (donor_queue_push(cpu, tctx->wait_key, seq, p->pid, &tctx->token) == PUSHED) {
+	if (donor_queue_push(cpu, tctx->wait_key, seq, port_pid(p), &tctx->token) == PUSHED) {
 		stat_inc(STAT_DONOR_QUEUED);
 	} else {
 		stat_inc(STAT_QUEUE_FULL);
@@ -73,16 +101,36 @@ static __always_inline void donor_block(struct task_struct *p, struct task_ctx *
 static __always_inline void running_note_own(s32 cpu, u32 owner_pid)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	struct task_struct *o = bpf_task_from_pid(owner_pid);
+	struct task_struct *o = port_task_get(owner_pid);
 	struct task_ctx *octx = o ? task_ctx_of(o) : NULL;
 
 	if (cctx && octx && cctx->running_pid == owner_pid && cctx->running_since_ns) {
 		cctx->running_key = octx->vtime;
 		cctx->running_weight = octx->weight;
-		cctx->running_since_ns = bpf_ktime_get_ns();
+		cctx->running_since_ns = port_now();
 	}
 	if (o)
-		bpf_task_release(o);
+		port_task_put(o);
+}
+
+/*
+ * What @tctx lent while it slept it has used. It lent on another CPU, perhaps,
+ * whose clock went faster than the one that its key is in terms of: it owes no
+ * more than it was behind there.
+ */
+static __always_inline void lent_settle(struct task_ctx *tctx)
+{
+	struct cpu_ctx *home, *away;
+	u64 key;
+
+	tctx->vtime += __sync_lock_test_and_set(&tctx->lent_cost, 0);
+	home = tctx->vtime_cpu < 0 ? NULL : cpu_ctx_of(tctx->vtime_cpu);
+	away = cpu_ctx_of(tctx->wait_cpu);
+	if (!home || !away || home == away || tctx->wait_urgency)
+		return;
+	key = key_rebase(tctx->wait_key, away->clock, home->clock);
+	if (key_before(key, tctx->vtime))
+		tctx->vtime = key;
 }
 
 /*
@@ -92,19 +140,18 @@ static __always_inline void running_note_own(s32 cpu, u32 owner_pid)
  */
 static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tctx)
 {
-	struct cpu_ctx *home, *away;
-	u64 token, key;
+	u64 token;
 	s32 cpu = -1;
 
 	if (!tctx->token)
 		return -1;
-	tctx->woke_at_ns = bpf_ktime_get_ns();
+	tctx->woke_at_ns = port_now();
 	token = __sync_lock_test_and_set(&tctx->token, 0);
 	stat_inc(STAT_EDGE_WOKEN);
 	switch (token_kind(token)) {
 	case TOKEN_HEAP:
 		donor_queue_remove(token_place(token) >> 16, token_place(token) & 0xffff,
-				   token_seq(token), p->pid);
+				   token_seq(token), port_pid(p));
 		break;
 	case TOKEN_ACTIVE:
 		cpu = tctx->wait_cpu;
@@ -113,25 +160,15 @@ static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tc
 	default:
 		break;
 	}
-	tctx->vtime += __sync_lock_test_and_set(&tctx->lent_cost, 0);
-	/*
-	 * It lent on another CPU, whose clock may have gone faster than the one
-	 * that its key is in terms of: it owes no more than it was behind there.
-	 */
-	home = tctx->vtime_cpu < 0 ? NULL : cpu_ctx_of(tctx->vtime_cpu);
-	away = cpu_ctx_of(tctx->wait_cpu);
-	if (home && away && home != away) {
-		key = key_rebase(tctx->wait_key, away->clock, home->clock);
-		if (key_before(key, tctx->vtime))
-			tctx->vtime = key;
-	}
+	lent_settle(tctx);
+	event(EVENT_WAKE, cpu, port_pid(p), 0, 0, tctx->woke_at_ns - tctx->blocked_at_ns);
 	return cpu;
 }
 
 /* Take donor @pid back from @owner_pid (TOKEN_ATTACHED or TOKEN_ACTIVE), onto @cpu's queue. */
-__noinline int donor_take_back(u32 pid, u32 owner_pid, u32 kind, s32 cpu)
+CORE_FN int donor_take_back(u32 pid, u32 owner_pid, u32 kind, s32 cpu)
 {
-	struct task_struct *d = bpf_task_from_pid(pid);
+	struct task_struct *d = port_task_get(pid);
 	struct task_ctx *dctx;
 	u64 token, seq = 0;
 
@@ -144,7 +181,7 @@ __noinline int donor_take_back(u32 pid, u32 owner_pid, u32 kind, s32 cpu)
 		    token_cas(dctx, token, token_make(token, TOKEN_MOVING, 0)))
 			seq = token_seq(token);
 	}
-	bpf_task_release(d);
+	port_task_put(d);
 	return seq ? donor_put(pid, seq, cpu) : 0;
 }
 
@@ -179,4 +216,19 @@ static __always_inline bool attached_add(struct task_ctx *octx, u32 pid)
 	return false;
 }
 
-#endif /* PROXY_PROXY_DONOR_H */
+/*
+ * The donors of @p, the one it runs for and those that wait for it, are free to
+ * be picked; false if there were none.
+ */
+static __always_inline bool donors_release(struct task_struct *p, struct task_ctx *tctx, s32 cpu)
+{
+	u32 donor = tctx->donor_pid;
+
+	if (donor) {
+		tctx->donor_pid = 0;
+		donor_take_back(donor, port_pid(p), TOKEN_ACTIVE, cpu);
+	}
+	return attached_release(tctx, port_pid(p), cpu) || donor;
+}
+
+#endif /* PROXY_CORE_DONOR_H */

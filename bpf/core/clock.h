@@ -6,33 +6,10 @@
  *
  * clock is written by its own CPU, in ops.dispatch(); others read it.
  */
-#ifndef PROXY_SCHED_CLOCK_H
-#define PROXY_SCHED_CLOCK_H
+#ifndef PROXY_CORE_CLOCK_H
+#define PROXY_CORE_CLOCK_H
 
-/* Key of the first task on @dsq, KEY_NONE when it is empty. */
-static __always_inline u64 dsq_head_key(u64 dsq)
-{
-	u64 key = KEY_NONE;
-
-	if (bpf_ksym_exists(scx_bpf_dsq_peek)) { /* 6.19 */
-		struct task_struct *p = scx_bpf_dsq_peek(dsq);
-
-		if (p)
-			key = p->scx.dsq_vtime;
-	} else {
-		struct bpf_iter_scx_dsq it;
-
-		if (!bpf_iter_scx_dsq_new(&it, dsq, 0)) {
-			struct task_struct *p = bpf_iter_scx_dsq_next(&it);
-
-			if (p)
-				key = p->scx.dsq_vtime;
-		}
-		bpf_iter_scx_dsq_destroy(&it);
-	}
-	return key;
-}
-
+/* An urgent donor's key says nothing about the fair ones behind it: the clock waits. */
 static __always_inline void clock_advance(struct cpu_ctx *cctx, u64 least_key)
 {
 	if (least_key != KEY_NONE && key_before(cctx->clock, least_key))
@@ -74,4 +51,16 @@ static __always_inline void vtime_join(struct task_ctx *tctx, s32 cpu,
 	}
 }
 
-#endif /* PROXY_SCHED_CLOCK_H */
+/*
+ * A thread of scx_proxy itself waits no longer than this, whatever its weight and
+ * whoever loads the machine: the agent must keep up with what it is told.
+ */
+#define AGENT_WAIT_NS 20000000ULL
+
+static __always_inline void vtime_favour(struct task_ctx *tctx, const struct cpu_ctx *cctx)
+{
+	tctx->vtime = key_ceiling(tctx->vtime, cctx->clock, AGENT_WAIT_NS,
+				  cctx->queued_load + cctx->running_weight + tctx->weight);
+}
+
+#endif /* PROXY_CORE_CLOCK_H */

@@ -2,21 +2,27 @@
 /*
  * The pick. Three keys compete for a CPU: the head of its run queue, the head
  * of its donor queue, and the previous task if it can go on. The earliest wins.
- *
- * ops.dispatch() is called with the CPU's rq lock held, when the previous task
- * has no slice left and the local DSQ is empty.
  */
-#ifndef PROXY_SCHED_DISPATCH_H
-#define PROXY_SCHED_DISPATCH_H
+#ifndef PROXY_CORE_PICK_H
+#define PROXY_CORE_PICK_H
 
 /* donors one pick looks at */
 #define DONOR_LOOKS 8
+
+/* Whether this CPU is idle while donors wait on its queue, for the ticks of busy CPUs. */
+static __always_inline void idle_with_donors_set(struct cpu_ctx *cctx, bool waits)
+{
+	if (cctx->idle_with_donors == waits)
+		return;
+	cctx->idle_with_donors = waits;
+	__sync_fetch_and_add(&nr_idle_with_donors, waits ? 1 : -1);
+}
 
 /* Let the previous task go on, in its own context or in that of its donor. */
 static __always_inline void keep_prev(struct task_struct *prev, struct task_ctx *ptctx,
 				      struct cpu_ctx *cctx)
 {
-	scx_bpf_task_set_slice(prev, cfg.slice_ns);
+	port_set_slice(prev, cfg.slice_ns);
 	running_note(cctx, prev, ptctx);
 }
 
@@ -24,11 +30,11 @@ static __always_inline void keep_prev(struct task_struct *prev, struct task_ctx 
  * Try the donors of @cpu whose key is earlier than @limit (KEY_NONE: all).
  * Returns RESOLVED_OWNER or RESOLVED_PREV when one of them decided the pick.
  */
-static __always_inline int pick_donor(s32 cpu, u64 limit, u32 prev_pid)
+CORE_FN int pick_donor(s32 cpu, u64 limit, u32 prev_pid)
 {
 	int i;
 
-	bpf_for(i, 0, DONOR_LOOKS) {
+	core_for(i, DONOR_LOOKS) {
 		u64 key = donor_queue_top_key(cpu);
 		struct popped_donor d;
 		int ret;
@@ -45,28 +51,66 @@ static __always_inline int pick_donor(s32 cpu, u64 limit, u32 prev_pid)
 	return RESOLVED_NEXT;
 }
 
-void BPF_STRUCT_OPS(proxy_dispatch, s32 cpu, struct task_struct *prev)
+/* At most once in balance_ns; a busy CPU's looks beyond the heads of its queues hang on it. */
+static __always_inline bool now_and_then(struct cpu_ctx *cctx)
 {
+	u64 now = port_now();
+
+	if (now - cctx->balanced_at_ns < cfg.balance_ns)
+		return false;
+	cctx->balanced_at_ns = now;
+	return true;
+}
+
+/* Called by a CPU with nothing to run; 1 if a task came. */
+CORE_FN int steal(s32 cpu)
+{
+	u32 i, nr = cfg.nr_cpu_ids;
+
+	core_for(i, nr) {
+		s32 other = cpu + i < nr ? cpu + i : cpu + i - nr;
+		struct cpu_ctx *octx = i ? cpu_ctx_of(other) : NULL;
+
+		if (!octx || !octx->nr_queued)
+			continue;
+		/* takes the first task of the queue that may run here */
+		if (queue_head_take(other, cpu)) {
+			stat_inc(STAT_DISPATCH_STEAL);
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/*
+ * The previous task is charged, its donors are free again; then the earliest key
+ * is looked for. @prev: NULL if it cannot go on.
+ */
+static __always_inline void pick(s32 cpu, struct task_struct *prev)
+{
+	struct task_ctx *ptctx = prev ? task_ctx_of(prev) : NULL;
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	struct task_ctx *ptctx = NULL;
-	u64 head_key, prev_key = KEY_NONE, least;
-	u64 prev_weight = 0;
+	u64 head_key, prev_key = KEY_NONE, least, prev_weight = 0;
+	bool looks_around;
 	u32 prev_pid = 0;
 
 	if (!cctx)
 		return;
-	if (prev && (prev->scx.flags & SCX_TASK_QUEUED))
-		ptctx = task_ctx_of(prev);
 	if (ptctx) {
 		charge(prev, ptctx);
 		donors_release(prev, ptctx, cpu);
-		prev_pid = prev->pid;
+		prev_pid = port_pid(prev);
 		prev_key = ptctx->vtime;
 		prev_weight = ptctx->weight;
 	}
-	head_key = dsq_head_key(run_queue(cpu));
+	head_key = queue_head_key(cpu);
 	least = key_min(head_key, prev_key);
 	clock_advance(cctx, key_min(least, donor_queue_top_key(cpu)));
+
+	/* an urgent donor may have the CPU for long: who starves comes before it */
+	looks_around = least != KEY_NONE && now_and_then(cctx);
+	if (looks_around && rescue(cpu))
+		return;
 
 	switch (pick_donor(cpu, least, prev_pid)) {
 	case RESOLVED_OWNER:
@@ -79,8 +123,7 @@ void BPF_STRUCT_OPS(proxy_dispatch, s32 cpu, struct task_struct *prev)
 		return;
 	}
 
-	if (least != KEY_NONE && now_and_then(cctx) &&
-	    (rescue(cpu, cctx) || balance(cpu, cctx, cctx->queued_load + prev_weight)))
+	if (looks_around && balance(cpu, cctx->queued_load + prev_weight))
 		return;
 	if (ptctx && !(ptctx->yielded && head_key != KEY_NONE) &&
 	    (head_key == KEY_NONE || !key_before(head_key, prev_key))) {
@@ -91,7 +134,7 @@ void BPF_STRUCT_OPS(proxy_dispatch, s32 cpu, struct task_struct *prev)
 	}
 	if (ptctx)
 		ptctx->yielded = 0;
-	if (scx_bpf_dsq_move_to_local(run_queue(cpu), 0)) {
+	if (queue_head_take(cpu, cpu)) {
 		stat_inc(STAT_DISPATCH_QUEUE);
 		return;
 	}
@@ -104,22 +147,22 @@ void BPF_STRUCT_OPS(proxy_dispatch, s32 cpu, struct task_struct *prev)
 }
 
 /*
- * An idle CPU calls ops.dispatch() only when kicked. If donors wait there for
- * a lock that changes hands, the next owner may be kept from running by this
- * CPU's load, so this CPU's tick makes the idle one look.
+ * An idle CPU picks only when kicked. If donors wait there for a lock that
+ * changes hands, the next owner may be kept from running by this CPU's load, so
+ * this CPU's tick makes the idle one look.
  */
-void BPF_STRUCT_OPS(proxy_tick, struct task_struct *p)
+static __always_inline void tick(void)
 {
 	u32 cpu;
 
 	if (!nr_idle_with_donors)
 		return;
-	bpf_for(cpu, 0, cfg.nr_cpu_ids) {
+	core_for(cpu, cfg.nr_cpu_ids) {
 		struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 
 		if (cctx && cctx->idle_with_donors)
-			scx_bpf_kick_cpu(cpu, SCX_KICK_IDLE);
+			port_kick(cpu, PORT_KICK_IDLE);
 	}
 }
 
-#endif /* PROXY_SCHED_DISPATCH_H */
+#endif /* PROXY_CORE_PICK_H */

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The policy for the host: an engine is the whole policy with its state, the
+ * machine that it runs on stands behind struct host_ports. Bound to Rust for the
+ * tests (tests/model, tests/core.rs); not part of the BPF object.
+ */
+#ifndef PROXY_CORE_HOST_H
+#define PROXY_CORE_HOST_H
+
+#include "abi.h"
+
+typedef unsigned long long host_u64;
+
+/* see core/ports.h; every function gets @machine first, tasks are pids */
+struct host_ports {
+	void *machine;
+	host_u64 (*now)(void *);
+	int (*this_cpu)(void *);
+	unsigned int (*current)(void *, int cpu);
+	int (*alive)(void *, unsigned int pid);
+	host_u64 (*exec_ns)(void *, unsigned int pid);
+	int (*nice)(void *, unsigned int pid);
+	int (*task_cpu)(void *, unsigned int pid);
+	int (*may_run)(void *, unsigned int pid, int cpu);
+	int (*pinned)(void *, unsigned int pid);
+	unsigned int (*urgency)(void *, unsigned int pid);
+	host_u64 (*blocked_on)(void *, unsigned int pid);
+	unsigned int (*owner_of)(void *, host_u64 lock);
+	unsigned int (*first_waiter_of)(void *, host_u64 lock);
+	void (*insert)(void *, unsigned int pid, int cpu, host_u64 key, host_u64 slice_ns);
+	void (*insert_local)(void *, unsigned int pid, int cpu, host_u64 slice_ns);
+	host_u64 (*head_key)(void *, int cpu);
+	int (*move_task)(void *, unsigned int pid, int from, int cpu, host_u64 slice_ns);
+	int (*head_take)(void *, int from, int cpu);
+	int (*idle_claim)(void *, unsigned int pid);
+	void (*set_slice)(void *, unsigned int pid, host_u64 ns);
+	void (*kick)(void *, int cpu, int how);
+	void (*event)(void *, const struct proxy_event *);
+};
+
+struct host_engine;
+
+struct host_donor {
+	host_u64 token;
+	host_u64 wait_seq;
+	host_u64 key;
+};
+
+struct host_engine *host_engine_new(const struct proxy_config *cfg, unsigned int nr_tasks);
+void host_engine_free(struct host_engine *e);
+
+/* The callbacks; @ports stands in for the machine until the call returns. */
+void host_enable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
+void host_disable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
+int host_select_cpu(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
+		    int prev_cpu);
+void host_runnable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
+void host_enqueue(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
+		  int wakeup, int selected);
+void host_dispatch(struct host_engine *e, const struct host_ports *ports, int cpu,
+		   unsigned int prev);
+void host_running(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
+void host_stopping(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
+		   int runnable);
+void host_quiescent(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
+		    int sleeps);
+void host_tick(struct host_engine *e, const struct host_ports *ports);
+void host_contention_begin(struct host_engine *e, const struct host_ports *ports,
+			   unsigned int pid, int cpu);
+void host_contention_end(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
+
+/* What tests look at. */
+host_u64 host_stat(const struct host_engine *e, unsigned int stat);
+host_u64 host_clock(const struct host_engine *e, int cpu);
+host_u64 host_key(const struct host_engine *e, unsigned int pid);
+int host_known(const struct host_engine *e, unsigned int pid);
+void host_donor(const struct host_engine *e, unsigned int pid, struct host_donor *d);
+unsigned int host_queue_length(const struct host_engine *e, int cpu);
+int host_attached(const struct host_engine *e, unsigned int owner, unsigned int slot);
+void host_set_wait_hint(struct host_engine *e, unsigned int pid, const struct wait_hint *h);
+
+/* The parts without ports, by themselves. */
+struct donor_heap *host_heap_new(void);
+void host_heap_free(struct donor_heap *h);
+int host_heap_push(struct donor_heap *h, host_u64 key, host_u64 seq, unsigned int pid);
+int host_heap_remove(struct donor_heap *h, unsigned int idx, host_u64 seq, unsigned int pid);
+int host_heap_top(const struct donor_heap *h);
+host_u64 host_heap_top_key(const struct donor_heap *h);
+host_u64 host_key_cost(host_u64 ns, unsigned int weight);
+host_u64 host_key_floor(host_u64 key, host_u64 clock, host_u64 lag);
+host_u64 host_key_ceiling(host_u64 key, host_u64 clock, host_u64 starve_ns, host_u64 load);
+host_u64 host_key_min(host_u64 a, host_u64 b);
+unsigned int host_weight_of_nice(int nice);
+host_u64 host_token_make(host_u64 seq, unsigned int kind, unsigned int place);
+unsigned int host_token_kind(host_u64 token);
+unsigned int host_walk(const unsigned int *pids, unsigned int nr, unsigned int hops_max, int *end);
+host_u64 host_donated_before_wake(host_u64 delta_ns, host_u64 charged_at_ns, host_u64 woke_at_ns);
+
+struct host_return_facts {
+	host_u64 waited_ns;
+	long long home_lead, owner_lead, owner_bias_ns;
+	int owner_runs, owner_allowed, home_busy, shares_cache;
+};
+unsigned int host_return_choose(const struct host_return_facts *f, unsigned int policy,
+				host_u64 cold_ns, host_u64 margin_ns);
+
+#endif /* PROXY_CORE_HOST_H */

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Ports: all that the core asks of whatever it runs in. The kernel's side is
+ * bpf/sched/ports.bpf.h, the host's is bpf/core/host.c (where the simulator of
+ * src/model stands behind them). Whoever includes the core defines these first,
+ * as functions or macros; struct task_struct is opaque to the core.
+ *
+ *   struct task_struct *port_task_get(u32 pid)   a live task, or NULL
+ *   void port_task_put(struct task_struct *)     gives it back
+ *   u32  port_pid(struct task_struct *)
+ *   s32  port_task_cpu(struct task_struct *)     the CPU it is on, or was last
+ *   u64  port_exec_ns(struct task_struct *)      CPU time it has had, brought up to date
+ *   u32  port_weight(struct task_struct *)       by nice value and policy, 1024 at nice 0
+ *   bool port_may_run(struct task_struct *, s32 cpu)  affinity, migrate-disable
+ *   bool port_pinned(struct task_struct *)       may run on one CPU only
+ *   bool port_is_agent(struct task_struct *)     part of scx_proxy's own process
+ *   void port_set_slice(struct task_struct *, u64 ns)
+ *   struct task_struct *port_current(void)       the task that this CPU runs
+ *   s32  port_this_cpu(void)
+ *   u64  port_now(void)                          ns, monotonic
+ *   void port_kick(s32 cpu, enum port_kick)
+ *
+ *   struct task_ctx *task_ctx_of(struct task_struct *)   state, see state.h
+ *   struct cpu_ctx *cpu_ctx_of(s32 cpu)
+ *   struct donor_queue *donor_queue_of(s32 cpu)
+ *   queue_lock(q), queue_unlock(q)               the donor queue's own lock
+ *
+ *   u64  queue_head_key(s32 cpu)                 first key on the run queue, or KEY_NONE
+ *   bool queue_head_take(s32 from, s32 cpu)      its first task that may run on @cpu goes there
+ *   void queue_insert(struct task_struct *, s32 cpu, u64 key, u64 enq_flags)
+ *   enum moved owner_move(struct task_struct *, s32 from, s32 cpu)
+ *   s32  idle_cpu_claim(struct task_struct *)    an idle CPU for it, claimed, or -1
+ *   int  rescue(s32 cpu)                         runs who waited too long; 1 if one came
+ *   int  balance(s32 cpu, u64 own_load)          pulls from a longer queue; 1 if a task came
+ *
+ *   u64  edge_lock(struct task_struct *, const struct task_ctx *)  what it sleeps on, or 0
+ *   u32  edge_owner_pid(u64 lock)                who owns it, or 0
+ *   u32  edge_first_waiter_pid(u64 lock)         who is first in line, or 0
+ *
+ *   void stat_inc(u32), stat_add(u32, u64)       include/stats.h
+ *   void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)  include/events.h
+ *   hint_*: see hint.h
+ */
+#ifndef PROXY_CORE_PORTS_H
+#define PROXY_CORE_PORTS_H
+
+enum port_kick {
+	PORT_KICK,	   /* pick again */
+	PORT_KICK_IDLE,	   /* pick if idle */
+	PORT_KICK_PREEMPT, /* end the slice of what runs there, pick again */
+};
+
+/* How an attempt ended to take a queued owner to another CPU. */
+enum moved { MOVED, MOVE_LOST, MOVE_REFUSED };
+
+#endif /* PROXY_CORE_PORTS_H */

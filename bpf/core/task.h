@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What happens to a task, in the order in which it happens: it wakes, is queued,
+ * runs, stops, goes to sleep. One function a callback of sched_ext, called under
+ * the locks that the kernel holds around that (DESIGN.md, "Protection").
+ */
+#ifndef PROXY_CORE_TASK_H
+#define PROXY_CORE_TASK_H
+
+/* Key of the task that ran on the donor's context: what it is judged by from now on. */
+static __always_inline u64 owner_own_key(u32 owner_pid, const struct cpu_ctx *cctx)
+{
+	struct task_struct *o = port_task_get(owner_pid);
+	struct task_ctx *tctx = o ? task_ctx_of(o) : NULL;
+	u64 key = tctx ? tctx->vtime : cctx->clock;
+
+	if (o)
+		port_task_put(o);
+	return key;
+}
+
+/* The facts of a donor that wakes while no CPU is idle, for the rule in return.h. */
+static __always_inline void return_look(struct task_struct *p, struct task_ctx *tctx, s32 home,
+					struct return_facts *f)
+{
+	u64 now = port_now(), token = tctx->token;
+	s32 away = tctx->wait_cpu;
+	struct cpu_ctx *hctx = cpu_ctx_of(home), *actx = cpu_ctx_of(away);
+
+	f->owner_runs = token_kind(token) == TOKEN_ACTIVE;
+	f->owner_allowed = away != home && !port_pinned(p) && port_may_run(p, away);
+	f->waited_ns = now - tctx->blocked_at_ns;
+	if (!f->owner_runs || !f->owner_allowed || !hctx || !actx)
+		return;
+	f->home_busy = hctx->running_since_ns;
+	f->shares_cache = hctx->cache_id == actx->cache_id;
+	f->home_lead = running_key_now(hctx, now) - hctx->clock;
+	f->owner_lead = owner_own_key(token_place(token), actx) - actx->clock;
+	f->owner_bias_ns = cfg.hints ? hint_owner_bias(LOCK_CLASS_MUTEX) : 0;
+}
+
+/*
+ * ops.select_cpu(). The kernel's choice is @cpu; if it is @idle the task goes there
+ * at once, else to the queue of the CPU that this returns: a donor returns by rule.
+ */
+static __always_inline s32 task_select_cpu(struct task_struct *p, struct task_ctx *tctx, s32 home,
+					   s32 cpu, bool idle)
+{
+	struct return_facts f = {};
+
+	if (idle)
+		stat_inc(STAT_DISPATCH_IDLE);
+	if (!tctx->token || !cfg.donate)
+		return cpu;
+	if (idle) {
+		tctx->return_choice = RETURN_IDLE;
+		stat_inc(STAT_RETURN_IDLE);
+	} else {
+		return_look(p, tctx, home, &f);
+		tctx->return_choice = return_choose(&f, cfg.return_policy, cfg.return_cold_ns,
+						    cfg.return_margin_ns);
+		cpu = tctx->return_choice == RETURN_OWNER ? tctx->wait_cpu : home;
+		stat_inc(tctx->return_choice == RETURN_OWNER ? STAT_RETURN_OWNER :
+							       STAT_RETURN_HOME);
+	}
+	tctx->return_cpu = cpu;
+	return cpu;
+}
+
+/* A donor that returned runs now: what came of the choice. */
+static __always_inline void return_outcome(struct task_struct *p, struct task_ctx *tctx, s32 cpu)
+{
+	u64 now = port_now(), ns;
+	u32 choice = tctx->return_choice;
+	bool moved = cpu != tctx->return_cpu;
+
+	tctx->return_choice = RETURN_NONE;
+	ns = now > tctx->woke_at_ns ? now - tctx->woke_at_ns : 0;
+	switch (choice) {
+	case RETURN_IDLE:
+		stat_add(STAT_RETURN_IDLE_NS, ns);
+		if (moved)
+			stat_inc(STAT_RETURN_IDLE_MOVED);
+		break;
+	case RETURN_HOME:
+		stat_add(STAT_RETURN_HOME_NS, ns);
+		if (moved)
+			stat_inc(STAT_RETURN_HOME_MOVED);
+		break;
+	case RETURN_OWNER:
+		stat_add(STAT_RETURN_OWNER_NS, ns);
+		if (moved)
+			stat_inc(STAT_RETURN_OWNER_MOVED);
+		break;
+	}
+	event(EVENT_RETURN, cpu, port_pid(p), choice | (moved ? RETURN_MOVED : 0),
+	      LOCK_CLASS_MUTEX, ns);
+}
+
+/*
+ * An owner that lost its donor must not go on in the donor's slice. If it runs
+ * for a donor that woke, its CPU picks again, unless the donor goes there
+ * anyway and is tested against the owner's own key.
+ */
+static __always_inline void donated_slice_end(struct task_struct *p, s32 owner_cpu)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(owner_cpu);
+
+	if (!cctx || !cctx->nr_queued || owner_cpu == port_task_cpu(p))
+		return;
+	stat_inc(STAT_RETURN_PREEMPT);
+	port_kick(owner_cpu, PORT_KICK_PREEMPT);
+}
+
+/*
+ * @p got its lock from a task that runs in the context of somebody else, from
+ * further down the same chain: that donor now waits for @p, so this CPU picks
+ * again instead of letting the former owner use up the donor's slice.
+ * sched_ext wakes on the waker's CPU unless SCX_OPS_ALLOW_QUEUED_WAKEUP is set
+ * (kernel/sched/core.c, ttwu_queue_cond()), so current is who released the lock.
+ */
+static __always_inline void chain_moved_on(struct task_struct *p)
+{
+	struct task_ctx *wctx = task_ctx_of(port_current());
+
+	if (!wctx || !wctx->donor_pid || wctx->donor_pid == port_pid(p))
+		return;
+	stat_inc(STAT_RETURN_PREEMPT);
+	port_kick(port_this_cpu(), PORT_KICK_PREEMPT);
+}
+
+/* ops.runnable() */
+static __always_inline void task_runnable(struct task_struct *p, struct task_ctx *tctx)
+{
+	s32 owner_cpu;
+
+	tctx->place = PLACE_LOCAL;
+	tctx->weight = port_weight(p);
+	if (!tctx->token)
+		return;
+	if (tctx->return_choice == RETURN_NONE) {
+		/* the kernel did not ask: it may run on one CPU only */
+		tctx->return_choice = RETURN_HOME;
+		tctx->return_cpu = port_task_cpu(p);
+		stat_inc(STAT_RETURN_HOME);
+	}
+	chain_moved_on(p);
+	owner_cpu = donor_wake(p, tctx);
+	if (owner_cpu >= 0)
+		donated_slice_end(p, owner_cpu);
+}
+
+/*
+ * @tctx woke onto @cpu: preempt what runs there if its key is earlier by more
+ * than the granularity, or if it brought donors and the first of those is earlier.
+ */
+static __always_inline void preempt_by_key(struct task_ctx *tctx, struct cpu_ctx *cctx, s32 cpu,
+					   bool with_donors)
+{
+	u64 key = tctx->vtime + key_cost(cfg.wakeup_gran_ns, tctx->weight);
+
+	if (with_donors)
+		key = key_min(key, donor_queue_top_key(cpu));
+	if (key_before(key, running_key_now(cctx, port_now()))) {
+		stat_inc(STAT_PREEMPT_WAKEUP);
+		port_kick(cpu, PORT_KICK_PREEMPT);
+	}
+}
+
+/*
+ * ops.enqueue(). @selected: ops.select_cpu() has looked for an idle CPU already.
+ * False if there is no queue for it; the caller then has to take care of it.
+ */
+static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx *tctx,
+					 u64 enq_flags, bool wakeup, bool selected)
+{
+	s32 cpu = port_task_cpu(p), idle_cpu;
+	bool sent_idle = false, with_donors;
+	struct cpu_ctx *cctx;
+
+	/*
+	 * The kernel may take a queued task to another CPU (move_queued_task()):
+	 * neither ops.quiescent() nor ops.runnable() is called for that.
+	 */
+	queue_left(tctx, PLACE_LOCAL);
+	if (!selected && !port_pinned(p)) {
+		idle_cpu = idle_cpu_claim(p);
+		if (idle_cpu >= 0) {
+			cpu = idle_cpu;
+			sent_idle = true;
+			stat_inc(STAT_ENQUEUE_IDLE);
+		}
+	}
+	cctx = cpu_ctx_of(cpu);
+	if (!cctx)
+		return false;
+	vtime_join(tctx, cpu, cctx);
+	if (port_is_agent(p))
+		vtime_favour(tctx, cctx);
+	tctx->dsq_cpu = cpu;
+	tctx->queued_weight = tctx->weight;
+	tctx->queued_at_ns = port_now();
+	__sync_fetch_and_add(&cctx->queued_load, (u64)tctx->weight);
+	__sync_fetch_and_add(&cctx->nr_queued, 1);
+	tctx->place = PLACE_QUEUED;
+	stat_inc(STAT_ENQUEUE);
+	queue_insert(p, cpu, tctx->vtime, enq_flags);
+	with_donors = donors_release(p, tctx, cpu);
+	if (sent_idle)
+		port_kick(cpu, PORT_KICK); /* claimed: nobody else will wake it */
+	else if (!cctx->running_since_ns && cpu != port_this_cpu())
+		port_kick(cpu, PORT_KICK_IDLE);
+	else if (wakeup)
+		preempt_by_key(tctx, cctx, cpu, with_donors);
+	return true;
+}
+
+/* ops.running() */
+static __always_inline void task_running(struct task_struct *p, struct task_ctx *tctx,
+					 struct cpu_ctx *cctx, s32 cpu)
+{
+	queue_left(tctx, PLACE_RUNNING);
+	vtime_join(tctx, cpu, cctx);
+	tctx->vtime += __sync_lock_test_and_set(&tctx->lent_cost, 0);
+	tctx->charged_exec_ns = port_exec_ns(p);
+	tctx->charged_at_ns = port_now();
+	running_note(cctx, p, tctx);
+	idle_with_donors_set(cctx, false);
+	if (tctx->return_choice != RETURN_NONE)
+		return_outcome(p, tctx, cpu);
+}
+
+/* ops.stopping() */
+static __always_inline void task_stopping(struct task_struct *p, struct task_ctx *tctx,
+					  struct cpu_ctx *cctx, s32 cpu, bool runnable)
+{
+	charge(p, tctx);
+	tctx->place = PLACE_LOCAL;
+	cctx->running_since_ns = 0;
+	cctx->running_weight = 0;
+	/*
+	 * Preempted by another class with slice left, it would go back to the head
+	 * of the local DSQ (put_prev_task_scx()): out of reach for donors and idle
+	 * CPUs, and in its own context on a donor's slice. Without slice it is
+	 * queued by its own key.
+	 */
+	if (runnable)
+		port_set_slice(p, 0);
+	donors_release(p, tctx, cpu);
+	/*
+	 * ops.dispatch() moves the clock only if something competes. A task that
+	 * has the CPU to itself, and sleeps before its slice ends, takes the clock
+	 * along here, else its key would run away from it.
+	 */
+	if (!cctx->nr_queued)
+		clock_advance(cctx, key_min(tctx->vtime, donor_queue_top_key(cpu)));
+}
+
+/* ops.quiescent(); @sleeps: it goes to sleep, as opposed to being moved */
+static __always_inline void task_quiescent(struct task_struct *p, struct task_ctx *tctx,
+					   s32 cpu, bool sleeps)
+{
+	queue_left(tctx, PLACE_ASLEEP);
+	if (!sleeps || !edge_lock(p, tctx))
+		return;
+	donor_block(p, tctx, cpu);
+	/* who came to wait for it since ops.stopping() has a longer chain to walk now */
+	attached_release(tctx, port_pid(p), cpu);
+}
+
+/* @p is ours from now on; its key begins at the clock of the CPU that it first joins */
+static __always_inline void task_enable(struct task_struct *p, struct task_ctx *tctx)
+{
+	tctx->vtime_cpu = -1;
+	tctx->weight = port_weight(p);
+	tctx->place = PLACE_ASLEEP;
+	tctx->charged_exec_ns = port_exec_ns(p);
+}
+
+/* @p leaves for another class, or exits: nothing of it may stay behind */
+static __always_inline void task_disable(struct task_struct *p, struct task_ctx *tctx)
+{
+	donor_wake(p, tctx);
+	tctx->return_choice = RETURN_NONE;
+	queue_left(tctx, PLACE_OTHER);
+	donors_release(p, tctx, port_task_cpu(p));
+}
+
+/*
+ * A task of a higher class, the current one on @cpu, is about to sleep on a mutex.
+ * It passes none of the callbacks above.
+ */
+static __always_inline void task_contended(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
+					   u32 urgency)
+{
+	u64 seq;
+
+	if (tctx->token)
+		return; /* another lock type's probe was first */
+	seq = donor_begin(p, tctx, cpu, urgency);
+	if (cfg.donate)
+		donor_block_urgent(port_pid(p), cpu, seq);
+}
+
+/* It has the lock, or was interrupted. */
+static __always_inline void task_contention_over(struct task_struct *p, struct task_ctx *tctx)
+{
+	s32 owner_cpu;
+
+	if (!tctx->token || !tctx->wait_urgency)
+		return;
+	owner_cpu = donor_wake(p, tctx);
+	if (owner_cpu >= 0)
+		donated_slice_end(p, owner_cpu);
+}
+
+#endif /* PROXY_CORE_TASK_H */

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Events for the agent (include/events.h). A full ring loses them, counted; no
+ * decision waits for one. Nobody is woken either: the agent comes by itself, since
+ * a wakeup from under a run queue's lock would cost more than the event.
+ */
+#ifndef PROXY_OBS_EVENT_H
+#define PROXY_OBS_EVENT_H
+
+/* max_entries in bytes: set by the loader */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 12);
+} events SEC(".maps");
+
+/* [atomic add] events that found the ring full; the agent compares it with what it last saw */
+u64 nr_events_lost;
+
+/* a BPF function has five arguments at the most */
+__noinline int event_send(u64 kind_and_cpu, u64 pids, u64 lock, u64 value)
+{
+	struct proxy_event e = {
+		.time_ns = bpf_ktime_get_ns(),
+		.lock = lock,
+		.value = value,
+		.kind = kind_and_cpu >> 32,
+		.cpu = kind_and_cpu,
+		.pid = pids >> 32,
+		.other = pids,
+	};
+
+	if (bpf_ringbuf_output(&events, &e, sizeof(e), BPF_RB_NO_WAKEUP)) {
+		__sync_fetch_and_add(&nr_events_lost, 1);
+		stat_inc(STAT_EVENT_LOST);
+	}
+	return 0;
+}
+
+static __always_inline void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)
+{
+	if (cfg.events)
+		event_send((u64)kind << 32 | (u32)cpu, (u64)pid << 32 | other, lock, value);
+}
+
+#endif /* PROXY_OBS_EVENT_H */

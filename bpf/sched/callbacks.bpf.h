@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The callbacks of sched_ext around a task's life, each handed to core/task.h and
+ * core/pick.h. Here stands only what needs the kernel's own types.
+ */
+#ifndef PROXY_SCHED_CALLBACKS_H
+#define PROXY_SCHED_CALLBACKS_H
+
+/*
+ * A waking task goes to an idle CPU, straight onto its local DSQ, or to a busy
+ * one, through ops.enqueue(). Runs under the task's pi_lock, not its rq lock: it
+ * changes nothing of the task but where it returns to.
+ */
+s32 BPF_STRUCT_OPS(proxy_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+	bool idle = false;
+	s32 cpu = prev_cpu;
+
+	if (tctx && tctx->token && cfg.return_policy == RETURN_POLICY_HOME)
+		idle = scx_bpf_test_and_clear_cpu_idle(prev_cpu);
+	else
+		cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
+	if (!tctx)
+		return cpu;
+	if (idle)
+		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, cfg.slice_ns, 0);
+	return task_select_cpu(p, tctx, prev_cpu, cpu, idle);
+}
+
+void BPF_STRUCT_OPS(proxy_runnable, struct task_struct *p, u64 enq_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		task_runnable(p, tctx);
+}
+
+void BPF_STRUCT_OPS(proxy_enqueue, struct task_struct *p, u64 enq_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	/* neither can happen after ops.init_task(); the global DSQ loses nobody */
+	if (!tctx || !task_enqueue(p, tctx, enq_flags, enq_flags & SCX_ENQ_WAKEUP,
+				   enq_flags & SCX_ENQ_CPU_SELECTED))
+		scx_bpf_dsq_insert(p, SCX_DSQ_GLOBAL, SCX_SLICE_DFL, enq_flags);
+}
+
+void BPF_STRUCT_OPS(proxy_dispatch, s32 cpu, struct task_struct *prev)
+{
+	pick(cpu, prev && (prev->scx.flags & SCX_TASK_QUEUED) ? prev : NULL);
+}
+
+void BPF_STRUCT_OPS(proxy_tick, struct task_struct *p)
+{
+	tick();
+}
+
+void BPF_STRUCT_OPS(proxy_running, struct task_struct *p)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+	s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	if (tctx && cctx)
+		task_running(p, tctx, cctx, cpu);
+}
+
+void BPF_STRUCT_OPS(proxy_stopping, struct task_struct *p, bool runnable)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+	s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	if (tctx && cctx)
+		task_stopping(p, tctx, cctx, cpu, runnable);
+}
+
+void BPF_STRUCT_OPS(proxy_quiescent, struct task_struct *p, u64 deq_flags)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		task_quiescent(p, tctx, scx_bpf_task_cpu(p), deq_flags & SCX_DEQ_SLEEP);
+}
+
+bool BPF_STRUCT_OPS(proxy_yield, struct task_struct *from, struct task_struct *to)
+{
+	struct task_ctx *tctx = task_ctx_of(from);
+
+	/* yielding to a certain task is not supported, and so does nothing */
+	if (tctx && !to) {
+		tctx->yielded = 1;
+		scx_bpf_task_set_slice(from, 0);
+	}
+	return false;
+}
+
+#endif /* PROXY_SCHED_CALLBACKS_H */

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Where the state of core/state.h lives in the kernel.
+ */
+#ifndef PROXY_SCHED_MAPS_H
+#define PROXY_SCHED_MAPS_H
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_ctx);
+} task_ctxs SEC(".maps");
+
+/* max_entries of the two: set by the loader to the number of possible CPUs */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct cpu_ctx);
+} cpu_ctxs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct donor_queue);
+} donor_queues SEC(".maps");
+
+static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)
+{
+	return bpf_task_storage_get(&task_ctxs, p, 0, 0);
+}
+
+static __always_inline struct cpu_ctx *cpu_ctx_of(s32 cpu)
+{
+	u32 key = cpu;
+
+	return bpf_map_lookup_elem(&cpu_ctxs, &key);
+}
+
+static __always_inline struct donor_queue *donor_queue_of(s32 cpu)
+{
+	u32 key = cpu;
+
+	return bpf_map_lookup_elem(&donor_queues, &key);
+}
+
+/* [the agent writes, BPF reads] by pid of a waiter; include/hints.h */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, HINTS_MAX);
+	__type(key, u32);
+	__type(value, struct wait_hint);
+} wait_hints SEC(".maps");
+
+/* [the agent writes, BPF reads] by enum lock_class */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NR_LOCK_CLASSES);
+	__type(key, u32);
+	__type(value, struct return_hint);
+} return_hints SEC(".maps");
+
+static __always_inline struct wait_hint *hint_of(u32 pid)
+{
+	return bpf_map_lookup_elem(&wait_hints, &pid);
+}
+
+static __always_inline struct return_hint *return_hint_of(u32 lock_class)
+{
+	return bpf_map_lookup_elem(&return_hints, &lock_class);
+}
+
+#endif /* PROXY_SCHED_MAPS_H */

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel's side of core/ports.h.
+ */
+#ifndef PROXY_SCHED_PORTS_H
+#define PROXY_SCHED_PORTS_H
+
+/* include/uapi/linux/sched.h SCHED_IDLE: a macro, so not in BTF */
+#define POLICY_IDLE 5
+
+#define port_task_get(pid) bpf_task_from_pid(pid)
+#define port_task_put(p) bpf_task_release(p)
+#define port_pid(p) ((u32)(p)->pid)
+#define port_task_cpu(p) scx_bpf_task_cpu(p)
+#define port_exec_ns(p) ((u64)(p)->se.sum_exec_runtime)
+#define port_set_slice(p, ns) scx_bpf_task_set_slice(p, ns)
+#define port_current() bpf_get_current_task_btf()
+#define port_this_cpu() ((s32)bpf_get_smp_processor_id())
+#define port_now() bpf_ktime_get_ns()
+#define queue_lock(q) bpf_spin_lock(&(q)->lock)
+#define queue_unlock(q) bpf_spin_unlock(&(q)->lock)
+
+/* kernel/sched/core.c set_load_weight(): what the fair class would use */
+static __always_inline u32 port_weight(const struct task_struct *p)
+{
+	if (p->policy == POLICY_IDLE)
+		return WEIGHT_IDLE_POLICY;
+	return weight_of_nice(p->static_prio - 120);
+}
+
+static __always_inline bool port_pinned(const struct task_struct *p)
+{
+	return p->nr_cpus_allowed == 1 || is_migration_disabled(p);
+}
+
+static __always_inline bool port_may_run(struct task_struct *p, s32 cpu)
+{
+	return bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
+	       !(is_migration_disabled(p) && scx_bpf_task_cpu(p) != cpu);
+}
+
+static __always_inline bool port_is_agent(const struct task_struct *p)
+{
+	return p->tgid == cfg.agent_tgid;
+}
+
+static __always_inline void port_kick(s32 cpu, enum port_kick how)
+{
+	scx_bpf_kick_cpu(cpu, how == PORT_KICK_PREEMPT ? SCX_KICK_PREEMPT :
+			      how == PORT_KICK_IDLE ? SCX_KICK_IDLE : 0);
+}
+
+/* Run queue of @cpu: the user DSQ with the CPU's own number. */
+static __always_inline u64 run_queue(s32 cpu)
+{
+	return (u64)(u32)cpu;
+}
+
+static __always_inline u64 queue_head_key(s32 cpu)
+{
+	u64 dsq = run_queue(cpu), key = KEY_NONE;
+
+	if (bpf_ksym_exists(scx_bpf_dsq_peek)) { /* 6.19 */
+		struct task_struct *p = scx_bpf_dsq_peek(dsq);
+
+		if (p)
+			key = p->scx.dsq_vtime;
+	} else {
+		struct bpf_iter_scx_dsq it;
+
+		if (!bpf_iter_scx_dsq_new(&it, dsq, 0)) {
+			struct task_struct *p = bpf_iter_scx_dsq_next(&it);
+
+			if (p)
+				key = p->scx.dsq_vtime;
+		}
+		bpf_iter_scx_dsq_destroy(&it);
+	}
+	return key;
+}
+
+/* Onto the local DSQ of the CPU that dispatches, which is @cpu. */
+static __always_inline bool queue_head_take(s32 from, s32 cpu)
+{
+	return scx_bpf_dsq_move_to_local(run_queue(from), 0);
+}
+
+static __always_inline void queue_insert(struct task_struct *p, s32 cpu, u64 key, u64 enq_flags)
+{
+	scx_bpf_dsq_insert_vtime(p, run_queue(cpu), cfg.slice_ns, key, enq_flags);
+}
+
+static __always_inline s32 idle_cpu_claim(struct task_struct *p)
+{
+	return scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+}
+
+/*
+ * Move the owner from its run queue to the local DSQ of @cpu. Its affinity is
+ * tested after the iterator exists: had it changed since, the owner would have
+ * been queued anew, and the kernel would not move it on this iterator any more
+ * (scx_dsq_move(), nldsq_cursor_lost_task()).
+ */
+static __always_inline enum moved owner_move(struct task_struct *o, s32 from_cpu, s32 cpu)
+{
+	enum moved ret = MOVE_LOST;
+	struct bpf_iter_scx_dsq it;
+
+	if (!bpf_iter_scx_dsq_new(&it, run_queue(from_cpu), 0)) {
+		if (!port_may_run(o, cpu)) {
+			ret = MOVE_REFUSED;
+		} else {
+			scx_bpf_dsq_move_set_slice(&it, cfg.slice_ns);
+			if (scx_bpf_dsq_move(&it, o, SCX_DSQ_LOCAL, 0))
+				ret = MOVED;
+		}
+	}
+	bpf_iter_scx_dsq_destroy(&it);
+	return ret;
+}
+
+#endif /* PROXY_SCHED_PORTS_H */

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Events: what the agent (src/agent) learns of edges and donors, through a ring
+ * buffer. Append-only: a kind keeps its number, a field its place. Events that
+ * find the ring full are counted (STAT_EVENT_LOST) and gone; the agent then asks
+ * for a snapshot of all waits.
+ */
+#ifndef PROXY_EVENTS_H
+#define PROXY_EVENTS_H
+
+enum proxy_event_kind {
+	EVENT_BLOCK = 1,     /* pid sleeps on lock, owned by other (0: nobody); value: wait number */
+	EVENT_WAKE = 2,	     /* its wait is over; value: ns that it lasted */
+	EVENT_DONATE = 3,    /* owner other runs in the context of donor pid on cpu; value: locks between */
+	EVENT_MIGRATE = 4,   /* donor pid's context went to cpu, where owner other may run */
+	EVENT_PARK = 5,	     /* donor pid waits for other to stop or wake */
+	EVENT_TRUNCATED = 6, /* the walk from donor pid was given up at other; value: its wait number */
+	EVENT_CYCLE = 7,     /* the walk from donor pid came to other twice */
+	EVENT_RETURN = 8,    /* pid, woken, runs on cpu; other: enum return_choice, | RETURN_MOVED; value: ns since */
+	EVENT_SNAPSHOT = 9,  /* like EVENT_BLOCK, for a wait that had begun before */
+};
+
+/* in EVENT_RETURN's other: it ran somewhere else than where the choice sent it */
+#define RETURN_MOVED 0x100
+
+/* where a donor that woke was sent */
+enum return_choice {
+	RETURN_NONE = 0,
+	RETURN_IDLE = 1,  /* an idle CPU */
+	RETURN_HOME = 2,  /* the CPU that it blocked on */
+	RETURN_OWNER = 3, /* the CPU where the owner of its lock runs */
+	NR_RETURN_CHOICES,
+};
+
+/* kinds of locks; hints and outcomes are kept per class */
+enum lock_class {
+	LOCK_CLASS_MUTEX = 0,
+	NR_LOCK_CLASSES,
+};
+
+struct proxy_event {
+	unsigned long long time_ns; /* bpf_ktime_get_ns() */
+	unsigned long long lock;    /* address, 0 if it has none to do with one */
+	unsigned long long value;
+	unsigned int kind;
+	unsigned int cpu;
+	unsigned int pid;
+	unsigned int other;
+};
+
+#endif /* PROXY_EVENTS_H */
