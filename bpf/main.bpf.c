@@ -81,6 +81,7 @@ u32 nr_idle_with_donors;
 #include "lock/contention.bpf.h"
 #include "sched/callbacks.bpf.h"
 #include "sched/lifecycle.bpf.h"
+#include "obs/snapshot.bpf.h"
 
 /*
  * flags: ENQ_MIGRATION_DISABLED and ENQ_EXITING, so that every runnable task

@@ -1,9 +1,11 @@
 //! Userspace of `scx_proxy`, a sched_ext scheduler with proxy execution.
 //!
 //! `cli` says what can be asked for, `loader` brings the BPF scheduler into the
-//! kernel and keeps it there, `stats` says what it did.
+//! kernel and keeps it there, `agent` follows who waits for whom and gives it hints,
+//! `stats` says what it did.
 
 pub mod abi;
+pub mod agent;
 pub mod cli;
 pub mod loader;
 pub mod stats;

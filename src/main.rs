@@ -12,6 +12,7 @@ use log::{LevelFilter, warn};
 use scx_proxy::cli::Opts;
 use scx_proxy::loader::{Scheduler, preflight};
 use scx_proxy::stats;
+use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
 fn init_log(verbose: u8) -> Result<()> {
@@ -37,6 +38,17 @@ fn version() -> String {
     )
 }
 
+/// From here on nothing that this process touches has to be paged in, so that the agent
+/// never waits for memory under the scheduler that it serves. Using `ALLOCATOR` also makes
+/// it the program's global allocator: a heap of 64 MiB that is part of the program.
+fn lock_memory() {
+    // It takes the memory that the kernel would otherwise move about to compact it, too, by
+    // a sysctl for the whole machine. That would outlive a `kill -9`, and a page that moves
+    // costs the agent microseconds: the sysctl gets its value back at once.
+    ALLOCATOR.lock_memory();
+    ALLOCATOR.unlock_memory();
+}
+
 fn run(opts: &Opts) -> Result<()> {
     init_log(opts.verbose)?;
     let shutdown = Arc::new(AtomicBool::new(false));
@@ -57,7 +69,9 @@ fn run(opts: &Opts) -> Result<()> {
     }
     loop {
         let mut object = MaybeUninit::uninit();
-        let exit = Scheduler::load(opts, &mut object)?.run(&shutdown)?;
+        let scheduler = Scheduler::load(opts, &mut object)?;
+        lock_memory();
+        let exit = scheduler.run(&shutdown)?;
         // CPU hotplug: the kernel asks for a restart with the new set of CPUs
         if !exit.should_restart() || shutdown.load(Ordering::Relaxed) {
             return Ok(());

@@ -13,9 +13,6 @@ struct {
 	__uint(max_entries, 1 << 12);
 } events SEC(".maps");
 
-/* [atomic add] events that found the ring full; the agent compares it with what it last saw */
-u64 nr_events_lost;
-
 /* a BPF function has five arguments at the most */
 __noinline int event_send(u64 kind_and_cpu, u64 pids, u64 lock, u64 value)
 {
@@ -29,10 +26,8 @@ __noinline int event_send(u64 kind_and_cpu, u64 pids, u64 lock, u64 value)
 		.other = pids,
 	};
 
-	if (bpf_ringbuf_output(&events, &e, sizeof(e), BPF_RB_NO_WAKEUP)) {
-		__sync_fetch_and_add(&nr_events_lost, 1);
+	if (bpf_ringbuf_output(&events, &e, sizeof(e), BPF_RB_NO_WAKEUP))
 		stat_inc(STAT_EVENT_LOST);
-	}
 	return 0;
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use crossbeam::channel::RecvTimeoutError;
 use libbpf_rs::query::ProgInfoIter;
-use libbpf_rs::{MapCore, MapFlags, OpenObject, PrintLevel};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject, PrintLevel};
 use log::{debug, info, warn};
 use scx_stats::prelude::*;
 use scx_utils::{
@@ -20,8 +20,9 @@ use scx_utils::{
 };
 
 use crate::abi;
+use crate::agent::{Agent, KernelSide};
 use crate::cli::Opts;
-use crate::stats::{self, Levels, Metrics};
+use crate::stats::{self, Metrics, Readings};
 
 #[allow(missing_docs, dead_code, non_camel_case_types, non_snake_case)] // generated
 #[allow(clippy::all, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)] // generated
@@ -38,6 +39,7 @@ pub struct Scheduler<'a> {
     skel: BpfSkel<'a>,
     struct_ops: Option<libbpf_rs::Link>,
     stats_server: StatsServer<(), Metrics>,
+    agent: Option<Agent>,
 }
 
 /// Fill the constants of include/config.h from the command line.
@@ -78,6 +80,50 @@ fn needs_tracepoint() -> bool {
     !compat::struct_has_field("task_struct", "blocked_on").unwrap_or(false)
 }
 
+/// Tell BPF which CPUs share a last-level cache. A topology that cannot be read is no
+/// reason not to schedule: then all count as sharing one.
+fn note_caches(skel: &BpfSkel) -> Result<()> {
+    let topology = match scx_utils::Topology::new() {
+        Ok(topology) => topology,
+        Err(e) => {
+            debug!("caches are not taken into account: {e:#}");
+            return Ok(());
+        }
+    };
+    for (id, cpu) in &topology.all_cpus {
+        let key = u32::try_from(*id)?.to_ne_bytes();
+        let Some(mut value) = skel.maps.cpu_ctxs.lookup(&key, MapFlags::ANY)? else {
+            continue;
+        };
+        let offset = std::mem::offset_of!(skel::types::cpu_ctx, cache_id);
+        let cache_id = u32::try_from(cpu.llc_id)?;
+        value[offset..offset + 4].copy_from_slice(&cache_id.to_ne_bytes());
+        skel.maps.cpu_ctxs.update(&key, &value, MapFlags::ANY)?;
+    }
+    Ok(())
+}
+
+fn start_agent(skel: &mut BpfSkel) -> Result<Agent> {
+    let snapshot = skel.links.proxy_snapshot.take();
+    let snapshot = Arc::new(snapshot.context("the task iterator is not attached")?);
+    let maps = [
+        MapHandle::try_from(&skel.maps.events)?,
+        MapHandle::try_from(&skel.maps.proxy_stats)?,
+        MapHandle::try_from(&skel.maps.wait_hints)?,
+        MapHandle::try_from(&skel.maps.return_hints)?,
+    ];
+    Agent::start(move || {
+        let [events, stats, wait_hints, return_hints] = &maps;
+        let maps = [
+            MapHandle::try_from(events)?,
+            MapHandle::try_from(stats)?,
+            MapHandle::try_from(wait_hints)?,
+            MapHandle::try_from(return_hints)?,
+        ];
+        KernelSide::new(maps, snapshot.clone())
+    })
+}
+
 impl<'a> Scheduler<'a> {
     /// Open, load and attach the scheduler.
     ///
@@ -105,15 +151,21 @@ impl<'a> Scheduler<'a> {
                 prog.name, prog.verified_insns
             );
         }
+        note_caches(&skel)?;
         let struct_ops = Some(scx_ops_attach!(skel, proxy_ops)?);
         let stats_server = StatsServer::new(stats::server_data())
             .launch()
             .context("stats server: is /var/run writable?")?;
+        let agent = match opts.no_agent {
+            true => None,
+            false => Some(start_agent(&mut skel)?),
+        };
         info!("scx_proxy is scheduling {} CPUs", *NR_CPU_IDS);
         Ok(Self {
             skel,
             struct_ops,
             stats_server,
+            agent,
         })
     }
 
@@ -131,6 +183,7 @@ impl<'a> Scheduler<'a> {
                 Err(e) => Err(e)?,
             }
         }
+        drop(self.agent.take());
         drop(self.struct_ops.take());
         self.report()
     }
@@ -160,11 +213,11 @@ impl<'a> Scheduler<'a> {
                 *total = total.wrapping_add(u64::from_ne_bytes(*bytes));
             }
         }
-        Ok(Metrics::new(&totals, self.levels()?))
+        Ok(Metrics::new(&totals, self.readings()?))
     }
 
-    fn levels(&self) -> Result<Levels> {
-        let mut levels = Levels::default();
+    fn readings(&self) -> Result<Readings> {
+        let mut readings = Readings::default();
         for cpu in 0..u32::try_from(*NR_CPU_IDS)? {
             let key = cpu.to_ne_bytes();
             let Some(value) = self.skel.maps.cpu_ctxs.lookup(&key, MapFlags::ANY)? else {
@@ -174,13 +227,23 @@ impl<'a> Scheduler<'a> {
             // all of whose fields are integers; the copy need not be aligned.
             let ctx: skel::types::cpu_ctx =
                 unsafe { std::ptr::read_unaligned(value.as_ptr().cast()) };
-            levels.donors_queued_now += u64::from(ctx.nr_donors);
-            levels.tasks_queued_now += u64::from(ctx.nr_queued);
+            readings.donors_queued_now += u64::from(ctx.nr_donors);
+            readings.tasks_queued_now += u64::from(ctx.nr_queued);
         }
-        levels.cpus = scx_utils::read_cpulist(
+        if let Some(agent) = &self.agent {
+            let state = agent.state();
+            readings.agent_waits_now = state.waits_now.load(Ordering::Relaxed);
+            readings.agent_hints_now = state.hints_now.load(Ordering::Relaxed);
+            readings.agent_rounds = state.rounds.load(Ordering::Relaxed);
+            readings.agent_events = state.events.load(Ordering::Relaxed);
+            readings.agent_rebuilds = state.rebuilds.load(Ordering::Relaxed);
+            readings.agent_restarts = state.restarts.load(Ordering::Relaxed);
+            readings.deadlocks = state.deadlocks.load(Ordering::Relaxed);
+        }
+        readings.cpus = scx_utils::read_cpulist(
             std::fs::read_to_string("/sys/devices/system/cpu/online")?.trim(),
         )?
         .len() as u64;
-        Ok(levels)
+        Ok(readings)
     }
 }

@@ -10,51 +10,56 @@ use serde::{Deserialize, Serialize};
 
 use crate::abi;
 
-/// Levels: what holds at the moment of reading, not counted up.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Levels {
-    /// Online CPUs.
-    pub cpus: u64,
-    /// Entries on all donor queues.
-    pub donors_queued_now: u64,
-    /// Tasks on all run queues.
-    pub tasks_queued_now: u64,
-}
-
 macro_rules! metrics {
-    ($($stat:ident $field:ident $desc:literal)*) => {
+    (
+        levels { $($level:ident $level_desc:literal)* }
+        agent { $($agent:ident $agent_desc:literal)* }
+        counters { $($stat:ident $field:ident $desc:literal)* }
+    ) => {
+        /// What is read elsewhere than from BPF's counters: levels, which hold at the
+        /// moment of reading, and what the agent counts.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct Readings {
+            $(
+                #[doc = $level_desc]
+                pub $level: u64,
+            )*
+            $(
+                #[doc = $agent_desc]
+                pub $agent: u64,
+            )*
+        }
+
         /// Everything that `--stats`, `--monitor` and the stats socket show.
         #[derive(Clone, Debug, Default, Serialize, Deserialize, Stats)]
         #[stat(top)]
         pub struct Metrics {
-            /// See `Levels`.
-            #[stat(desc = "Level: online CPUs")]
-            pub cpus: u64,
-            /// See `Levels`.
-            #[stat(desc = "Level: entries on all donor queues now")]
-            pub donors_queued_now: u64,
+            $(
+                /// See the description.
+                #[stat(desc = $level_desc)]
+                pub $level: u64,
+            )*
             /// Edges seen less waits ended: 0 when nothing waits on a tracked lock.
             #[stat(desc = "Level: tasks that wait on a tracked lock now, queued as donors or not")]
             pub donors_waiting_now: u64,
-            /// See `Levels`.
-            #[stat(desc = "Level: tasks on all run queues now")]
-            pub tasks_queued_now: u64,
             $(
                 /// See the description.
                 #[stat(desc = $desc)]
                 pub $field: u64,
             )*
+            $(
+                /// See the description.
+                #[stat(desc = $agent_desc)]
+                pub $agent: u64,
+            )*
         }
 
         impl Metrics {
             /// Totals since the scheduler was loaded, from the counters summed over all CPUs.
-            pub fn new(totals: &[u64; abi::proxy_stat_NR_PROXY_STATS as usize], levels: Levels) -> Self {
-                let mut metrics = Self {
-                    cpus: levels.cpus,
-                    donors_queued_now: levels.donors_queued_now,
-                    tasks_queued_now: levels.tasks_queued_now,
-                    ..Self::default()
-                };
+            pub fn new(totals: &[u64; abi::proxy_stat_NR_PROXY_STATS as usize], readings: Readings) -> Self {
+                let mut metrics = Self::default();
+                $(metrics.$level = readings.$level;)*
+                $(metrics.$agent = readings.$agent;)*
                 $(metrics.$field = totals[abi::$stat as usize];)*
                 metrics.donors_waiting_now = metrics.edges.saturating_sub(metrics.edges_woken);
                 metrics
@@ -64,6 +69,7 @@ macro_rules! metrics {
             pub fn since(&self, last: &Self) -> Self {
                 let mut delta = self.clone();
                 $(delta.$field = self.$field.wrapping_sub(last.$field);)*
+                $(delta.$agent = self.$agent.wrapping_sub(last.$agent);)*
                 delta
             }
 
@@ -71,68 +77,89 @@ macro_rules! metrics {
             fn counters() -> Vec<u32> {
                 vec![$(abi::$stat),*]
             }
+
+            #[cfg(test)]
+            const NR_AGENT: usize = [$(stringify!($agent)),*].len();
+            #[cfg(test)]
+            const NR_LEVELS: usize = [$(stringify!($level)),*].len() + 1;
         }
     };
 }
 
 metrics! {
-    proxy_stat_STAT_DISPATCH_IDLE dispatch_idle "Dispatches straight to an idle CPU at wakeup, since the last reading"
-    proxy_stat_STAT_DISPATCH_QUEUE dispatch_queue "Dispatches of the head of the CPU's own run queue, since the last reading"
-    proxy_stat_STAT_DISPATCH_KEEP dispatch_keep "Picks in which the previous task went on, its key being the earliest, since the last reading"
-    proxy_stat_STAT_DISPATCH_DONATION dispatch_donation "Picks decided by a donor: its lock's owner runs in its context, since the last reading"
-    proxy_stat_STAT_DISPATCH_STEAL dispatch_steal "Dispatches by an idle CPU from another CPU's run queue, since the last reading"
-    proxy_stat_STAT_DISPATCH_BALANCE dispatch_balance "Dispatches by a busy CPU from a longer run queue, since the last reading"
-    proxy_stat_STAT_ENQUEUE enqueues "Tasks put on a run queue, since the last reading"
-    proxy_stat_STAT_ENQUEUE_IDLE enqueues_idle "Of the enqueues, those sent to the run queue of an idle CPU, since the last reading"
-    proxy_stat_STAT_PREEMPT_WAKEUP preempt_wakeup "Running tasks preempted by a waking one with an earlier key, since the last reading"
-    proxy_stat_STAT_STARVE_CLAMP starve_clamps "Keys drawn in by the starvation guard (--starve-ms), since the last reading"
-    proxy_stat_STAT_STARVE_RESCUE starve_rescues "Tasks run out of turn because they had waited longer than --starve-ms, since the last reading"
-    proxy_stat_STAT_EDGE edges "Edges seen: tasks that went to sleep on a tracked lock, since the last reading"
-    proxy_stat_STAT_EDGE_WOKEN edges_woken "Waits on a tracked lock that ended, since the last reading"
-    proxy_stat_STAT_EDGE_URGENT edges_urgent "Of the edges, those of real-time and deadline tasks, since the last reading"
-    proxy_stat_STAT_DONOR_QUEUED donors_queued "Entries put on a donor queue (one wait may do so several times), since the last reading"
-    proxy_stat_STAT_DONATION donations "Donations begun: an owner was given a slice in a donor's context, since the last reading"
-    proxy_stat_STAT_DONATED_NS donated_ns "CPU time in ns that owners ran in donors' contexts, charged to the donors, since the last reading"
-    proxy_stat_STAT_OWN_NS own_ns "CPU time in ns charged to the tasks that ran it, since the last reading"
-    proxy_stat_STAT_RUNTIME_NS runtime_ns "CPU time in ns of all tasks scheduled; always donated_ns + own_ns, since the last reading"
-    proxy_stat_STAT_DONOR_MIGRATION donor_migrations "Donors whose context moved to the CPU where the owner may run, since the last reading"
-    proxy_stat_STAT_CHAIN_FOLLOWED chain_followed "Waiters in the middle of a chain whose context moved along with the donor's, since the last reading"
-    proxy_stat_STAT_DONOR_KICK donor_kicks "Of the donor migrations, those that preempted the CPU, since the last reading"
-    proxy_stat_STAT_RETURN_PREEMPT return_preempts "Donated slices cut short because the donor woke elsewhere or its chain moved on, since the last reading"
-    proxy_stat_STAT_OWNER_RUNNING owner_running "Looks at a chain whose end ran already: the donor waits for it to stop, since the last reading"
-    proxy_stat_STAT_OWNER_SLEEPING owner_sleeping "Looks at a chain whose end slept, and on no tracked lock: the donor waits for it to wake, since the last reading"
-    proxy_stat_STAT_FIRST_WAITER first_waiter "Looks at a lock without owner whose first waiter, awake already, stood in for it, since the last reading"
-    proxy_stat_STAT_NO_OWNER no_owner "Looks at a chain whose lock had no owner at that moment, since the last reading"
-    proxy_stat_STAT_STALE stale "Looks at a chain whose waiter no longer waited for the lock, since the last reading"
-    proxy_stat_STAT_TRUNCATED truncated "Walks given up at the bound of hops (--hops-max), since the last reading"
-    proxy_stat_STAT_CYCLE cycles "Walks that came back to a task they had seen, since the last reading"
-    proxy_stat_STAT_AFFINITY_REFUSED affinity_refusals "Owners that may not run on the donor's CPU, since the last reading"
-    proxy_stat_STAT_OTHER_CLASS other_class "Looks at a chain whose end is scheduled by another class (RT, deadline), since the last reading"
-    proxy_stat_STAT_LOST_RACE lost_races "Owners that were gone from their run queue when they were to be moved, since the last reading"
-    proxy_stat_STAT_QUEUE_FULL queue_full "Donors refused because a donor queue was full, since the last reading"
-    proxy_stat_STAT_ATTACH_FULL attach_full "Donors put off because too many wait for the same owner, since the last reading"
-    proxy_stat_STAT_DEPTH_1 depth_1 "Walks that ended after 1 lock, since the last reading"
-    proxy_stat_STAT_DEPTH_2 depth_2 "Walks that ended after 2 locks, since the last reading"
-    proxy_stat_STAT_DEPTH_3_4 depth_3_4 "Walks that ended after 3 or 4 locks, since the last reading"
-    proxy_stat_STAT_DEPTH_5_8 depth_5_8 "Walks that ended after 5 to 8 locks, since the last reading"
-    proxy_stat_STAT_DEPTH_9_UP depth_9_up "Walks that ended after 9 locks or more, since the last reading"
-    proxy_stat_STAT_RETURN_IDLE return_idle "Donors that woke onto an idle CPU, since the last reading"
-    proxy_stat_STAT_RETURN_HOME return_home "Donors that woke onto the CPU they had blocked on, since the last reading"
-    proxy_stat_STAT_RETURN_OWNER return_owner "Donors that woke onto the CPU of the lock's owner, since the last reading"
-    proxy_stat_STAT_RETURN_IDLE_NS return_idle_ns "Time in ns from wakeup to running of donors sent to an idle CPU, since the last reading"
-    proxy_stat_STAT_RETURN_HOME_NS return_home_ns "Time in ns from wakeup to running of donors sent home, since the last reading"
-    proxy_stat_STAT_RETURN_OWNER_NS return_owner_ns "Time in ns from wakeup to running of donors sent to the owner's CPU, since the last reading"
-    proxy_stat_STAT_RETURN_IDLE_MOVED return_idle_moved "Donors sent to an idle CPU that ran on another in the end, since the last reading"
-    proxy_stat_STAT_RETURN_HOME_MOVED return_home_moved "Donors sent home that ran on another CPU in the end, since the last reading"
-    proxy_stat_STAT_RETURN_OWNER_MOVED return_owner_moved "Donors sent to the owner's CPU that ran on another in the end, since the last reading"
-    proxy_stat_STAT_EVENT_LOST events_lost "Events for the agent that found the ring full, since the last reading"
-    proxy_stat_STAT_HINT_SKIP hint_skips "Walks beyond the bound that went on where the agent's hint said, since the last reading"
-    proxy_stat_STAT_HINT_CYCLE hint_cycles "Looks at donors that the agent knows to be in a deadlock, since the last reading"
-    proxy_stat_STAT_HINT_STALE hints_stale "Hints of the agent that were too old or about another wait, since the last reading"
+    levels {
+        cpus "Level: online CPUs"
+        donors_queued_now "Level: entries on all donor queues now"
+        tasks_queued_now "Level: tasks on all run queues now"
+        agent_waits_now "Level: waits that the agent knows of now"
+        agent_hints_now "Level: hints about waits that the agent gives now"
+    }
+    agent {
+        agent_rounds "Looks of the agent at the ring of events, since the last reading"
+        agent_events "Events that the agent has read, since the last reading"
+        agent_rebuilds "Times that the agent read all waits anew: at its start and after a loss, since the last reading"
+        agent_restarts "Times that the agent was started again after a failure, since the last reading"
+        deadlocks "Deadlocks that lasted for a second and were reported, since the last reading"
+    }
+    counters {
+        proxy_stat_STAT_DISPATCH_IDLE dispatch_idle "Dispatches straight to an idle CPU at wakeup, since the last reading"
+        proxy_stat_STAT_DISPATCH_QUEUE dispatch_queue "Dispatches of the head of the CPU's own run queue, since the last reading"
+        proxy_stat_STAT_DISPATCH_KEEP dispatch_keep "Picks in which the previous task went on, its key being the earliest, since the last reading"
+        proxy_stat_STAT_DISPATCH_DONATION dispatch_donation "Picks decided by a donor: its lock's owner runs in its context, since the last reading"
+        proxy_stat_STAT_DISPATCH_STEAL dispatch_steal "Dispatches by an idle CPU from another CPU's run queue, since the last reading"
+        proxy_stat_STAT_DISPATCH_BALANCE dispatch_balance "Dispatches by a busy CPU from a longer run queue, since the last reading"
+        proxy_stat_STAT_ENQUEUE enqueues "Tasks put on a run queue, since the last reading"
+        proxy_stat_STAT_ENQUEUE_IDLE enqueues_idle "Of the enqueues, those sent to the run queue of an idle CPU, since the last reading"
+        proxy_stat_STAT_PREEMPT_WAKEUP preempt_wakeup "Running tasks preempted by a waking one with an earlier key, since the last reading"
+        proxy_stat_STAT_STARVE_CLAMP starve_clamps "Keys drawn in by the starvation guard (--starve-ms), since the last reading"
+        proxy_stat_STAT_STARVE_RESCUE starve_rescues "Tasks run out of turn because they had waited longer than --starve-ms, since the last reading"
+        proxy_stat_STAT_EDGE edges "Edges seen: tasks that went to sleep on a tracked lock, since the last reading"
+        proxy_stat_STAT_EDGE_WOKEN edges_woken "Waits on a tracked lock that ended, since the last reading"
+        proxy_stat_STAT_EDGE_URGENT edges_urgent "Of the edges, those of real-time and deadline tasks, since the last reading"
+        proxy_stat_STAT_DONOR_QUEUED donors_queued "Entries put on a donor queue (one wait may do so several times), since the last reading"
+        proxy_stat_STAT_DONATION donations "Donations begun: an owner was given a slice in a donor's context, since the last reading"
+        proxy_stat_STAT_DONATED_NS donated_ns "CPU time in ns that owners ran in donors' contexts, charged to the donors, since the last reading"
+        proxy_stat_STAT_OWN_NS own_ns "CPU time in ns charged to the tasks that ran it, since the last reading"
+        proxy_stat_STAT_RUNTIME_NS runtime_ns "CPU time in ns of all tasks scheduled; always donated_ns + own_ns, since the last reading"
+        proxy_stat_STAT_DONOR_MIGRATION donor_migrations "Donors whose context moved to the CPU where the owner may run, since the last reading"
+        proxy_stat_STAT_CHAIN_FOLLOWED chain_followed "Waiters in the middle of a chain whose context moved along with the donor's, since the last reading"
+        proxy_stat_STAT_DONOR_KICK donor_kicks "Of the donor migrations, those that preempted the CPU, since the last reading"
+        proxy_stat_STAT_RETURN_PREEMPT return_preempts "Donated slices cut short because the donor woke elsewhere or its chain moved on, since the last reading"
+        proxy_stat_STAT_OWNER_RUNNING owner_running "Looks at a chain whose end ran already: the donor waits for it to stop, since the last reading"
+        proxy_stat_STAT_OWNER_SLEEPING owner_sleeping "Looks at a chain whose end slept, and on no tracked lock: the donor waits for it to wake, since the last reading"
+        proxy_stat_STAT_FIRST_WAITER first_waiter "Looks at a lock without owner whose first waiter, awake already, stood in for it, since the last reading"
+        proxy_stat_STAT_NO_OWNER no_owner "Looks at a chain whose lock had no owner at that moment, since the last reading"
+        proxy_stat_STAT_STALE stale "Looks at a chain whose waiter no longer waited for the lock, since the last reading"
+        proxy_stat_STAT_TRUNCATED truncated "Walks given up at the bound of hops (--hops-max), since the last reading"
+        proxy_stat_STAT_CYCLE cycles "Walks that came back to a task they had seen, since the last reading"
+        proxy_stat_STAT_AFFINITY_REFUSED affinity_refusals "Owners that may not run on the donor's CPU, since the last reading"
+        proxy_stat_STAT_OTHER_CLASS other_class "Looks at a chain whose end is scheduled by another class (RT, deadline), since the last reading"
+        proxy_stat_STAT_LOST_RACE lost_races "Owners that were gone from their run queue when they were to be moved, since the last reading"
+        proxy_stat_STAT_QUEUE_FULL queue_full "Donors refused because a donor queue was full, since the last reading"
+        proxy_stat_STAT_ATTACH_FULL attach_full "Donors put off because too many wait for the same owner, since the last reading"
+        proxy_stat_STAT_DEPTH_1 depth_1 "Walks that ended after 1 lock, since the last reading"
+        proxy_stat_STAT_DEPTH_2 depth_2 "Walks that ended after 2 locks, since the last reading"
+        proxy_stat_STAT_DEPTH_3_4 depth_3_4 "Walks that ended after 3 or 4 locks, since the last reading"
+        proxy_stat_STAT_DEPTH_5_8 depth_5_8 "Walks that ended after 5 to 8 locks, since the last reading"
+        proxy_stat_STAT_DEPTH_9_UP depth_9_up "Walks that ended after 9 locks or more, since the last reading"
+        proxy_stat_STAT_RETURN_IDLE return_idle "Donors that woke onto an idle CPU, since the last reading"
+        proxy_stat_STAT_RETURN_HOME return_home "Donors that woke onto the CPU they had blocked on, since the last reading"
+        proxy_stat_STAT_RETURN_OWNER return_owner "Donors that woke onto the CPU of the lock's owner, since the last reading"
+        proxy_stat_STAT_RETURN_IDLE_NS return_idle_ns "Time in ns from wakeup to running of donors sent to an idle CPU, since the last reading"
+        proxy_stat_STAT_RETURN_HOME_NS return_home_ns "Time in ns from wakeup to running of donors sent home, since the last reading"
+        proxy_stat_STAT_RETURN_OWNER_NS return_owner_ns "Time in ns from wakeup to running of donors sent to the owner's CPU, since the last reading"
+        proxy_stat_STAT_RETURN_IDLE_MOVED return_idle_moved "Donors sent to an idle CPU that ran on another in the end, since the last reading"
+        proxy_stat_STAT_RETURN_HOME_MOVED return_home_moved "Donors sent home that ran on another CPU in the end, since the last reading"
+        proxy_stat_STAT_RETURN_OWNER_MOVED return_owner_moved "Donors sent to the owner's CPU that ran on another in the end, since the last reading"
+        proxy_stat_STAT_EVENT_LOST events_lost "Events for the agent that found the ring full, since the last reading"
+        proxy_stat_STAT_HINT_SKIP hint_skips "Walks beyond the bound that went on where the agent's hint said, since the last reading"
+        proxy_stat_STAT_HINT_CYCLE hint_cycles "Looks at donors that the agent knows to be in a deadlock, since the last reading"
+        proxy_stat_STAT_HINT_STALE hints_stale "Hints of the agent that were too old or about another wait, since the last reading"
+    }
 }
 
 impl Metrics {
-    /// Three lines: the picks, the donors, why there was no donation.
+    /// Four lines: the picks, the donors, why there was no donation, the agent.
     ///
     /// # Errors
     /// Those of the writer.
@@ -173,6 +200,19 @@ impl Metrics {
             self.return_home,
             self.return_owner,
             self.return_idle,
+        )?;
+        writeln!(
+            w,
+            "        agent: waits {} hints {} events {} lost {} rebuilds {} deadlocks {} | hints used: skip {} cycle {} stale {}",
+            self.agent_waits_now,
+            self.agent_hints_now,
+            self.agent_events,
+            self.events_lost,
+            self.agent_rebuilds,
+            self.deadlocks,
+            self.hint_skips,
+            self.hint_cycles,
+            self.hints_stale,
         )
     }
 }
@@ -195,10 +235,11 @@ mod tests {
         let mut totals = [0; NR];
         totals[abi::proxy_stat_STAT_EDGE as usize] = 7;
         totals[abi::proxy_stat_STAT_EDGE_WOKEN as usize] = 4;
-        let levels = Levels {
+        let levels = Readings {
             cpus: 4,
             donors_queued_now: 2,
             tasks_queued_now: 9,
+            ..Readings::default()
         };
         let first = Metrics::new(&totals, levels);
         totals[abi::proxy_stat_STAT_EDGE as usize] = 9;
@@ -220,6 +261,7 @@ mod tests {
         let text = String::from_utf8(text).expect("UTF-8");
         let levels = text.matches("Level:").count();
         let deltas = text.matches("since the last reading").count();
-        assert_eq!((levels, deltas), (4, NR), "{text}");
+        let counted = NR + Metrics::NR_AGENT;
+        assert_eq!((levels, deltas), (Metrics::NR_LEVELS, counted), "{text}");
     }
 }

@@ -3,7 +3,7 @@
 
 mod metrics;
 
-pub use metrics::{Levels, Metrics};
+pub use metrics::{Metrics, Readings};
 
 use std::io::Write;
 use std::sync::Arc;

@@ -1,0 +1,187 @@
+//! Which hints about waits stand: concluded from the graph for the waiters that BPF
+//! has asked about by giving up a walk. Pure: no I/O, no clock of its own.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use crate::abi;
+
+use super::graph::{ChainEnd, Graph};
+
+/// How long BPF may believe a hint; the agent renews it well before.
+pub const LIFETIME: Duration = Duration::from_millis(200);
+/// How long a cycle must stand to be reported as a deadlock: signals and timeouts end some.
+const DEADLOCK_AFTER: Duration = Duration::from_secs(1);
+
+/// What has to be done to the hint map.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Hints to be written, by pid of the waiter.
+    pub set: Vec<(u32, abi::wait_hint)>,
+    /// Waiters whose hint is to be removed.
+    pub removed: Vec<u32>,
+    /// Cycles that have stood for long, each once.
+    pub new_deadlocks: Vec<Vec<u32>>,
+}
+
+/// The hints that stand, and the waiters that BPF wants to know about.
+#[derive(Debug, Default)]
+pub struct HintTable {
+    /// waiters at which BPF gave a walk up
+    asked: HashSet<u32>,
+    standing: HashSet<u32>,
+    /// cycle, its least pid first → when it was first seen, and whether it was reported
+    cycles: HashMap<Vec<u32>, (u64, bool)>,
+    rounds: u64,
+}
+
+impl HintTable {
+    /// Hints that stand.
+    pub fn len(&self) -> usize {
+        self.standing.len()
+    }
+
+    /// Notes what BPF could not find out.
+    pub fn learn(&mut self, event: &abi::proxy_event) {
+        match event.kind {
+            abi::proxy_event_kind_EVENT_TRUNCATED => self.asked.insert(event.other),
+            abi::proxy_event_kind_EVENT_CYCLE => self.asked.insert(event.pid),
+            _ => false,
+        };
+    }
+
+    /// All hints anew, as the graph is at `now_ns` (`bpf_ktime_get_ns()`).
+    pub fn refresh(&mut self, graph: &Graph, now_ns: u64) -> Changes {
+        self.rounds += 1;
+        let mut changes = Changes::default();
+        let mut cycles = HashMap::new();
+        let asked: Vec<u32> = self.asked.iter().copied().collect();
+        for pid in asked {
+            let hint = match graph.chain_end(pid) {
+                // who was asked about has gone on
+                None => {
+                    self.asked.remove(&pid);
+                    continue;
+                }
+                Some(ChainEnd::Waiter(last)) => {
+                    self.hint(graph, abi::hint_kind_HINT_SKIP, pid, last, now_ns)
+                }
+                Some(ChainEnd::Cycle(members)) => {
+                    self.note_cycle(members, now_ns, &mut cycles, &mut changes);
+                    self.hint(graph, abi::hint_kind_HINT_CYCLE, pid, pid, now_ns)
+                }
+            };
+            changes.set.extend(hint.map(|hint| (pid, hint)));
+        }
+        changes.set.truncate(abi::HINTS_MAX as usize);
+        let standing: HashSet<u32> = changes.set.iter().map(|(pid, _)| *pid).collect();
+        changes.removed = self.standing.difference(&standing).copied().collect();
+        self.standing = standing;
+        self.cycles = cycles;
+        changes
+    }
+
+    fn hint(
+        &self,
+        graph: &Graph,
+        kind: u32,
+        pid: u32,
+        to: u32,
+        now_ns: u64,
+    ) -> Option<abi::wait_hint> {
+        Some(abi::wait_hint {
+            wait_seq: graph.wait(pid)?.seq,
+            to_wait_seq: graph.wait(to)?.seq,
+            expires_ns: now_ns + LIFETIME.as_nanos() as u64,
+            hint_seq: self.rounds,
+            to_pid: to,
+            kind,
+        })
+    }
+
+    fn note_cycle(
+        &self,
+        mut members: Vec<u32>,
+        now_ns: u64,
+        cycles: &mut HashMap<Vec<u32>, (u64, bool)>,
+        changes: &mut Changes,
+    ) {
+        // the same cycle whoever is asked about
+        let least = (0..members.len()).min_by_key(|i| members[*i]).unwrap_or(0);
+        members.rotate_left(least);
+        if cycles.contains_key(&members) {
+            return;
+        }
+        let known = self.cycles.get(&members).copied();
+        let (since_ns, mut reported) = known.unwrap_or((now_ns, false));
+        if !reported && now_ns - since_ns >= DEADLOCK_AFTER.as_nanos() as u64 {
+            reported = true;
+            changes.new_deadlocks.push(members.clone());
+        }
+        cycles.insert(members, (since_ns, reported));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::graph::tests::{block, chain, wake};
+    use super::*;
+
+    fn given_up(kind: u32, pid: u32, other: u32) -> abi::proxy_event {
+        abi::proxy_event {
+            kind,
+            other,
+            ..block(pid, 0, 0, 0)
+        }
+    }
+
+    const TRUNCATED: u32 = abi::proxy_event_kind_EVENT_TRUNCATED;
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_walk_given_up_goes_on_at_the_last_waiter() {
+        let graph = chain(100);
+        let mut table = HintTable::default();
+        assert!(table.refresh(&graph, 0).set.is_empty(), "nobody asked");
+        table.learn(&given_up(TRUNCATED, 1, 17));
+        let changes = table.refresh(&graph, 5);
+        let (pid, hint) = changes.set[0];
+        assert_eq!(
+            (pid, hint.to_pid, hint.kind),
+            (17, 99, abi::hint_kind_HINT_SKIP)
+        );
+        assert_eq!(hint.expires_ns, 5 + LIFETIME.as_nanos() as u64);
+        let again = table.refresh(&graph, 6).set[0].1;
+        assert!(again.hint_seq > hint.hint_seq && again.expires_ns > hint.expires_ns);
+    }
+
+    #[test]
+    fn hints_go_with_the_waits_they_are_about() {
+        let mut graph = chain(40);
+        let mut table = HintTable::default();
+        table.learn(&given_up(TRUNCATED, 1, 17));
+        table.refresh(&graph, 0);
+        graph.apply(&wake(17));
+        let changes = table.refresh(&graph, 1);
+        assert_eq!((changes.set.len(), changes.removed), (0, vec![17]));
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_cycle_is_hinted_at_once_and_reported_once_when_it_lasts() {
+        let mut graph = chain(4);
+        graph.apply(&block(4, 0x99, 2, 1));
+        let mut table = HintTable::default();
+        for pid in [3, 4] {
+            table.learn(&given_up(abi::proxy_event_kind_EVENT_CYCLE, pid, 2));
+        }
+        let changes = table.refresh(&graph, 10);
+        assert_eq!(changes.set.len(), 2);
+        let kind = abi::hint_kind_HINT_CYCLE;
+        assert!(changes.set.iter().all(|(_, hint)| hint.kind == kind));
+        assert!(changes.new_deadlocks.is_empty(), "it may be over at once");
+        let changes = table.refresh(&graph, 10 + SECOND);
+        assert_eq!(changes.new_deadlocks, vec![vec![2, 3, 4]]);
+        assert!(table.refresh(&graph, 20 + SECOND).new_deadlocks.is_empty());
+    }
+}
