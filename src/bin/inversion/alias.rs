@@ -33,7 +33,8 @@ impl AliasMap {
             libc::PROT_NONE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             -1,
-        )?;
+        )
+        .with_context(|| format!("cannot map {} MiB", bytes >> 20))?;
         let mapping = AliasMap { address, bytes };
         for offset in (0..bytes).step_by(SLICE_BYTES) {
             let slice_bytes = SLICE_BYTES.min(bytes - offset);
@@ -43,7 +44,8 @@ impl AliasMap {
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED | libc::MAP_FIXED,
                 memory.as_raw_fd(),
-            )?;
+            )
+            .context("cannot map a file in memory")?;
         }
         // Refused where the kernel has no huge pages at all, which serves as well.
         let _ = mapping.advise(libc::MADV_NOHUGEPAGE);
@@ -53,6 +55,13 @@ impl AliasMap {
     /// Fills the page tables of the calling process.
     pub fn populate(&self) -> io::Result<()> {
         self.advise(libc::MADV_POPULATE_READ)
+    }
+
+    /// Puts an empty page of the calling process's own in place of the first one.
+    pub fn renew_first_page(&self) -> io::Result<()> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        map(self.address, PAGE_BYTES, protection, flags, -1).map(drop)
     }
 
     pub fn address(&self) -> *mut c_void {
@@ -86,12 +95,11 @@ fn map(
     protection: libc::c_int,
     flags: libc::c_int,
     fd: libc::c_int,
-) -> Result<*mut c_void> {
+) -> io::Result<*mut c_void> {
     // SAFETY: either the kernel chooses the place, or it lies in the caller's own reservation.
     let mapped = unsafe { libc::mmap(address, bytes, protection, flags, fd, 0) };
     if mapped == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error())
-            .with_context(|| format!("cannot map {} MiB", bytes >> 20));
+        return Err(io::Error::last_os_error());
     }
     Ok(mapped)
 }
@@ -119,6 +127,17 @@ fn fill(mut file: &File, bytes: usize) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_first_page_is_empty_and_alone() -> Result<()> {
+        let mapping = AliasMap::new(2)?;
+        mapping.renew_first_page()?;
+        let first = mapping.address().cast::<u8>();
+        // SAFETY: both addresses lie in the mapping.
+        let seen = unsafe { (first.read_volatile(), first.add(PAGE_BYTES).read_volatile()) };
+        assert_eq!(seen, (0, 0x5a));
+        Ok(())
+    }
 
     #[test]
     fn slices_show_the_same_memory() -> Result<()> {

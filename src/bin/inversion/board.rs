@@ -41,6 +41,12 @@ impl Slot {
         self.phase.store(PHASE_READY, Ordering::Release);
     }
 
+    /// Keeps the error that ended the actor's part.
+    pub fn fail(&self, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        self.errno.store(errno as u32, Ordering::Relaxed);
+    }
+
     /// Runs the actor's syscall between two readings of its clocks.
     pub fn measure(&self, syscall: impl FnOnce() -> io::Result<()>) {
         let switches = sys::voluntary_switches();
@@ -55,8 +61,7 @@ impl Slot {
         self.switches
             .store(sys::voluntary_switches() - switches, Ordering::Relaxed);
         if let Err(error) = result {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            self.errno.store(errno as u32, Ordering::Relaxed);
+            self.fail(&error);
         }
         self.phase.store(PHASE_DONE, Ordering::Release);
     }
@@ -76,11 +81,15 @@ impl Slot {
         self.leave_cpu_ns.load(Ordering::Relaxed)
     }
 
+    /// When the syscall began, by CLOCK_MONOTONIC, which all processes share.
+    pub fn enter_ns(&self) -> u64 {
+        self.enter_ns.load(Ordering::Relaxed)
+    }
+
     pub fn wall_ns(&self) -> u64 {
-        let enter_ns = self.enter_ns.load(Ordering::Relaxed);
         self.leave_ns
             .load(Ordering::Relaxed)
-            .saturating_sub(enter_ns)
+            .saturating_sub(self.enter_ns())
     }
 
     /// How often the actor went to sleep in its syscall.
@@ -97,6 +106,7 @@ pub struct Layout {
     pub waiter: Slot,
     seen_cpu_ns: [AtomicU64; LINKS_MAX],
     seen_inside: [AtomicU32; LINKS_MAX],
+    seen_policy: AtomicU32,
 }
 
 impl Layout {
@@ -111,6 +121,16 @@ impl Layout {
             self.seen_cpu_ns[link].store(cpu_ns, Ordering::Relaxed);
             self.seen_inside[link].store(u32::from(inside), Ordering::Relaxed);
         }
+    }
+
+    /// Called by the waiter too: has it the policy that it was to have?
+    pub fn note_policy(&self, is_right: bool) {
+        self.seen_policy
+            .store(u32::from(is_right), Ordering::Relaxed);
+    }
+
+    pub fn seen_policy(&self) -> bool {
+        self.seen_policy.load(Ordering::Relaxed) != 0
     }
 
     pub fn seen_cpu_ns(&self, link: usize) -> u64 {

@@ -52,8 +52,13 @@ impl Child {
 
     /// Whether the child sleeps uninterruptibly, as waiters for kernel locks do.
     pub fn is_blocked(&self) -> bool {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid));
-        stat.is_ok_and(|stat| state_of(&stat) == Some('D'))
+        self.stat().is_some_and(|stat| stat.state == 'D')
+    }
+
+    /// None once the child is gone.
+    pub fn stat(&self) -> Option<Stat> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        Stat::of(&stat)
     }
 
     /// How often the child lost the CPU to another task so far.
@@ -148,10 +153,34 @@ fn settle_in(parent: libc::pid_t, cpu: Option<usize>, nice: i32) -> io::Result<(
     cpu.map_or(Ok(()), sys::pin_to)
 }
 
-/// The state letter of a /proc/PID/stat line; the command before it may hold anything but ends with
-/// the last closing bracket.
-fn state_of(stat: &str) -> Option<char> {
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
+/// What a line of /proc/PID/stat says, as far as it is of use here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub state: char,
+    pub nice: i32,
+    /// On which it runs or ran last.
+    pub cpu: usize,
+}
+
+impl Stat {
+    /// The command in the line may hold anything, but ends with the last closing bracket; the state
+    /// comes next and is field 3 in proc(5).
+    fn of(line: &str) -> Option<Stat> {
+        let mut from_state = line.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = from_state.next()?.chars().next()?;
+        let nice = from_state.nth(19 - 4)?.parse().ok()?;
+        let cpu = from_state.nth(39 - 20)?.parse().ok()?;
+        Some(Stat { state, nice, cpu })
+    }
+
+    pub fn is_asleep(&self) -> bool {
+        matches!(self.state, 'S' | 'D')
+    }
+
+    /// On a CPU or waiting for one.
+    pub fn is_runnable(&self) -> bool {
+        self.state == 'R'
+    }
 }
 
 fn preemptions_in(status: &str) -> Option<u64> {
@@ -174,10 +203,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn state_is_read_behind_the_command() {
-        assert_eq!(state_of("12 (a) b) c) D 1 2 3"), Some('D'));
-        assert_eq!(state_of("12 (inversion) S 1"), Some('S'));
-        assert_eq!(state_of("nonsense"), None);
+    fn stat_is_read_behind_the_command() {
+        let fields: Vec<_> = (4..=52).map(|field| field.to_string()).collect();
+        let line = format!("12 (a) b) c) D {}", fields.join(" "));
+        let expected = Stat {
+            state: 'D',
+            nice: 19,
+            cpu: 39,
+        };
+        assert_eq!(Stat::of(&line), Some(expected));
+        assert!(expected.is_asleep() && !expected.is_runnable());
+        assert_eq!(Stat::of("12 (a) R 1 2 3"), None);
+        assert_eq!(Stat::of("nonsense"), None);
+    }
+
+    #[test]
+    fn a_child_has_a_stat() -> Result<()> {
+        let child = Child::spawn(None, 5, || {
+            std::thread::sleep(STOP_LIMIT);
+            0
+        })?;
+        let asleep = sys::poll_until(STOP_LIMIT, STOP_STEP, || {
+            let stat = child.stat();
+            Ok(stat.is_some_and(|stat| stat.is_asleep() && stat.nice == 5))
+        })?;
+        assert!(asleep);
+        Ok(())
     }
 
     #[test]

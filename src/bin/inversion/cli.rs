@@ -2,6 +2,7 @@
 //! Owns the command line: options, ranges, help.
 
 use crate::lock::{self, Recipe};
+use crate::policy::WaiterPolicy;
 use crate::topology::Topology;
 use crate::weight::{NICE_MAX, NICE_MIN};
 use anyhow::{Result, ensure};
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// A low-priority task owns a kernel lock, a high-priority task waits for it, and hogs in between
 /// want the owner's CPU. The factor is the waiter's wait divided by the CPU time that the owner still
 /// needed when the wait began: 1 is the physical limit, the fair ideal is what the waiter would have
-/// got had it run the critical section itself. Only trials in which the inversion is shown to have
+/// got had it run the critical section itself. Time of the wait that the owner slept is taken off. Only trials in which the inversion is shown to have
 /// happened count.
 ///
 /// Exit status: 0 if each scenario had a staged trial (or cannot be run here and was skipped), 2 if
@@ -45,10 +46,15 @@ pub struct Cli {
           value_parser = nice_range())]
     pub owner_nice: i32,
 
-    /// Nice value of the waiter
+    /// Nice value of the waiter; of no effect while it is SCHED_FIFO
     #[arg(long, value_name = "NICE", default_value_t = -10, allow_negative_numbers = true,
           value_parser = nice_range())]
     pub waiter_nice: i32,
+
+    /// Scheduling policy of the waiter: SCHED_OTHER with its nice value, or SCHED_FIFO with a
+    /// priority from 1 to 99 (50 if none is given)
+    #[arg(long, value_name = "other|fifo[:PRIO]", default_value_t)]
+    pub waiter_policy: WaiterPolicy,
 
     /// Nice value of the hogs
     #[arg(long, value_name = "NICE", default_value_t = 0, allow_negative_numbers = true,
@@ -83,7 +89,7 @@ pub struct Cli {
 }
 
 fn lock_names() -> PossibleValuesParser {
-    PossibleValuesParser::new(lock::RECIPES.map(|recipe| recipe.name()))
+    PossibleValuesParser::new(lock::RECIPES.map(|recipe| recipe.name))
 }
 
 fn nice_range() -> clap::builder::RangedI64ValueParser<i32> {
@@ -92,11 +98,11 @@ fn nice_range() -> clap::builder::RangedI64ValueParser<i32> {
 
 impl Cli {
     /// The locks asked for, each once, in the order of the list.
-    pub fn recipes(&self) -> Vec<&'static dyn Recipe> {
+    pub fn recipes(&self) -> Vec<&'static Recipe> {
         let wanted = |name: &str| self.lock.is_empty() || self.lock.iter().any(|l| l == name);
         lock::RECIPES
             .into_iter()
-            .filter(|recipe| wanted(recipe.name()))
+            .filter(|recipe| wanted(recipe.name))
             .collect()
     }
 
@@ -118,7 +124,7 @@ impl Cli {
     /// What the parser cannot check: how options go together.
     pub fn check(&self) -> Result<()> {
         ensure!(
-            self.waiter_nice <= self.owner_nice,
+            !self.waiter_policy.is_fair() || self.waiter_nice <= self.owner_nice,
             "no inversion: the waiter (nice {}) has a lower priority than the owner (nice {}); \
              choose --waiter-nice at or below --owner-nice",
             self.waiter_nice,
@@ -140,18 +146,15 @@ impl Cli {
 pub fn list() -> String {
     let mut text = String::from("locks:\n");
     for recipe in lock::RECIPES {
-        let (name, hogs) = (recipe.name(), recipe.default_hogs());
-        text += &format!(
-            "  {name:<10}  {} (hogs per CPU: {hogs})\n",
-            recipe.summary()
-        );
+        let (name, hogs) = (recipe.name, recipe.default_hogs);
+        text += &format!("  {name:<14}  {} (hogs per CPU: {hogs})\n", recipe.summary);
     }
     text += "topologies:\n";
     for topology in Topology::value_variants() {
         let help = topology
             .to_possible_value()
             .and_then(|value| value.get_help().cloned());
-        text += &format!("  {topology:<10}  {}\n", help.unwrap_or_default());
+        text += &format!("  {topology:<14}  {}\n", help.unwrap_or_default());
     }
     text
 }
@@ -184,6 +187,7 @@ mod tests {
             (19, -10, 0)
         );
         assert_eq!(cli.lowest_nice(), -10);
+        assert_eq!(cli.waiter_policy, WaiterPolicy::Other);
         assert!(cli.json.is_none());
         cli.check()
     }
@@ -198,7 +202,7 @@ mod tests {
             "--topology",
             "cross",
         ])?;
-        let names: Vec<_> = cli.recipes().iter().map(|recipe| recipe.name()).collect();
+        let names: Vec<_> = cli.recipes().iter().map(|recipe| recipe.name).collect();
         assert_eq!(names, ["f_pos_lock", "chain"]);
         assert_eq!(cli.topologies(), [Topology::Cross]);
         Ok(())
@@ -226,6 +230,8 @@ mod tests {
             &["--owner-nice", "20"],
             &["--waiter-nice", "-21"],
             &["--hog-nice", "x"],
+            &["--waiter-policy", "rr"],
+            &["--waiter-policy", "fifo:100"],
             &["--critical-ms", "9"],
             &["--critical-ms", "1001"],
             &["--max-wait-secs", "0"],
@@ -250,6 +256,14 @@ mod tests {
             cli.check()
                 .is_err_and(|error| error.to_string().contains("no inversion"))
         );
+        let words = [
+            "--waiter-nice",
+            "10",
+            "--owner-nice",
+            "5",
+            "--waiter-policy",
+        ];
+        parse(&[&words[..], &["fifo"]].concat())?.check()?;
         Ok(())
     }
 
@@ -260,6 +274,7 @@ mod tests {
             "f_pos_lock",
             "seq_file",
             "chain",
+            "sleeping_owner",
             "same",
             "cross",
             "unpinned",

@@ -2,8 +2,9 @@
 //! Owns the comparison of two reports: one table, a row a scenario, or a refusal to compare what does
 //! not match.
 
-use crate::report::{Report, ScenarioReport, staged_cell};
+use crate::report::{Report, ScenarioReport};
 use crate::table::Table;
+use crate::text::staged_cell;
 use anyhow::{Result, bail, ensure};
 
 pub fn compare(before: &Report, after: &Report) -> Result<String> {
@@ -104,6 +105,7 @@ fn factor_cell(scenario: &ScenarioReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::WaiterPolicy;
     use crate::report::tests::report;
 
     /// The refusal, or an empty string.
@@ -156,6 +158,8 @@ mod tests {
         assert!(changed(|after| after.cpus = 2).contains("numbers of CPUs"));
         assert!(changed(|after| after.scenarios[0].hogs_per_cpu = 1).contains("hogs per CPU"));
         assert!(changed(|after| after.scenarios[0].owner_nice = 5).contains("owner nice"));
+        let fifo = changed(|after| after.scenarios[0].waiter_policy = WaiterPolicy::Fifo(50));
+        assert!(fifo.contains("first report only"), "{fifo}");
         assert!(changed(|after| after.scenarios.truncate(1)).contains("first report only"));
         assert!(
             changed(|after| after.scenarios[0].topology.push('x')).contains("first report only")

@@ -59,6 +59,16 @@ pub struct Running<'a> {
 }
 
 impl Running<'_> {
+    /// Whether each of these CPUs has a hog that runs or wants to run there.
+    pub fn occupy(&self, cpus: &[usize]) -> bool {
+        let stats = self.hogs.children.iter().filter_map(Child::stat);
+        let busy: Vec<_> = stats
+            .filter(|stat| stat.is_runnable())
+            .map(|stat| stat.cpu)
+            .collect();
+        cpus.iter().all(|cpu| busy.contains(cpu))
+    }
+
     /// Stops the hogs and waits until all of them have stopped.
     pub fn stop(self) -> Result<()> {
         for child in &self.hogs.children {

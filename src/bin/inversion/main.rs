@@ -2,23 +2,27 @@
 //! `inversion` stages priority inversions on kernel locks from userspace and prints the inversion
 //! factor. This file owns the program's flow: parse, run or compare, print, exit status.
 //!
-//! The rooms: `lock` has a recipe a lock; `trial` runs one trial of it with the actors (`child`,
-//! `gate`, `board`) and the `hogs` placed by a `topology`; `verdict` decides whether it counts;
-//! `scenario` repeats trials; `report` and `compare` present them.
+//! The rooms: `lock` has a recipe a lock; `trial` runs one trial of it with the `cast` of actors
+//! (`child`, `gate`, `board`) and the `hogs` placed by a `topology`; `verdict` decides whether it counts;
+//! `scenario` repeats trials; `report`, `text` and `compare` present them.
 
 mod alias;
 mod board;
+mod cast;
 mod child;
 mod cli;
 mod compare;
 mod gate;
 mod hogs;
 mod lock;
+mod missing_page;
+mod policy;
 mod report;
 mod scenario;
 mod summary;
 mod sys;
 mod table;
+mod text;
 mod topology;
 mod trial;
 mod verdict;
@@ -83,15 +87,15 @@ fn print_comparison(before: &Path, after: &Path) -> Result<()> {
 
 fn publish(report: &Report, json: Option<&Path>) -> Result<()> {
     match json {
-        None => print(&report.to_text()),
+        None => print(&text::table(report)),
         Some(path) if path == Path::new("-") => {
-            eprint!("\n{}", report.to_text());
+            eprint!("\n{}", text::table(report));
             print(&report.to_json()?)
         }
         Some(path) => {
             std::fs::write(path, report.to_json()?)
                 .with_context(|| format!("cannot write {}", path.display()))?;
-            print(&report.to_text())
+            print(&text::table(report))
         }
     }
 }

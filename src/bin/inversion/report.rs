@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns what is reported: the JSON form, which other tools read and join, and the text table.
+//! Owns what is reported, and its JSON form, which other tools read and join. `text` shows it to
+//! people.
 
+use crate::policy::WaiterPolicy;
 use crate::summary::{Summary, mean, round3};
-use crate::table::Table;
 use crate::verdict::Measured;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ pub struct ScenarioReport {
     pub hog_nice: i32,
     pub owner_nice: i32,
     pub waiter_nice: i32,
+    /// Reports from before there was a choice have none.
+    #[serde(default)]
+    pub waiter_policy: WaiterPolicy,
     pub fair_ideal: f64,
     pub attempted: u32,
     pub staged: u32,
@@ -38,6 +42,9 @@ pub struct ScenarioReport {
     pub factor: Option<Summary>,
     pub need_ms_mean: Option<f64>,
     pub wait_ms_mean: Option<f64>,
+    /// Only if owners slept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slept_ms_mean: Option<f64>,
     pub trials: Vec<TrialReport>,
     /// Why the scenario cannot be run here at all, if so.
     pub skipped: Option<String>,
@@ -50,6 +57,9 @@ pub struct ScenarioReport {
 pub struct TrialReport {
     pub need_ms: f64,
     pub wait_ms: f64,
+    /// Time of the wait that the owner slept; left out if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slept_ms: Option<f64>,
     pub factor: f64,
 }
 
@@ -58,15 +68,20 @@ impl From<&Measured> for TrialReport {
         TrialReport {
             need_ms: round3(measured.need_ns as f64 / 1e6),
             wait_ms: round3(measured.wait_ns as f64 / 1e6),
+            slept_ms: (measured.slept_ns > 0).then(|| round3(measured.slept_ns as f64 / 1e6)),
             factor: round3(measured.factor()),
         }
     }
 }
 
 impl ScenarioReport {
-    /// `lock topology`, the name people see.
+    /// The name people see, which tells scenarios apart: `lock topology`, and a real-time waiter.
     pub fn name(&self) -> String {
-        format!("{} {}", self.lock, self.topology)
+        let name = format!("{} {}", self.lock, self.topology);
+        match self.waiter_policy {
+            WaiterPolicy::Other => name,
+            policy => format!("{name} {policy}"),
+        }
     }
 
     /// Fills in the numbers that follow from the trials.
@@ -80,6 +95,8 @@ impl ScenarioReport {
         );
         self.need_ms_mean = mean(&need).map(round3);
         self.wait_ms_mean = mean(&wait).map(round3);
+        let slept: Vec<_> = self.trials.iter().filter_map(|t| t.slept_ms).collect();
+        self.slept_ms_mean = mean(&slept).map(round3);
         self.factor = Summary::of(&factor);
     }
 
@@ -127,63 +144,6 @@ impl Report {
         text.push('\n');
         Ok(text)
     }
-
-    pub fn to_text(&self) -> String {
-        let mut table = Table::new(&[
-            "lock", "topology", "hogs", "staged", "need ms", "wait ms", "factor", "median", "max",
-            "ideal",
-        ]);
-        for scenario in &self.scenarios {
-            table.row(row(scenario));
-        }
-        let label = self
-            .label
-            .as_ref()
-            .map(|label| format!("{label}, "))
-            .unwrap_or_default();
-        let notes: String = self
-            .scenarios
-            .iter()
-            .filter(|s| s.skipped.is_some() || s.staged < s.attempted)
-            .fold(String::new(), |notes, scenario| {
-                notes + "  " + &scenario.line() + "\n"
-            });
-        format!(
-            "{label}kernel {}, {} CPUs; factor = wait / CPU time the owner still needed\n\n{}{}{}",
-            self.kernel,
-            self.cpus,
-            table.render(),
-            if notes.is_empty() { "" } else { "\n" },
-            notes
-        )
-    }
-}
-
-fn row(scenario: &ScenarioReport) -> Vec<String> {
-    let number = |value: Option<f64>, digits: usize| {
-        value.map_or_else(|| "-".to_string(), |value| format!("{value:.digits$}"))
-    };
-    let factor = scenario.factor.as_ref();
-    vec![
-        scenario.lock.clone(),
-        scenario.topology.clone(),
-        scenario.hogs_per_cpu.to_string(),
-        staged_cell(scenario),
-        number(scenario.need_ms_mean, 1),
-        number(scenario.wait_ms_mean, 1),
-        number(factor.map(|factor| factor.mean), 2),
-        number(factor.map(|factor| factor.median), 2),
-        number(factor.map(|factor| factor.max), 2),
-        number(Some(scenario.fair_ideal), 2),
-    ]
-}
-
-/// `staged/attempted`.
-pub fn staged_cell(scenario: &ScenarioReport) -> String {
-    match scenario.skipped {
-        Some(_) => "skipped".to_string(),
-        None => format!("{}/{}", scenario.staged, scenario.attempted),
-    }
 }
 
 #[cfg(test)]
@@ -198,6 +158,7 @@ pub mod tests {
             hog_nice: 0,
             owner_nice: 19,
             waiter_nice: -10,
+            waiter_policy: WaiterPolicy::Other,
             fair_ideal: 1.214,
             attempted: 3,
             staged: 2,
@@ -207,6 +168,7 @@ pub mod tests {
             factor: None,
             need_ms_mean: None,
             wait_ms_mean: None,
+            slept_ms_mean: None,
             trials: vec![],
             skipped: None,
             error: None,
@@ -219,10 +181,12 @@ pub mod tests {
             Measured {
                 need_ns: 10_000_000,
                 wait_ns: 20_000_000,
+                slept_ns: 0,
             },
             Measured {
                 need_ns: 20_000_000,
                 wait_ns: 80_000_000,
+                slept_ns: 0,
             },
         ]);
         Report {
@@ -252,6 +216,7 @@ pub mod tests {
             TrialReport {
                 need_ms: 20.0,
                 wait_ms: 80.0,
+                slept_ms: None,
                 factor: 4.0
             }
         );
@@ -270,11 +235,36 @@ pub mod tests {
     }
 
     #[test]
-    fn text_shows_what_was_not_staged() {
-        let text = report("x").to_text();
-        assert!(text.contains("f_pos_lock"), "{text}");
-        assert!(text.contains("2/3"), "{text}");
-        assert!(text.contains("1 x the waiter did not sleep"), "{text}");
+    fn sleep_is_shown_beside_the_wait() -> Result<()> {
+        let mut scenario = scenario("sleeping_owner", "cross");
+        assert!(
+            serde_json::to_value(&scenario)?
+                .get("slept_ms_mean")
+                .is_none()
+        );
+        scenario.set_trials(&[Measured {
+            need_ns: 20_000_000,
+            wait_ns: 60_000_000,
+            slept_ns: 30_000_000,
+        }]);
+        assert_eq!(scenario.slept_ms_mean, Some(30.0));
+        assert_eq!(scenario.trials[0].factor, 1.5);
+        Ok(())
+    }
+
+    #[test]
+    fn a_real_time_waiter_is_named_and_old_reports_have_none() -> Result<()> {
+        let mut scenario = scenario("chain", "cross");
+        assert_eq!(scenario.name(), "chain cross");
+        let mut json = serde_json::to_value(&scenario)?;
+        assert_eq!(json["waiter_policy"], "other");
+        if let Some(fields) = json.as_object_mut() {
+            fields.remove("waiter_policy");
+        }
+        assert_eq!(serde_json::from_value::<ScenarioReport>(json)?, scenario);
+        scenario.waiter_policy = WaiterPolicy::Fifo(50);
+        assert_eq!(scenario.name(), "chain cross fifo:50");
+        Ok(())
     }
 
     #[test]

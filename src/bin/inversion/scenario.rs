@@ -10,7 +10,6 @@ use crate::sys::{self, Interrupted};
 use crate::topology::{Placement, Topology};
 use crate::trial::{self, Outcome, Terms};
 use crate::verdict::{Measured, NotStaged};
-use crate::weight::fair_ideal;
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 
@@ -22,6 +21,7 @@ const TIMEOUTS_MAX: u32 = 2;
 /// Runs all scenarios that the command line asks for, telling `progress` a line each.
 pub fn run_all(cli: &Cli, mut progress: impl FnMut(&str)) -> Result<Report> {
     take_nice(cli.lowest_nice())?;
+    cli.waiter_policy.check_allowed()?;
     let cpus = sys::allowed_cpus()?;
     let mut scenarios = Vec::new();
     for recipe in cli.recipes() {
@@ -54,12 +54,12 @@ fn take_nice(nice: i32) -> Result<()> {
 /// Anything but an interrupt ends this scenario only, and is reported with it.
 fn run_one(
     cli: &Cli,
-    recipe: &'static dyn Recipe,
+    recipe: &'static Recipe,
     topology: Topology,
     cpus: &[usize],
     stage: &mut Option<SizedStage>,
 ) -> Result<ScenarioReport> {
-    let hogs_per_cpu = cli.hogs.unwrap_or_else(|| recipe.default_hogs());
+    let hogs_per_cpu = cli.hogs.unwrap_or(recipe.default_hogs);
     let mut report = empty_report(cli, recipe, topology, hogs_per_cpu);
     let place = match topology.place(cpus, hogs_per_cpu) {
         Ok(place) => place,
@@ -68,7 +68,7 @@ fn run_one(
             return Ok(report);
         }
     };
-    report.skipped = recipe.unavailable();
+    report.skipped = (recipe.unavailable)();
     if report.skipped.is_some() {
         return Ok(report);
     }
@@ -83,15 +83,16 @@ fn run_one(
 
 fn stage_trials(
     cli: &Cli,
-    recipe: &'static dyn Recipe,
+    recipe: &'static Recipe,
     place: &Placement,
     stage: &mut Option<SizedStage>,
     report: &mut ScenarioReport,
 ) -> Result<()> {
     let terms = Terms {
-        links: recipe.links(),
+        links: recipe.links,
         owner_nice: cli.owner_nice,
         waiter_nice: cli.waiter_nice,
+        waiter_policy: cli.waiter_policy,
         critical: cli.critical(),
         max_wait: cli.max_wait(),
     };
@@ -149,18 +150,23 @@ fn keep_trying(report: &ScenarioReport, trials: u32) -> bool {
 
 fn empty_report(
     cli: &Cli,
-    recipe: &'static dyn Recipe,
+    recipe: &'static Recipe,
     topology: Topology,
     hogs_per_cpu: u32,
 ) -> ScenarioReport {
     ScenarioReport {
-        lock: recipe.name().to_string(),
+        lock: recipe.name.to_string(),
         topology: topology.to_string(),
         hogs_per_cpu,
         hog_nice: cli.hog_nice,
         owner_nice: cli.owner_nice,
         waiter_nice: cli.waiter_nice,
-        fair_ideal: round3(fair_ideal(hogs_per_cpu, cli.hog_nice, cli.waiter_nice)),
+        waiter_policy: cli.waiter_policy,
+        fair_ideal: round3(cli.waiter_policy.fair_ideal(
+            hogs_per_cpu,
+            cli.hog_nice,
+            cli.waiter_nice,
+        )),
         attempted: 0,
         staged: 0,
         not_staged: 0,
@@ -169,6 +175,7 @@ fn empty_report(
         factor: None,
         need_ms_mean: None,
         wait_ms_mean: None,
+        slept_ms_mean: None,
         trials: Vec::new(),
         skipped: None,
         error: None,
@@ -178,6 +185,7 @@ fn empty_report(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::WaiterPolicy;
     use crate::report::tests::scenario;
     use std::time::Duration;
 
@@ -187,6 +195,7 @@ mod tests {
             links: 1,
             owner_nice: 19,
             waiter_nice: -10,
+            waiter_policy: WaiterPolicy::Other,
             critical: Duration::from_millis(20),
             max_wait: Duration::from_secs(1),
         };
@@ -194,6 +203,7 @@ mod tests {
             Outcome::Staged(Measured {
                 need_ns,
                 wait_ns: 2 * need_ns,
+                slept_ns: 0,
             })
         };
         assert_eq!(correction(&staged(30_000_000), &terms), None);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the small system calls that several modules need: clocks, nice, affinity, context-switch
-//! counts, and the flag that Ctrl-C and SIGTERM raise. Every bounded wait of the program goes
+//! Owns the small system calls that several modules need: clocks, nice, policy, affinity,
+//! context-switch counts, and the flag that Ctrl-C and SIGTERM raise. Every bounded wait of the program goes
 //! through `poll_until`, so that each of them sees the flag.
 
 use anyhow::{Context, Result, bail};
@@ -131,6 +131,47 @@ pub fn set_nice(pid: libc::pid_t, nice: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Sets policy and real-time priority of a process; pid 0 is the caller.
+pub fn set_policy(pid: libc::pid_t, policy: libc::c_int, priority: u8) -> io::Result<()> {
+    let param = libc::sched_param {
+        sched_priority: priority.into(),
+    };
+    // SAFETY: `param` is a valid sched_param.
+    if unsafe { libc::sched_setscheduler(pid, policy, &param) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Policy and real-time priority of the calling process.
+pub fn own_policy() -> io::Result<(libc::c_int, u8)> {
+    let mut param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `param` is valid for writing.
+    let (policy, error) = unsafe {
+        (
+            libc::sched_getscheduler(0),
+            libc::sched_getparam(0, &mut param),
+        )
+    };
+    if policy < 0 || error != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((policy, param.sched_priority as u8))
+}
+
+/// Has the kernel kill this process should it run that long under a real-time policy with no sleep.
+pub fn limit_realtime_us(limit_us: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: limit_us,
+        rlim_max: limit_us,
+    };
+    // SAFETY: `limit` is a valid rlimit.
+    if unsafe { libc::setrlimit(libc::RLIMIT_RTTIME, &limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// The CPUs this process may run on, in ascending order.
 pub fn allowed_cpus() -> Result<Vec<usize>> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
@@ -199,6 +240,14 @@ mod tests {
     fn a_process_that_does_not_exist_has_no_clock() {
         assert!(own_cpu_ns() > 0);
         assert!(cpu_ns_of(1 << 27).is_err());
+    }
+
+    #[test]
+    fn tests_run_with_an_ordinary_policy() -> Result<()> {
+        let (policy, priority) = own_policy()?;
+        assert!(![libc::SCHED_FIFO, libc::SCHED_RR].contains(&policy));
+        assert_eq!(priority, 0);
+        Ok(())
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub type Place = Option<usize>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     pub holders: Place,
+    /// All CPUs on which a holder may find itself.
+    pub holder_cpus: Vec<usize>,
     pub waiter: Place,
     /// One entry a hog.
     pub hogs: Vec<Place>,
@@ -44,17 +46,20 @@ impl Topology {
             (_, []) => Err("no CPU is allowed".to_string()),
             (Topology::Same, [cpu, ..]) => Ok(Placement {
                 holders: Some(*cpu),
+                holder_cpus: vec![*cpu],
                 waiter: Some(*cpu),
                 hogs: repeat(Some(*cpu)).collect(),
             }),
             (Topology::Cross, [owner, waiter, ..]) => Ok(Placement {
                 holders: Some(*owner),
+                holder_cpus: vec![*owner],
                 waiter: Some(*waiter),
                 hogs: cpus.iter().flat_map(|cpu| repeat(Some(*cpu))).collect(),
             }),
             (Topology::Cross, [_]) => Err("needs two CPUs, one is allowed".to_string()),
             (Topology::Unpinned, _) => Ok(Placement {
                 holders: None,
+                holder_cpus: cpus.to_vec(),
                 waiter: None,
                 hogs: cpus.iter().flat_map(|_| repeat(None)).collect(),
             }),
@@ -70,6 +75,7 @@ mod tests {
     fn same_uses_one_cpu() {
         let expected = Placement {
             holders: Some(3),
+            holder_cpus: vec![3],
             waiter: Some(3),
             hogs: vec![Some(3), Some(3)],
         };
@@ -80,6 +86,7 @@ mod tests {
     fn cross_separates_and_fills_all() {
         let expected = Placement {
             holders: Some(3),
+            holder_cpus: vec![3],
             waiter: Some(5),
             hogs: vec![Some(3), Some(5), Some(7)],
         };
@@ -91,6 +98,7 @@ mod tests {
     fn unpinned_counts_cpus() {
         let expected = Placement {
             holders: None,
+            holder_cpus: vec![0, 1],
             waiter: None,
             hogs: vec![None; 4],
         };

@@ -14,8 +14,9 @@ pub struct Evidence {
     pub inside: Vec<bool>,
     /// For each holder but the first: was it seen blocked before the waiter went?
     pub blocked: Vec<bool>,
-    /// Did the hogs keep the end owner off the CPU before the waiter went?
-    pub starved: bool,
+    pub owner: Owner,
+    /// Did the waiter find that it had the policy that it was to have?
+    pub waiter_policy: bool,
     /// How often the waiter went to sleep in its syscall.
     pub waiter_switches: u64,
     /// CPU time the holders still needed when the wait began.
@@ -25,11 +26,58 @@ pub struct Evidence {
     pub need_min_ns: u64,
 }
 
+/// What the end owner did as the wait began, and what shows that it had to compete for its CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// It wanted to run; did the hogs keep it off the CPU before the waiter went?
+    Runnable { starved: bool },
+    /// It slept until it was woken.
+    Asleep(Sleep),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sleep {
+    /// Was it seen asleep, and the waiter blocked, just before it was woken?
+    pub overlaps: bool,
+    /// Had it its low priority then?
+    pub low: bool,
+    /// Had each CPU on which it might have woken a hog that wanted to run there?
+    pub busy: bool,
+    /// From the beginning of the wait to the wakeup.
+    pub slept_ns: u64,
+}
+
+impl Owner {
+    fn judge(self) -> Result<(), NotStaged> {
+        match self {
+            Owner::Runnable { starved: true } => Ok(()),
+            Owner::Runnable { starved: false } => Err(NotStaged::OwnerNotStarved),
+            Owner::Asleep(sleep) if !sleep.overlaps || sleep.slept_ns == 0 => {
+                Err(NotStaged::WaiterMissedSleep)
+            }
+            Owner::Asleep(sleep) if !sleep.low => Err(NotStaged::SleeperNotLow),
+            Owner::Asleep(sleep) if !sleep.busy => Err(NotStaged::CpuFreeAtWakeup),
+            Owner::Asleep(_) => Ok(()),
+        }
+    }
+
+    fn slept_ns(self) -> u64 {
+        match self {
+            Owner::Runnable { .. } => 0,
+            Owner::Asleep(sleep) => sleep.slept_ns,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NotStaged {
     OwnerNotInside,
     MiddleNotBlocked,
     OwnerNotStarved,
+    WaiterMissedSleep,
+    SleeperNotLow,
+    CpuFreeAtWakeup,
+    WrongPolicy,
     WaiterDidNotSleep,
     TooLittleNeeded,
     WaitTooShort,
@@ -41,6 +89,10 @@ impl fmt::Display for NotStaged {
             NotStaged::OwnerNotInside => "the owner was not in its critical section",
             NotStaged::MiddleNotBlocked => "the middle of the chain was not blocked",
             NotStaged::OwnerNotStarved => "the hogs did not keep the owner off the CPU",
+            NotStaged::WaiterMissedSleep => "the waiter did not block while the owner slept",
+            NotStaged::SleeperNotLow => "the owner woke without its low priority",
+            NotStaged::CpuFreeAtWakeup => "the hogs left a CPU free for the owner to wake on",
+            NotStaged::WrongPolicy => "the waiter did not have its scheduling policy",
             NotStaged::WaiterDidNotSleep => "the waiter did not sleep",
             NotStaged::TooLittleNeeded => "the owner needed too little CPU",
             NotStaged::WaitTooShort => "the wait ended before the owner can have been done",
@@ -52,11 +104,13 @@ impl fmt::Display for NotStaged {
 pub struct Measured {
     pub need_ns: u64,
     pub wait_ns: u64,
+    /// Of the wait, the time that the owner slept and no scheduler could have helped.
+    pub slept_ns: u64,
 }
 
 impl Measured {
     pub fn factor(&self) -> f64 {
-        self.wait_ns as f64 / self.need_ns as f64
+        self.wait_ns.saturating_sub(self.slept_ns) as f64 / self.need_ns as f64
     }
 }
 
@@ -68,8 +122,9 @@ impl Evidence {
         if self.blocked.contains(&false) {
             return Err(NotStaged::MiddleNotBlocked);
         }
-        if !self.starved {
-            return Err(NotStaged::OwnerNotStarved);
+        self.owner.judge()?;
+        if !self.waiter_policy {
+            return Err(NotStaged::WrongPolicy);
         }
         if self.waiter_switches == 0 {
             return Err(NotStaged::WaiterDidNotSleep);
@@ -80,6 +135,7 @@ impl Evidence {
         let measured = Measured {
             need_ns: self.need_ns,
             wait_ns: self.wait_ns,
+            slept_ns: self.owner.slept_ns(),
         };
         if measured.factor() < SHORTEST_FACTOR {
             return Err(NotStaged::WaitTooShort);
@@ -96,7 +152,8 @@ mod tests {
         Evidence {
             inside: vec![true, true],
             blocked: vec![true],
-            starved: true,
+            owner: Owner::Runnable { starved: true },
+            waiter_policy: true,
             waiter_switches: 1,
             need_ns: 60_000_000,
             wait_ns: 90_000_000,
@@ -111,7 +168,8 @@ mod tests {
             measured,
             Ok(Measured {
                 need_ns: 60_000_000,
-                wait_ns: 90_000_000
+                wait_ns: 90_000_000,
+                slept_ns: 0,
             })
         );
         assert_eq!(measured.map(|measured| measured.factor()), Ok(1.5));
@@ -150,10 +208,17 @@ mod tests {
             ),
             (
                 Evidence {
-                    starved: false,
+                    owner: Owner::Runnable { starved: false },
                     ..good()
                 },
                 NotStaged::OwnerNotStarved,
+            ),
+            (
+                Evidence {
+                    waiter_policy: false,
+                    ..good()
+                },
+                NotStaged::WrongPolicy,
             ),
             (
                 Evidence {
@@ -187,6 +252,40 @@ mod tests {
         ];
         for (evidence, reason) in cases {
             assert_eq!(evidence.judge(), Err(reason), "{evidence:?}");
+        }
+    }
+
+    #[test]
+    fn sleep_is_no_part_of_the_factor() {
+        let measured = asleep(|_| ()).judge();
+        assert_eq!(measured.map(|measured| measured.factor()), Ok(1.0));
+    }
+
+    #[test]
+    fn a_sleep_has_evidence_of_its_own() {
+        let reason = |change| asleep(change).judge().err();
+        let missed = Some(NotStaged::WaiterMissedSleep);
+        assert_eq!(reason(|sleep| sleep.overlaps = false), missed);
+        assert_eq!(reason(|sleep| sleep.slept_ns = 0), missed);
+        let not_low = Some(NotStaged::SleeperNotLow);
+        assert_eq!(reason(|sleep| sleep.low = false), not_low);
+        let free = Some(NotStaged::CpuFreeAtWakeup);
+        assert_eq!(reason(|sleep| sleep.busy = false), free);
+        let short = Some(NotStaged::WaitTooShort);
+        assert_eq!(reason(|sleep| sleep.slept_ns = 45_000_000), short);
+    }
+
+    fn asleep(change: fn(&mut Sleep)) -> Evidence {
+        let mut sleep = Sleep {
+            overlaps: true,
+            low: true,
+            busy: true,
+            slept_ns: 30_000_000,
+        };
+        change(&mut sleep);
+        Evidence {
+            owner: Owner::Asleep(sleep),
+            ..good()
         }
     }
 

@@ -10,8 +10,8 @@
 //! ended, so the end owner reads exactly up to the file's position, the middle one byte from there,
 //! and the waiter asks for the position that this leaves.
 
-use super::seq_file::{Rollup, rollup_unavailable};
-use super::{Recipe, Stage};
+use super::seq_file::{self, Rollup};
+use super::{Recipe, Stage, ask_position};
 use anyhow::{Context, Result};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
@@ -20,41 +20,19 @@ use std::os::unix::fs::FileExt;
 /// length of any smaps_rollup.
 const POSITION_MAX: usize = 200;
 
-#[derive(Debug)]
-pub struct Chain;
-
-impl Recipe for Chain {
-    fn name(&self) -> &'static str {
-        "chain"
-    }
-
-    fn summary(&self) -> &'static str {
-        "two mutexes: waiter lseek()s a /proc file whose reader waits for another reader"
-    }
-
-    fn default_hogs(&self) -> u32 {
-        1
-    }
-
-    fn links(&self) -> usize {
-        2
-    }
-
-    fn unavailable(&self) -> Option<String> {
-        rollup_unavailable()
-    }
-
-    fn pages_max(&self) -> usize {
-        super::seq_file::SeqFile.pages_max()
-    }
-
-    fn build(&self, pages: usize) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(ChainFile {
-            rollup: Rollup::new(pages)?,
-            position: 0,
-        }))
-    }
-}
+pub static RECIPE: Recipe = Recipe {
+    name: "chain",
+    summary: "two mutexes: waiter lseek()s a /proc file whose reader waits for another reader",
+    default_hogs: 1,
+    links: 2,
+    pages_max: seq_file::PAGES_MAX,
+    unavailable: seq_file::rollup_unavailable,
+    build: |pages| {
+        let rollup = Rollup::new(pages)?;
+        let position = 0;
+        Ok(Box::new(ChainFile { rollup, position }))
+    },
+};
 
 struct ChainFile {
     rollup: Rollup,
@@ -86,6 +64,6 @@ impl Stage for ChainFile {
     }
 
     fn wait(&self) -> io::Result<()> {
-        (&self.rollup.file).stream_position().map(drop)
+        ask_position(&self.rollup.file)
     }
 }

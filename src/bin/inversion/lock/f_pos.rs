@@ -6,43 +6,35 @@
 //! actors see to that) and that were opened by path (a file fresh from memfd_create does not count,
 //! so it is opened again through /proc).
 
-use super::{Recipe, Stage};
+use super::{Recipe, Stage, ask_position};
 use crate::alias::{AliasMap, PAGE_BYTES, memfd};
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{self, Seek};
 use std::os::fd::AsRawFd;
 
-#[derive(Debug)]
-pub struct FPos;
+/// One read() returns 2 GiB less a page at most.
+pub const PAGES_MAX: usize = (1 << 19) - 2;
 
-impl Recipe for FPos {
-    fn name(&self) -> &'static str {
-        "f_pos_lock"
-    }
+pub static RECIPE: Recipe = Recipe {
+    name: "f_pos_lock",
+    summary: "mutex of a file's position: owner read()s a large file, waiter lseek()s it",
+    default_hogs: 2,
+    links: 1,
+    pages_max: PAGES_MAX,
+    unavailable: || None,
+    build: |pages| Ok(Box::new(SharedFile::new(pages)?)),
+};
 
-    fn summary(&self) -> &'static str {
-        "mutex of a file's position: owner read()s a large file, waiter lseek()s it"
-    }
+pub struct SharedFile {
+    file: File,
+    /// Never touched by this process, so that every owner starts with empty page tables and pays for
+    /// a page fault a page: the same work each time.
+    pub buffer: AliasMap,
+}
 
-    fn default_hogs(&self) -> u32 {
-        2
-    }
-
-    fn links(&self) -> usize {
-        1
-    }
-
-    fn unavailable(&self) -> Option<String> {
-        None
-    }
-
-    /// One read() returns 2 GiB less a page at most.
-    fn pages_max(&self) -> usize {
-        (1 << 19) - 2
-    }
-
-    fn build(&self, pages: usize) -> Result<Box<dyn Stage>> {
+impl SharedFile {
+    pub fn new(pages: usize) -> Result<SharedFile> {
         let memory = memfd(c"inversion-f_pos")?;
         // All holes: reading them copies zeroes and needs no memory.
         memory
@@ -50,18 +42,9 @@ impl Recipe for FPos {
             .context("cannot size a file in memory")?;
         let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
         let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
-        Ok(Box::new(SharedFile {
-            file,
-            buffer: AliasMap::new(pages)?,
-        }))
+        let buffer = AliasMap::new(pages)?;
+        Ok(SharedFile { file, buffer })
     }
-}
-
-struct SharedFile {
-    file: File,
-    /// Never touched by this process, so that every owner starts with empty page tables and pays for
-    /// a page fault a page: the same work each time.
-    buffer: AliasMap,
 }
 
 impl Stage for SharedFile {
@@ -81,6 +64,6 @@ impl Stage for SharedFile {
     }
 
     fn wait(&self) -> io::Result<()> {
-        (&self.file).stream_position().map(drop)
+        ask_position(&self.file)
     }
 }

@@ -2,52 +2,72 @@
 //! Owns the interface between the locks and the rest, the list of locks, and the calibration.
 //!
 //! One file a lock: a `Recipe` names it and builds a `Stage` of a given size; a `Stage` knows the
-//! syscall by which a holder holds the lock for a time that grows with the size, and the one by which
-//! a waiter waits for it. Nothing here knows of hogs, topologies or trials. A new lock is a new file
+//! syscall by which a holder holds the lock for a time that grows with the size, the one by which a
+//! waiter waits for it, and whether the owner sleeps inside. Nothing here knows of hogs, topologies or trials. A new lock is a new file
 //! and one line in `RECIPES`.
 
 mod chain;
 mod f_pos;
 mod seq_file;
+mod sleeping;
 
 use crate::board::Board;
 use crate::child::Child;
+use crate::missing_page::Sleeper;
 use crate::sys;
 use anyhow::{Context, Result, anyhow, bail};
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek};
 use std::time::Duration;
 
 /// The longest chain of holders a recipe may have.
 pub const LINKS_MAX: usize = 2;
 
 /// All locks, in the order in which they are measured.
-pub const RECIPES: [&dyn Recipe; 3] = [&f_pos::FPos, &seq_file::SeqFile, &chain::Chain];
+pub const RECIPES: [&Recipe; 4] = [
+    &f_pos::RECIPE,
+    &seq_file::RECIPE,
+    &chain::RECIPE,
+    &sleeping::RECIPE,
+];
 
-pub trait Recipe: Sync {
-    fn name(&self) -> &'static str;
+#[derive(Debug)]
+pub struct Recipe {
+    pub name: &'static str,
 
     /// One line for --list.
-    fn summary(&self) -> &'static str;
+    pub summary: &'static str,
 
     /// Hogs per CPU unless the command line says otherwise.
-    fn default_hogs(&self) -> u32;
+    pub default_hogs: u32,
 
     /// How many holders stand between the waiter and the end owner, both counted: 1 for one lock.
-    fn links(&self) -> usize;
-
-    /// Why this kernel or this user cannot stage it, if so.
-    fn unavailable(&self) -> Option<String>;
+    pub links: usize,
 
     /// The largest size that `build` takes.
-    fn pages_max(&self) -> usize;
+    pub pages_max: usize,
+
+    /// Why this kernel or this user cannot stage it, if so.
+    pub unavailable: fn() -> Option<String>,
 
     /// Makes everything that trials share, with a critical section of `pages` units.
-    fn build(&self, pages: usize) -> Result<Box<dyn Stage>>;
+    pub build: fn(pages: usize) -> Result<Box<dyn Stage>>,
 }
 
 pub trait Stage {
     /// Brings files back to where a trial starts; called before each, with all actors gone.
     fn reset(&mut self) -> Result<()>;
+
+    /// What only holder `link` itself can set up; called in its process before it is ready.
+    fn prepare(&self, _link: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Of a lock whose end owner (process `owner`) goes to sleep inside as soon as it holds it: what
+    /// wakes it. The director does so when the wait has begun. Called when all actors are ready.
+    fn sleeper(&self, _owner: libc::pid_t) -> Result<Option<Sleeper>> {
+        Ok(None)
+    }
 
     /// The syscall of holder `link`. Holder 0, the end owner, needs the CPU in it; the others own
     /// their lock and wait for the one before.
@@ -55,6 +75,11 @@ pub trait Stage {
 
     /// The waiter's syscall; it needs next to no CPU of its own.
     fn wait(&self) -> io::Result<()>;
+}
+
+/// What waits for f_pos_lock: asks for the position of an open file.
+fn ask_position(mut file: &File) -> io::Result<()> {
+    file.stream_position().map(drop)
 }
 
 const FIRST_PAGES: usize = 2048;
@@ -68,7 +93,7 @@ const MEASURE_LIMIT: Duration = Duration::from_secs(120);
 
 /// A stage and its size.
 pub struct SizedStage {
-    recipe: &'static dyn Recipe,
+    recipe: &'static Recipe,
     pages: usize,
     stage: Box<dyn Stage>,
 }
@@ -81,18 +106,18 @@ impl SizedStage {
     /// Builds it again, larger or smaller.
     pub fn resize(&mut self, scale: f64) -> Result<()> {
         let pages = (self.pages as f64 * scale) as usize;
-        self.pages = pages.clamp(1, self.recipe.pages_max());
-        self.stage = self.recipe.build(self.pages)?;
+        self.pages = pages.clamp(1, self.recipe.pages_max);
+        self.stage = (self.recipe.build)(self.pages)?;
         Ok(())
     }
 }
 
 /// Builds a stage whose end owner needs about `target_ns` of CPU in its critical section.
-pub fn calibrate(recipe: &'static dyn Recipe, target_ns: u64) -> Result<SizedStage> {
+pub fn calibrate(recipe: &'static Recipe, target_ns: u64) -> Result<SizedStage> {
     let mut pages = FIRST_PAGES;
     let mut closest = (f64::INFINITY, 0);
     for _ in 0..ROUNDS_MAX {
-        let mut stage = recipe.build(pages)?;
+        let mut stage = (recipe.build)(pages)?;
         let took_ns = critical_section_ns(stage.as_mut())?;
         let ratio = took_ns as f64 / target_ns as f64;
         if GOOD_SIZE.contains(&ratio) {
@@ -105,7 +130,7 @@ pub fn calibrate(recipe: &'static dyn Recipe, target_ns: u64) -> Result<SizedSta
         if ratio.ln().abs() < f64::ln(closest.0).abs() {
             closest = (ratio, pages);
         }
-        let next = next_pages(pages, took_ns, target_ns, recipe.pages_max());
+        let next = next_pages(pages, took_ns, target_ns, recipe.pages_max);
         if next == pages {
             break;
         }
@@ -116,7 +141,7 @@ pub fn calibrate(recipe: &'static dyn Recipe, target_ns: u64) -> Result<SizedSta
         bail!(
             "{}: cannot make the critical section {} ms long (got {:.1} ms); try another \
              --critical-ms",
-            recipe.name(),
+            recipe.name,
             target_ns / 1_000_000,
             ratio * target_ns as f64 / 1e6
         );
@@ -124,7 +149,7 @@ pub fn calibrate(recipe: &'static dyn Recipe, target_ns: u64) -> Result<SizedSta
     Ok(SizedStage {
         recipe,
         pages,
-        stage: recipe.build(pages)?,
+        stage: (recipe.build)(pages)?,
     })
 }
 
@@ -176,10 +201,10 @@ mod tests {
         for recipe in RECIPES {
             let same = RECIPES
                 .iter()
-                .filter(|other| other.name() == recipe.name())
+                .filter(|other| other.name == recipe.name)
                 .count();
             assert_eq!(same, 1);
-            assert!((1..=LINKS_MAX).contains(&recipe.links()));
+            assert!((1..=LINKS_MAX).contains(&recipe.links));
         }
     }
 

@@ -19,60 +19,17 @@ use std::time::Duration;
 const POPULATE_LIMIT: Duration = Duration::from_secs(120);
 
 /// 64 MiB of page tables.
-const PAGES_MAX: usize = 1 << 23;
+pub const PAGES_MAX: usize = 1 << 23;
 
-#[derive(Debug)]
-pub struct SeqFile;
-
-impl Recipe for SeqFile {
-    fn name(&self) -> &'static str {
-        "seq_file"
-    }
-
-    fn summary(&self) -> &'static str {
-        "mutex of a /proc file: owner pread()s another process's smaps_rollup, waiter the same file"
-    }
-
-    fn default_hogs(&self) -> u32 {
-        1
-    }
-
-    fn links(&self) -> usize {
-        1
-    }
-
-    fn unavailable(&self) -> Option<String> {
-        rollup_unavailable()
-    }
-
-    fn pages_max(&self) -> usize {
-        PAGES_MAX
-    }
-
-    fn build(&self, pages: usize) -> Result<Box<dyn Stage>> {
-        Ok(Box::new(RollupFile {
-            rollup: Rollup::new(pages)?,
-        }))
-    }
-}
-
-struct RollupFile {
-    rollup: Rollup,
-}
-
-impl Stage for RollupFile {
-    fn reset(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn hold(&self, _link: usize) -> io::Result<()> {
-        self.rollup.file.read_exact_at(&mut [0; 1], 0)
-    }
-
-    fn wait(&self) -> io::Result<()> {
-        self.rollup.file.read_exact_at(&mut [0; 1], 1)
-    }
-}
+pub static RECIPE: Recipe = Recipe {
+    name: "seq_file",
+    summary: "mutex of a /proc file: owner pread()s another process's smaps_rollup, waiter the same file",
+    default_hogs: 1,
+    links: 1,
+    pages_max: PAGES_MAX,
+    unavailable: rollup_unavailable,
+    build: |pages| Ok(Box::new(Rollup::new(pages)?)),
+};
 
 /// An open smaps_rollup, and the process that it describes: one that sleeps with many pages mapped.
 #[derive(Debug)]
@@ -84,7 +41,7 @@ pub struct Rollup {
 impl Rollup {
     pub fn new(pages: usize) -> Result<Rollup> {
         let populated = Gate::new()?;
-        let subject = Child::spawn(None, 0, || {
+        let mut subject = Child::spawn(None, 0, || {
             let Ok(mapping) = AliasMap::new(pages) else {
                 return 1;
             };
@@ -97,7 +54,6 @@ impl Rollup {
                 unsafe { libc::pause() };
             }
         })?;
-        let mut subject = subject;
         if !wait_populated(&mut subject, &populated)? {
             bail!(
                 "a process did not map {pages} pages within {} s",
@@ -110,6 +66,20 @@ impl Rollup {
             file,
             _subject: subject,
         })
+    }
+}
+
+impl Stage for Rollup {
+    fn reset(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn hold(&self, _link: usize) -> io::Result<()> {
+        self.file.read_exact_at(&mut [0; 1], 0)
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        self.file.read_exact_at(&mut [0; 1], 1)
     }
 }
 

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Owns the actors of a trial, holders and waiter: their lives, and each step that the director makes
+//! them take or sees them take. `trial` has the order of the steps.
+
+use crate::board::{Board, PHASE_DONE, PHASE_INSIDE, PHASE_READY, Slot};
+use crate::child::Child;
+use crate::gate::Gate;
+use crate::lock::Stage;
+use crate::missing_page::Sleeper;
+use crate::sys;
+use crate::topology::Placement;
+use crate::trial::Terms;
+use crate::verdict::{Evidence, NotStaged, Owner, Sleep};
+use anyhow::{Context, Error, Result, bail};
+use std::io;
+use std::time::{Duration, Instant};
+
+const STEP: Duration = Duration::from_millis(1);
+/// A bound for everything that takes milliseconds when nothing is wrong.
+const QUICK_LIMIT: Duration = Duration::from_secs(60);
+/// CPU time after which an owner counts as well inside its syscall.
+const INSIDE_CPU_NS: u64 = 2_000_000;
+/// How long the owner may take to lose its CPU at nice 0. Should it have one to itself it keeps it: a
+/// balanced system moves no hog there before its priority is low.
+const PREEMPT_LIMIT: Duration = Duration::from_millis(10);
+/// How long hogs may take to keep an owner of low priority off its CPU.
+const STARVE_LIMIT: Duration = Duration::from_millis(500);
+/// The time over which an owner must have had less than half a CPU to count as kept off it.
+const STARVE_WINDOW: Duration = Duration::from_millis(10);
+/// How long an owner that sleeps does so after the waiter has blocked.
+const SLEEP: Duration = Duration::from_millis(30);
+/// How much longer it may have to sleep until the hogs occupy the CPUs.
+const OCCUPY_LIMIT: Duration = Duration::from_millis(500);
+
+struct Actor {
+    child: Child,
+    gate: Gate,
+}
+
+/// The actors of one trial; dropped, they are killed and reaped.
+pub struct Cast<'a> {
+    holders: Vec<Actor>,
+    waiter: Actor,
+    /// Opened by the waiter when its syscall is over.
+    back: Gate,
+    board: &'a Board,
+}
+
+impl<'a> Cast<'a> {
+    pub fn spawn(
+        stage: &dyn Stage,
+        terms: &Terms,
+        place: &Placement,
+        board: &'a Board,
+    ) -> Result<Cast<'a>> {
+        let mut holders = Vec::with_capacity(terms.links);
+        for link in 0..terms.links {
+            let gate = Gate::new()?;
+            let slot = &board.holders[link];
+            let body = || {
+                let prepare = || stage.prepare(link);
+                act(slot, &gate, prepare, || slot.measure(|| stage.hold(link)))
+            };
+            let child = Child::spawn(place.holders, 0, body)?;
+            holders.push(Actor { child, gate });
+        }
+        let pids: Vec<_> = holders
+            .iter()
+            .map(|holder: &Actor| holder.child.pid())
+            .collect();
+        let back = Gate::new()?;
+        let gate = Gate::new()?;
+        let body = || {
+            let prepare = || terms.waiter_policy.prepare();
+            act(&board.waiter, &gate, prepare, || {
+                board.note_policy(terms.waiter_policy.is_own());
+                board.look_at_holders(&pids);
+                board.waiter.measure(|| stage.wait());
+                // Should this fail, the trial times out.
+                let _ = back.open();
+            })
+        };
+        let child = Child::spawn(place.waiter, terms.waiter_nice, body)?;
+        Ok(Cast {
+            holders,
+            waiter: Actor { child, gate },
+            back,
+            board,
+        })
+    }
+
+    pub fn end_owner(&self) -> libc::pid_t {
+        self.holders[0].child.pid()
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &'a Slot> + use<'a> {
+        let holders = self.board.holders.iter().take(self.holders.len());
+        holders.chain(std::iter::once(&self.board.waiter))
+    }
+
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let ready = sys::poll_until(QUICK_LIMIT, STEP, || {
+            let slots = self.slots();
+            let actors = self.holders.iter_mut();
+            for (actor, slot) in actors.chain(std::iter::once(&mut self.waiter)).zip(slots) {
+                if let Some(end) = actor.child.ended()? {
+                    let cause = slot.error().map_or_else(|| Error::msg(end), Error::new);
+                    return Err(cause.context("an actor ended before the trial began"));
+                }
+            }
+            Ok(self.slots().all(|slot| slot.phase() == PHASE_READY))
+        })?;
+        if !ready {
+            bail!(
+                "the actors of a trial were not ready within {} s",
+                QUICK_LIMIT.as_secs()
+            );
+        }
+        Ok(())
+    }
+
+    /// Steps 2 and 3. Returns for each holder but the first whether it was seen blocked.
+    pub fn enter_holders(
+        &self,
+        mut sleeper: Option<&mut Sleeper>,
+    ) -> Result<Result<Vec<bool>, NotStaged>> {
+        let mut blocked = Vec::new();
+        for (link, holder) in self.holders.iter().enumerate() {
+            holder.gate.open().context("cannot start an owner")?;
+            if link == 0 {
+                let inside = match &mut sleeper {
+                    None => self.wait_owner_inside(&holder.child)?,
+                    Some(sleeper) => self.wait_owner_asleep(&holder.child, sleeper)?,
+                };
+                if !inside {
+                    return Ok(Err(NotStaged::OwnerNotInside));
+                }
+            } else {
+                blocked.push(self.wait_blocked(holder, &self.board.holders[link])?);
+            }
+        }
+        Ok(Ok(blocked))
+    }
+
+    /// False if the end owner came out before it was seen inside.
+    fn wait_owner_inside(&self, owner: &Child) -> Result<bool> {
+        let slot = &self.board.holders[0];
+        self.wait_owner(|| {
+            let cpu_ns =
+                sys::cpu_ns_of(owner.pid()).context("cannot read the owner's CPU clock")?;
+            Ok(cpu_ns >= slot.enter_cpu_ns() + INSIDE_CPU_NS)
+        })
+    }
+
+    /// False if the end owner came out before it was seen asleep inside.
+    fn wait_owner_asleep(&self, owner: &Child, sleeper: &mut Sleeper) -> Result<bool> {
+        let mut touched = false;
+        self.wait_owner(|| {
+            touched = touched || sleeper.has_touched()?;
+            Ok(touched && is_asleep(owner))
+        })
+    }
+
+    /// Asks until the end owner, in its syscall, is where it should be (true), or out again (false).
+    fn wait_owner(&self, mut is_there: impl FnMut() -> Result<bool>) -> Result<bool> {
+        let mut there = false;
+        let known = sys::poll_until(QUICK_LIMIT, STEP, || {
+            let phase = self.board.holders[0].phase();
+            there = phase == PHASE_INSIDE && is_there()?;
+            Ok(there || phase == PHASE_DONE)
+        })?;
+        if !known {
+            bail!(
+                "an owner was not seen in its critical section within {} s",
+                QUICK_LIMIT.as_secs()
+            );
+        }
+        Ok(there)
+    }
+
+    /// False if the actor does not block before it or the end owner comes out.
+    fn wait_blocked(&self, actor: &Actor, slot: &Slot) -> Result<bool> {
+        let mut blocked = false;
+        sys::poll_until(QUICK_LIMIT, STEP, || {
+            blocked = slot.phase() == PHASE_INSIDE && actor.child.is_blocked();
+            let over = |slot: &Slot| slot.phase() == PHASE_DONE;
+            Ok(blocked || over(slot) || over(&self.board.holders[0]))
+        })?;
+        Ok(blocked)
+    }
+
+    /// Step 4 for an owner that wants to run. False if it keeps getting the CPU, or comes out meanwhile.
+    pub fn starve_owner(&self, terms: &Terms) -> Result<bool> {
+        let (owner, slot) = (&self.holders[0].child, &self.board.holders[0]);
+        let before = owner.preemptions()?;
+        sys::poll_until(PREEMPT_LIMIT, STEP, || {
+            Ok(slot.phase() == PHASE_DONE || owner.preemptions()? > before)
+        })?;
+        self.lower_holders(terms)?;
+        let mut last = (Instant::now(), sys::cpu_ns_of(owner.pid())?);
+        let mut starved = false;
+        sys::poll_until(STARVE_LIMIT, Duration::ZERO, || {
+            std::thread::sleep(STARVE_WINDOW);
+            let now = (Instant::now(), sys::cpu_ns_of(owner.pid())?);
+            let used = Duration::from_nanos(now.1.saturating_sub(last.1));
+            starved = used < (now.0 - last.0) / 2 && owner.preemptions()? > before;
+            last = now;
+            Ok(starved || slot.phase() == PHASE_DONE)
+        })?;
+        Ok(starved)
+    }
+
+    pub fn lower_holders(&self, terms: &Terms) -> Result<()> {
+        for holder in &self.holders {
+            sys::set_nice(holder.child.pid(), terms.owner_nice)
+                .context("cannot give an owner its nice value")?;
+        }
+        Ok(())
+    }
+
+    /// Step 5.
+    pub fn start_waiter(&self, terms: &Terms) -> Result<()> {
+        terms.waiter_policy.give_to(self.waiter.child.pid())?;
+        self.waiter.gate.open().context("cannot start the waiter")
+    }
+
+    /// Step 6. `occupied`: whether each CPU on which the owner may wake has a hog.
+    pub fn wake_owner(
+        &self,
+        mut sleeper: Sleeper,
+        terms: &Terms,
+        occupied: impl Fn() -> bool,
+    ) -> Result<Sleep> {
+        self.wait_blocked(&self.waiter, &self.board.waiter)?;
+        std::thread::sleep(SLEEP);
+        let busy = sys::poll_until(OCCUPY_LIMIT, STEP, || Ok(occupied()))?;
+        let owner = &self.holders[0].child;
+        let overlaps = is_asleep(owner) && self.waiter.child.is_blocked();
+        let low = owner
+            .stat()
+            .is_some_and(|stat| stat.nice == terms.owner_nice);
+        let woken_ns = sleeper.wake()?;
+        Ok(Sleep {
+            overlaps,
+            low,
+            busy,
+            slept_ns: woken_ns.saturating_sub(self.board.waiter.enter_ns()),
+        })
+    }
+
+    /// Whether the waiter's syscall ends within `limit`.
+    pub fn is_back_within(&self, limit: Duration) -> Result<bool> {
+        self.back.opens_within(limit)
+    }
+
+    /// With the hogs stopped, the holders come out soon.
+    pub fn wait_done(&self) -> Result<()> {
+        let done = sys::poll_until(QUICK_LIMIT, STEP, || {
+            Ok(self.slots().all(|slot| slot.phase() == PHASE_DONE))
+        })?;
+        if !done {
+            bail!(
+                "an owner did not come out within {} s of the wait",
+                QUICK_LIMIT.as_secs()
+            );
+        }
+        match self.slots().find_map(Slot::error) {
+            Some(error) => Err(error).context("an actor's syscall failed"),
+            None => Ok(()),
+        }
+    }
+
+    pub fn evidence(&self, blocked: Vec<bool>, owner: Owner, terms: &Terms) -> Evidence {
+        let links = 0..self.holders.len();
+        let need_ns = |link: usize| {
+            let end_ns = self.board.holders[link].leave_cpu_ns();
+            end_ns.saturating_sub(self.board.seen_cpu_ns(link))
+        };
+        Evidence {
+            inside: links
+                .clone()
+                .map(|link| self.board.seen_inside(link))
+                .collect(),
+            blocked,
+            owner,
+            waiter_policy: self.board.seen_policy(),
+            waiter_switches: self.board.waiter.switches(),
+            need_ns: links.map(need_ns).sum(),
+            wait_ns: self.board.waiter.wall_ns(),
+            need_min_ns: terms.need_min_ns(),
+        }
+    }
+}
+
+fn is_asleep(child: &Child) -> bool {
+    child.stat().is_some_and(|stat| stat.is_asleep())
+}
+
+/// The life of an actor: prepare, say ready, sleep at the gate, do its part.
+fn act(
+    slot: &Slot,
+    gate: &Gate,
+    prepare: impl FnOnce() -> io::Result<()>,
+    part: impl FnOnce(),
+) -> i32 {
+    let ready = prepare().and_then(|()| {
+        slot.set_ready();
+        gate.pass()
+    });
+    if let Err(error) = ready {
+        slot.fail(&error);
+        return 1;
+    }
+    part();
+    0
+}
