@@ -81,6 +81,11 @@ pub struct Opts {
     #[arg(long)]
     pub no_agent: bool,
 
+    /// Print each event that the agent learns of, a line each: who blocks on
+    /// what, who donates to whom, where donors go.
+    #[arg(long, conflicts_with = "no_agent")]
+    pub print_events: bool,
+
     /// Room for events that the agent has not read yet, in KiB; a power of two.
     #[arg(long, default_value_t = 512, value_name = "KIB", value_parser = parse_ring_kib)]
     pub events_kib: u32,

@@ -8,11 +8,13 @@
 mod graph;
 mod hints;
 mod kernel;
+mod line;
 mod outcomes;
 
 pub use graph::{Graph, Wait};
 pub use kernel::KernelSide;
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -59,11 +61,11 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the agent's thread, which calls `connect` for its side of BPF, again
-    /// after each failure.
+    /// after each failure. `print`: each event goes to stdout, too.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start<F>(connect: F) -> Result<Self>
+    pub fn start<F>(print: bool, connect: F) -> Result<Self>
     where
         F: Fn() -> Result<KernelSide> + Send + 'static,
     {
@@ -72,7 +74,11 @@ impl Agent {
         let (shared, stopped) = (state.clone(), stop.clone());
         let thread = std::thread::Builder::new()
             .name("proxy_agent".into())
-            .spawn(move || supervise(&shared, &stopped, || serve(connect()?, &shared, &stopped)))
+            .spawn(move || {
+                supervise(&shared, &stopped, || {
+                    serve(connect()?, print, &shared, &stopped)
+                })
+            })
             .context("thread of the agent")?;
         Ok(Self {
             state,
@@ -114,7 +120,12 @@ fn supervise(state: &AgentState, stop: &AtomicBool, work: impl Fn() -> Result<()
     }
 }
 
-fn serve(mut side: KernelSide, state: &AgentState, stop: &AtomicBool) -> Result<()> {
+fn serve(
+    mut side: KernelSide,
+    mut print: bool,
+    state: &AgentState,
+    stop: &AtomicBool,
+) -> Result<()> {
     let mut mind = Mind::default();
     // tasks may have been waiting before the ring was there
     let mut lost_seen = side.events_lost()?;
@@ -122,6 +133,8 @@ fn serve(mut side: KernelSide, state: &AgentState, stop: &AtomicBool) -> Result<
     let mut last_refresh = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let events = side.take_events()?;
+        // the reader went away: nobody is left to print for
+        print = print && print_all(&events).is_ok();
         let lost = side.events_lost()?;
         if lost != lost_seen {
             debug!("{} events were lost", lost.wrapping_sub(lost_seen));
@@ -142,6 +155,14 @@ fn serve(mut side: KernelSide, state: &AgentState, stop: &AtomicBool) -> Result<
         });
     }
     Ok(())
+}
+
+fn print_all(events: &[abi::proxy_event]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for event in events {
+        writeln!(out, "{}", line::line(event))?;
+    }
+    out.flush()
 }
 
 /// Forgets all waits and reads them anew from the kernel. What the ring still holds is

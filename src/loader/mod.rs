@@ -103,7 +103,7 @@ fn note_caches(skel: &BpfSkel) -> Result<()> {
     Ok(())
 }
 
-fn start_agent(skel: &mut BpfSkel) -> Result<Agent> {
+fn start_agent(skel: &mut BpfSkel, print_events: bool) -> Result<Agent> {
     let snapshot = skel.links.proxy_snapshot.take();
     let snapshot = Arc::new(snapshot.context("the task iterator is not attached")?);
     let maps = [
@@ -112,7 +112,7 @@ fn start_agent(skel: &mut BpfSkel) -> Result<Agent> {
         MapHandle::try_from(&skel.maps.wait_hints)?,
         MapHandle::try_from(&skel.maps.return_hints)?,
     ];
-    Agent::start(move || {
+    Agent::start(print_events, move || {
         let [events, stats, wait_hints, return_hints] = &maps;
         let maps = [
             MapHandle::try_from(events)?,
@@ -158,7 +158,7 @@ impl<'a> Scheduler<'a> {
             .context("stats server: is /var/run writable?")?;
         let agent = match opts.no_agent {
             true => None,
-            false => Some(start_agent(&mut skel)?),
+            false => Some(start_agent(&mut skel, opts.print_events)?),
         };
         info!("scx_proxy is scheduling {} CPUs", *NR_CPU_IDS);
         Ok(Self {

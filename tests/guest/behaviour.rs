@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
@@ -34,7 +36,7 @@ pub const TESTS: &[Test] = &[
 
 pub const LAST: &[Test] = &[("behaviour::kernel_log_is_clean", kernel_log_is_clean)];
 
-const STRESS: Duration = Duration::from_secs(20);
+const STRESS: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(30);
 
 /// `--monitor` beside the scheduler: stats on stdout until Ctrl-C, which is no error.
@@ -84,8 +86,38 @@ fn promptly(argv: &[&str]) -> Result<String, Failed> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
+/// Threads that map and unmap memory of one address space; they end when this is dropped.
+struct Mappers(Arc<AtomicBool>, Vec<std::thread::JoinHandle<()>>);
+
+impl Mappers {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let map = |stop: Arc<AtomicBool>| {
+            while !stop.load(Ordering::Relaxed) {
+                // larger than what the allocator keeps for itself: mmap, faults, munmap
+                std::hint::black_box(vec![1_u8; 8 << 20]);
+            }
+        };
+        let threads = (0..3)
+            .map(|_| stop.clone())
+            .map(|stop| std::thread::spawn(move || map(stop)));
+        let threads = threads.collect();
+        Self(stop, threads)
+    }
+}
+
+impl Drop for Mappers {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        for thread in self.1.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Affinities change, signals interrupt waits, tasks die while they wait.
-fn harass(load: &mut Load) -> Result<(), Failed> {
+pub fn stress(time: Duration) -> Result<(), Failed> {
+    let mut load = Load::default();
     load.start(&["hackbench", "-p", "-g", "2", "-l", "100000"])?;
     load.start(&[
         "sh",
@@ -93,9 +125,10 @@ fn harass(load: &mut Load) -> Result<(), Failed> {
         "while :; do mkdir -p /run/a /run/b; mv /run/a /run/b/a; mv /run/b/a /run/a; done",
     ])?;
     load.start(&["sh", "-c", "while :; do /bin/true; done"])?;
+    let mappers = Mappers::start();
     let start = Instant::now();
     let mut turn = 0_usize;
-    while start.elapsed() < STRESS {
+    while start.elapsed() < time {
         turn += 1;
         let cpu = (turn % 4).to_string();
         let pids = promptly(&["pgrep", "-x", "hackbench"])?;
@@ -113,13 +146,14 @@ fn harass(load: &mut Load) -> Result<(), Failed> {
     Command::new("pkill")
         .args(["-KILL", "-x", "hackbench"])
         .output()?;
+    drop(mappers);
     Ok(())
 }
 
 fn stress_leaves_nothing_behind() -> Result<(), Failed> {
     sched::with(&[], || {
         let mut stats = Stats::open()?;
-        harass(&mut Load::default())?;
+        stress(STRESS)?;
         let metrics = stats.delta()?;
         println!(
             "stress: edges {} donations {} migrations {} lost races {} picks {}",
@@ -130,6 +164,10 @@ fn stress_leaves_nothing_behind() -> Result<(), Failed> {
             metrics.dispatch_queue,
         );
         ensure(metrics.edges > 0, || "the stress made no contention".into())?;
+        ensure(
+            metrics.runtime_ns == metrics.own_ns + metrics.donated_ns,
+            || format!("time was lost or made: {metrics:?}"),
+        )?;
         ensure(metrics.dispatch_queue > 0, || {
             "the stress made no queueing".into()
         })?;

@@ -30,6 +30,15 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
+/// Waiters that `task->blocked_on` does not show, and owners that sleep.
+pub const BEYOND: &[Test] = &[
+    ("donation::sleeping_owner", || {
+        donates("sleeping_owner", "cross")
+    }),
+    ("donation::rt_waiter_cross", || rt_waiter("cross")),
+    ("donation::rt_waiter_unpinned", || rt_waiter("unpinned")),
+];
+
 /// On other flags than the rest.
 pub const TRACEPOINT: &[Test] = &[(
     "donation::tracepoint_path_donates_too",
@@ -44,8 +53,19 @@ const DONATED_MAX: f64 = 5.0;
 
 /// Median factor of two staged trials, and what the scheduler counted meanwhile.
 /// `more`: --critical-ms and further arguments of `inversion`.
-fn staged(lock: &str, topology: &str, more: &[&str]) -> Result<(f64, Metrics), Failed> {
+pub fn staged(lock: &str, topology: &str, more: &[&str]) -> Result<(f64, Metrics), Failed> {
     let mut stats = Stats::open()?;
+    let (median, fair) = factors(lock, topology, more)?;
+    let metrics = stats.delta()?;
+    println!(
+        "{lock} {topology} {more:?}: factor {median:.2}, fair {fair:.2}; edges {} donations {} migrations {} depth_2 {}",
+        metrics.edges, metrics.donations, metrics.donor_migrations, metrics.depth_2,
+    );
+    Ok((median, metrics))
+}
+
+/// Median factor of two staged trials, and the fair ideal.
+fn factors(lock: &str, topology: &str, more: &[&str]) -> Result<(f64, f64), Failed> {
     let out = Command::new(INVERSION)
         .args(["--lock", lock, "--topology", topology, "--trials", "2"])
         .args(["--json", "-", "--critical-ms"])
@@ -57,22 +77,18 @@ fn staged(lock: &str, topology: &str, more: &[&str]) -> Result<(f64, Metrics), F
     })?;
     let json: Value = serde_json::from_slice(&out.stdout).map_err(|e| e.to_string())?;
     let scenario = &json["scenarios"][0];
-    let median = scenario["factor"]["median"]
-        .as_f64()
-        .ok_or(format!("no factor: {said}"))?;
-    let metrics = stats.delta()?;
-    println!(
-        "{lock} {topology} {more:?}: factor {median:.2}, fair {:.2}; edges {} donations {} migrations {} depth_2 {}",
-        scenario["fair_ideal"].as_f64().unwrap_or_default(),
-        metrics.edges,
-        metrics.donations,
-        metrics.donor_migrations,
-        metrics.depth_2,
-    );
-    Ok((median, metrics))
+    let median = scenario["factor"]["median"].as_f64();
+    let fair = scenario["fair_ideal"].as_f64();
+    let (median, fair) = median.zip(fair).ok_or(format!("no factor: {said}"))?;
+    Ok((median, fair))
 }
 
-fn judge(factor: f64, metrics: &Metrics) -> Result<(), Failed> {
+/// As `staged`, for a scheduler whose stats nobody serves at the moment.
+pub fn factor_of(lock: &str, topology: &str) -> Result<f64, Failed> {
+    Ok(factors(lock, topology, &[])?.0)
+}
+
+pub fn judge(factor: f64, metrics: &Metrics) -> Result<(), Failed> {
     ensure(metrics.edges > 0, || "no edge was seen".into())?;
     ensure(metrics.donations > 0 && metrics.donated_ns > 0, || {
         "nothing was donated".into()
@@ -125,6 +141,18 @@ fn donor_pays_and_lends_only_its_share() -> Result<(), Failed> {
         ensure(factor >= 1.8, || {
             format!("factor {factor:.2}: the donor lent more than its share")
         })
+    })
+}
+
+/// A real-time waiter passes none of the callbacks, and must not wait for hogs.
+fn rt_waiter(topology: &str) -> Result<(), Failed> {
+    sched::with(&[], || {
+        let more = ["40", "--hogs", "1", "--waiter-policy", "fifo"];
+        let (factor, metrics) = staged("f_pos_lock", topology, &more)?;
+        ensure(metrics.edges_urgent > 0, || {
+            "no urgent edge was seen".into()
+        })?;
+        judge(factor, &metrics)
     })
 }
 

@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};
-use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use libtest_mimic::Failed;
 
 use crate::Test;
 use crate::load::{Load, cpu_time_ns};
-use crate::machine::{ensure, wait_for};
+use crate::machine::{ensure, run, wait_for};
 use crate::sched;
 
 pub const TESTS: &[Test] = &[(
@@ -44,13 +43,6 @@ fn own_tid() -> Option<u32> {
         .ok()
 }
 
-fn run_quietly(argv: &[&str]) -> Result<(), Failed> {
-    let out = Command::new(argv[0]).args(&argv[1..]).output()?;
-    ensure(out.status.success(), || {
-        format!("{argv:?}: {}", String::from_utf8_lossy(&out.stderr))
-    })
-}
-
 impl Actor {
     fn new(
         cpu: usize,
@@ -68,8 +60,8 @@ impl Actor {
         });
         let tid = tid.recv()?.ok_or("a thread without an id")?;
         let text = tid.to_string();
-        run_quietly(&["taskset", "-pc", &cpu.to_string(), &text])?;
-        run_quietly(&["renice", "-n", &nice.to_string(), "-p", &text])?;
+        run(&["taskset", "-pc", &cpu.to_string(), &text])?;
+        run(&["renice", "-n", &nice.to_string(), "-p", &text])?;
         Ok(Self { tid, go, thread })
     }
 
@@ -107,7 +99,7 @@ fn donor_follows_the_lock() -> Result<(), Failed> {
         let mut load = Load::default();
         let hogs =
             [load.hog(CPU_OF_OWNERS, 0)?, load.hog(CPU_OF_OWNERS, 0)?].map(|p| p.to_string());
-        run_quietly(&["kill", "-STOP", &hogs[0], &hogs[1]])?;
+        run(&["kill", "-STOP", &hogs[0], &hogs[1]])?;
         let (first, second) = (reader(&file)?, reader(&file)?);
         let shared = file.try_clone()?;
         let donor = Actor::new(CPU_OF_DONOR, -10, move || {
@@ -122,7 +114,7 @@ fn donor_follows_the_lock() -> Result<(), Failed> {
             Duration::from_secs(10),
             || second.sleeps_uninterruptibly(),
         )?;
-        run_quietly(&["kill", "-CONT", &hogs[0], &hogs[1]])?;
+        run(&["kill", "-CONT", &hogs[0], &hogs[1]])?;
         let cpu_ns =
             || -> Result<u64, Failed> { Ok(cpu_time_ns(first.tid)? + cpu_time_ns(second.tid)?) };
         let (before, second_before) = (cpu_ns()?, cpu_time_ns(second.tid)?);

@@ -54,6 +54,14 @@ pub fn kernel_complaints() -> Result<Vec<String>, Failed> {
     Ok(log.lines().filter(complains).map(str::to_owned).collect())
 }
 
+/// Run `argv` to its end; it must succeed.
+pub fn run(argv: &[&str]) -> Result<(), Failed> {
+    let out = Command::new(argv[0]).args(&argv[1..]).output()?;
+    ensure(out.status.success(), || {
+        format!("{argv:?}: {}", String::from_utf8_lossy(&out.stderr))
+    })
+}
+
 /// Wait until `done` holds; the error says `what` was waited for.
 pub fn wait_for(
     what: &str,

@@ -4,6 +4,7 @@
 //! One after the other, on one scheduler: loading it takes ten seconds under
 //! emulation, so tests that want the same flags share a running one.
 
+mod agent;
 mod behaviour;
 mod donation;
 mod handover;
@@ -20,7 +21,7 @@ pub type Test = (&'static str, fn() -> Result<(), Failed>);
 
 /// Tests that compare times. An emulated CPU stands still for as long as its host is busy with
 /// something else, so these may fail once; the second attempt counts, and is reported.
-const TIMED: [&str; 2] = ["donation::", "handover::"];
+const TIMED: [&str; 3] = ["agent::", "donation::", "handover::"];
 
 fn attempts((name, test): Test) -> Result<(), Failed> {
     let first = test();
@@ -62,11 +63,14 @@ fn main() {
         lifecycle::FIRST,
         shares::TESTS,
         donation::TESTS,
+        donation::BEYOND,
         handover::TESTS,
         behaviour::TESTS,
+        agent::TESTS,
         lifecycle::HOTPLUG,
         donation::TRACEPOINT,
         shares::STARVE,
+        agent::ON_NARROW,
         lifecycle::KILL_9,
         donation::OFF,
         lifecycle::CTRL_C,

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
@@ -28,6 +29,7 @@ pub struct Running {
     flags: Vec<String>,
 }
 
+static PID: AtomicU32 = AtomicU32::new(0);
 static SHARED: Mutex<Option<Running>> = Mutex::new(None);
 
 pub fn loaded() -> bool {
@@ -50,6 +52,7 @@ impl Running {
             .stdout(Stdio::null())
             .stderr(File::create(LOG)?)
             .spawn()?;
+        PID.store(child.id(), Ordering::Relaxed);
         let mut running = Self {
             child,
             flags: flags.iter().map(|f| (*f).to_owned()).collect(),
@@ -111,6 +114,11 @@ pub fn take() -> Result<Running, Failed> {
         Some(running) if loaded() => Ok(running),
         _ => Running::start(&[]),
     }
+}
+
+/// Process id of the scheduler that was started last.
+pub fn pid() -> u32 {
+    PID.load(Ordering::Relaxed)
 }
 
 fn end(mut running: Running) -> Result<(), Failed> {
