@@ -11,14 +11,20 @@ static __always_inline bool token_cas(struct task_ctx *dctx, u64 from, u64 to)
 	return __sync_val_compare_and_swap(&dctx->token, from, to) == from;
 }
 
-/* The key of a donor on @cpu's queue. The caller holds its context (TOKEN_MOVING). */
-static __always_inline u64 donor_key_at(struct task_ctx *dctx, s32 cpu, const struct cpu_ctx *cctx)
+/*
+ * The key of a donor on @cpu's queue. The caller holds its context (TOKEN_MOVING).
+ * @later: there is nothing to be done for it now; an urgent one, whose key would
+ * stay the first, has to let the others be looked at before.
+ */
+static __always_inline u64 donor_key_at(struct task_ctx *dctx, s32 cpu, const struct cpu_ctx *cctx,
+					u32 later)
 {
 	struct cpu_ctx *from;
 	u64 key = dctx->wait_key;
 
 	if (dctx->wait_urgency)
-		return key_urgent(cctx->clock, dctx->wait_urgency);
+		return later ? cctx->clock + cfg.slice_ns :
+			       key_urgent(cctx->clock, dctx->wait_urgency);
 	if (dctx->wait_cpu != cpu) {
 		from = cpu_ctx_of(dctx->wait_cpu);
 		if (from)
@@ -31,7 +37,7 @@ static __always_inline u64 donor_key_at(struct task_ctx *dctx, s32 cpu, const st
  * Put the context of donor @pid on the queue of @cpu. The caller holds it
  * (TOKEN_MOVING with @seq). If the donor wakes meanwhile nothing is left behind.
  */
-CORE_FN int donor_put(u32 pid, u64 seq, s32 cpu)
+CORE_FN int donor_put(u32 pid, u64 seq, s32 cpu, u32 later)
 {
 	struct task_struct *d = port_task_get(pid);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
@@ -43,7 +49,7 @@ CORE_FN int donor_put(u32 pid, u64 seq, s32 cpu)
 	dctx = task_ctx_of(d);
 	if (!dctx || !cctx)
 		goto out;
-	dctx->wait_key = donor_key_at(dctx, cpu, cctx);
+	dctx->wait_key = donor_key_at(dctx, cpu, cctx, later);
 	dctx->wait_cpu = cpu;
 	ret = donor_queue_push(cpu, dctx->wait_key, seq, pid, &dctx->token);
 	if (ret == PUSHED) {
@@ -182,7 +188,7 @@ CORE_FN int donor_take_back(u32 pid, u32 owner_pid, u32 kind, s32 cpu)
 			seq = token_seq(token);
 	}
 	port_task_put(d);
-	return seq ? donor_put(pid, seq, cpu) : 0;
+	return seq ? donor_put(pid, seq, cpu, 0) : 0;
 }
 
 /*

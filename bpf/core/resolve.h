@@ -243,7 +243,7 @@ CORE_FN int donor_follow(u32 pid, s32 to)
 			seq = token_seq(token);
 	}
 	port_task_put(d);
-	if (!seq || !donor_put(pid, seq, to))
+	if (!seq || !donor_put(pid, seq, to, 0))
 		return 0;
 	stat_inc(STAT_CHAIN_FOLLOWED);
 	return 1;
@@ -271,7 +271,7 @@ static __always_inline void donor_migrate(struct task_ctx *dctx, u32 donor_pid, 
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(to);
 
-	if (!cctx || !donor_put(donor_pid, seq, to))
+	if (!cctx || !donor_put(donor_pid, seq, to, 0))
 		return;
 	stat_inc(STAT_DONOR_MIGRATION);
 	event(EVENT_MIGRATE, to, donor_pid, c->end.owner_pid, 0, 0);
@@ -289,7 +289,7 @@ static __always_inline void donor_migrate(struct task_ctx *dctx, u32 donor_pid, 
 static __always_inline void donor_retry(struct task_ctx *dctx, u32 donor_pid, u64 seq, s32 cpu)
 {
 	dctx->wait_key += donor_cost(dctx, cfg.slice_ns);
-	donor_put(donor_pid, seq, cpu);
+	donor_put(donor_pid, seq, cpu, 1);
 }
 
 /* Let the donor wait until the owner, seen at @place, stops running or wakes. */
@@ -404,7 +404,7 @@ CORE_FN int donor_block_urgent(u32 donor_pid, s32 cpu, u64 seq)
 	o = chain_leads_on(&c) ? port_task_get(c.end.owner_pid) : NULL;
 	octx = o ? task_ctx_of(o) : NULL;
 	if (!octx) {
-		donor_put(donor_pid, seq, cpu);
+		donor_put(donor_pid, seq, cpu, 0);
 	} else {
 		place = *(volatile u32 *)&octx->place;
 		if (place == PLACE_QUEUED)

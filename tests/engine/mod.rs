@@ -1,6 +1,8 @@
 //! The policy of `bpf/core`, compiled for the host (`bpf/core/host.c`).
 #![allow(dead_code)] // each test program uses a part
 
+pub mod policy;
+
 /// Bound by `build.rs`.
 #[allow(non_camel_case_types, non_upper_case_globals, non_snake_case)] // C names
 #[allow(missing_docs)] // the C header documents each item

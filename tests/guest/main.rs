@@ -11,21 +11,23 @@ mod handover;
 mod lifecycle;
 mod load;
 mod machine;
+mod scenarios;
 mod sched;
 mod shares;
+mod stage;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A test: a name, and what it does.
 pub type Test = (&'static str, fn() -> Result<(), Failed>);
 
-/// Tests that compare times. An emulated CPU stands still for as long as its host is busy with
-/// something else, so these may fail once; the second attempt counts, and is reported.
-const TIMED: [&str; 3] = ["agent::", "donation::", "handover::"];
+/// Tests that compare times, or depend on what runs first. An emulated CPU stands still for as
+/// long as its host is busy with something else, so these may fail once; the second attempt
+/// counts, and is reported.
+const TIMED: [&str; 4] = ["agent::", "donation::", "handover::", "scenario::"];
 
-fn attempts((name, test): Test) -> Result<(), Failed> {
-    let first = test();
-    match first {
+fn attempts(name: &str, test: impl Fn() -> Result<(), Failed>) -> Result<(), Failed> {
+    match test() {
         Err(why) if TIMED.iter().any(|prefix| name.starts_with(prefix)) => {
             println!(
                 "second attempt of {name}, since the first failed: {}",
@@ -40,8 +42,9 @@ fn attempts((name, test): Test) -> Result<(), Failed> {
 /// Needs `task->blocked_on` (6.17); on other kernels its tests would repeat others.
 const BLOCKED_ON_ONLY: [&str; 1] = ["donation::tracepoint_path_donates_too"];
 
-fn trial((name, test): Test) -> Trial {
-    let trial = Trial::test(name, move || attempts((name, test)));
+fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> Trial {
+    let named = name.to_owned();
+    let trial = Trial::test(name, move || attempts(&named, test));
     let reason = if !machine::in_guest() {
         Some("runs in a guest: scripts/test")
     } else if BLOCKED_ON_ONLY.contains(&name) && !machine::has_blocked_on() {
@@ -55,29 +58,43 @@ fn trial((name, test): Test) -> Trial {
     trial.with_ignored_flag(reason.is_some())
 }
 
+/// In the order in which the scheduler has to be loaded least often: first what runs on the
+/// default flags.
+const ON_DEFAULTS: [&[Test]; 7] = [
+    lifecycle::FIRST,
+    shares::TESTS,
+    donation::TESTS,
+    donation::BEYOND,
+    handover::TESTS,
+    behaviour::TESTS,
+    agent::TESTS,
+];
+const AFTERWARDS: [&[Test]; 8] = [
+    lifecycle::HOTPLUG,
+    donation::TRACEPOINT,
+    shares::STARVE,
+    agent::ON_NARROW,
+    lifecycle::KILL_9,
+    donation::OFF,
+    lifecycle::CTRL_C,
+    behaviour::LAST,
+];
+
 fn main() {
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
-    // in the order in which the scheduler has to be loaded least often
-    let tests: Vec<Test> = [
-        lifecycle::FIRST,
-        shares::TESTS,
-        donation::TESTS,
-        donation::BEYOND,
-        handover::TESTS,
-        behaviour::TESTS,
-        agent::TESTS,
-        lifecycle::HOTPLUG,
-        donation::TRACEPOINT,
-        shares::STARVE,
-        agent::ON_NARROW,
-        lifecycle::KILL_9,
-        donation::OFF,
-        lifecycle::CTRL_C,
-        behaviour::LAST,
-    ]
-    .concat();
-    let conclusion = libtest_mimic::run(&args, tests.into_iter().map(trial).collect());
+    let plain = |tests: &[&[Test]]| {
+        let tests = tests.concat().into_iter();
+        tests
+            .map(|(name, test)| trial(name, test))
+            .collect::<Vec<_>>()
+    };
+    let mut trials = plain(&ON_DEFAULTS);
+    for (name, path) in scenarios::all() {
+        trials.push(trial(&name, move || scenarios::test(&path)));
+    }
+    trials.extend(plain(&AFTERWARDS));
+    let conclusion = libtest_mimic::run(&args, trials);
     sched::stop();
     conclusion.exit();
 }

@@ -16,6 +16,11 @@ use crate::machine::{ensure, sched_ext_ops, sched_ext_state, wait_for};
 
 pub const SCX_PROXY: &str = env!("CARGO_BIN_EXE_scx_proxy");
 const LOG: &str = "/run/scx_proxy.log";
+/// What it prints: with `--print-events`, a line an event.
+pub const OUT: &str = "/run/scx_proxy.out";
+
+/// The defaults, and its events on stdout: one load serves scenarios and the rest.
+pub const DEFAULT: &[&str] = &["--print-events"];
 
 /// For the tests of the tracepoint path and of the starvation guard: one load for both.
 pub const TRACEPOINT: &[&str] = &["--tracepoint", "--starve-ms", "500"];
@@ -49,7 +54,7 @@ impl Running {
         let child = Command::new(SCX_PROXY)
             .args(flags)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(OUT)?)
             .stderr(File::create(LOG)?)
             .spawn()?;
         PID.store(child.id(), Ordering::Relaxed);
@@ -90,7 +95,9 @@ impl Running {
 }
 
 /// Run `test` on a scheduler with `flags`: the running one if it has the same.
+/// No flags stand for `DEFAULT`.
 pub fn with<T>(flags: &[&str], test: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
+    let flags = if flags.is_empty() { DEFAULT } else { flags };
     let mut shared = SHARED.lock().map_err(|_| "an earlier test panicked")?;
     let usable = shared.as_ref().is_some_and(|r| r.flags == flags) && loaded();
     if !usable {
@@ -112,7 +119,7 @@ pub fn take() -> Result<Running, Failed> {
     let mut shared = SHARED.lock().map_err(|_| "an earlier test panicked")?;
     match shared.take() {
         Some(running) if loaded() => Ok(running),
-        _ => Running::start(&[]),
+        _ => Running::start(DEFAULT),
     }
 }
 

@@ -1,0 +1,351 @@
+//! The state of the machine. What a policy may ask of it and do to it stands in `ports`.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use super::policy::{Cpu, DeqFlags, EnqFlags, Kick, Lock, Moved, Pid};
+use super::program::{Class, CpuMask, LockIdx, Op, Setup, mask_of};
+use super::rng::Rng;
+
+/// What a task does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Sleeps for a time, or has not begun.
+    Asleep,
+    /// Sleeps on a lock.
+    Blocked(LockIdx),
+    /// Waits for a CPU.
+    Runnable,
+    /// Is on a CPU.
+    Running,
+    /// Has exited.
+    Dead,
+}
+
+/// The queue that a runnable task of the policy is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dsq {
+    /// On none: it sleeps or runs.
+    None,
+    /// The run queue of that CPU, since that time.
+    User(Cpu, u64),
+    /// The local DSQ of that CPU.
+    Local(Cpu),
+}
+
+/// What is left to do of an operation that takes several steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pending {
+    /// Nothing.
+    Nothing,
+    /// It has slept on this lock, and tries again to take it.
+    Retry(LockIdx),
+    /// It has released a lock and has to wake that waiter.
+    Wake(Pid),
+}
+
+/// A task of the machine.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Its class.
+    pub class: Class,
+    /// What it does now.
+    pub state: State,
+    /// The CPU that it is on, or was last.
+    pub cpu: Cpu,
+    /// CPUs that it was allowed.
+    pub mask: CpuMask,
+    /// Whether it has disabled its migration.
+    pub migrate_disabled: bool,
+    /// The queue that it is on.
+    pub dsq: Dsq,
+    /// The lock that it waits for, from before its sleep until it has it or gives up.
+    pub waits_for: Option<LockIdx>,
+    /// Since when a runnable task waits on a queue or runs.
+    pub(super) blocked_on_cleared: bool,
+    pub(super) signalled: bool,
+    pub(super) exec_ns: u64,
+    /// since when it runs, for what is not yet in exec_ns
+    pub(super) exec_since: u64,
+    pub(super) exec_seen: Cell<u64>,
+    pub(super) slice_ns: u64,
+    pub(super) dsq_key: u64,
+    pub(super) program: Vec<Op>,
+    pub(super) repeat: bool,
+    pub(super) pc: usize,
+    pub(super) left_ns: u64,
+    pub(super) round_exec_ns: u64,
+    pub(super) pending: Pending,
+    pub(super) held: Vec<LockIdx>,
+}
+
+/// A mutex.
+#[derive(Clone, Debug, Default)]
+pub struct Mutex {
+    /// Who owns it.
+    pub owner: Option<Pid>,
+    /// Who waits, first in line first.
+    pub waiters: VecDeque<Pid>,
+    pub(super) always_handoff: bool,
+    pub(super) handoff_wanted: bool,
+}
+
+/// A CPU.
+#[derive(Clone, Debug)]
+pub struct CpuState {
+    /// What runs on it.
+    pub curr: Option<Pid>,
+    /// Whether it is online.
+    pub online: bool,
+    /// Whether it is idle and not claimed.
+    pub idle: bool,
+    /// Tasks of the policy that run next, whatever their keys.
+    pub local: VecDeque<Pid>,
+    /// The run queue, in the order of keys.
+    pub queue: Vec<Pid>,
+    /// Runnable tasks of higher classes, most urgent first.
+    pub rt_queue: Vec<Pid>,
+    pub(super) need_resched: bool,
+    pub(super) no_preempt: bool,
+    pub(super) generation: u64,
+    pub(super) tick_armed: bool,
+}
+
+/// What went over the border between machine and policy. Equal sequences mean
+/// equal decisions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as the functions that they record")]
+pub enum Call {
+    Enable(Pid),
+    Disable(Pid),
+    SelectCpu(Pid, Cpu),
+    Selected(Pid, Cpu),
+    Runnable(Pid, EnqFlags),
+    Enqueue(Pid, Cpu, EnqFlags),
+    Dispatch(Cpu, Option<Pid>),
+    Running(Pid, Cpu),
+    Stopping(Pid, bool),
+    Quiescent(Pid, DeqFlags),
+    Tick(Pid),
+    ContentionBegin(Pid, Cpu),
+    ContentionEnd(Pid),
+    InsertVtime(Pid, Cpu, u64, u64),
+    InsertLocal(Pid, Cpu, u64),
+    MoveTask(Pid, Cpu, Cpu, u64, Moved),
+    MoveToLocal(Cpu, Cpu, Option<Pid>),
+    PickIdle(Pid, Option<Cpu>),
+    SetSlice(Pid, u64),
+    Kick(Cpu, Kick),
+    Idles(Cpu),
+    Keeps(Pid, Cpu),
+}
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// Now.
+    pub now: u64,
+    /// The CPUs.
+    pub cpus: Vec<CpuState>,
+    /// The tasks; that of pid `p` is at `p - 1`.
+    pub tasks: Vec<Task>,
+    /// The locks.
+    pub locks: Vec<Mutex>,
+    /// What went over the border in this step.
+    pub calls: Vec<Call>,
+    /// Rules of the kernel that the policy broke in this step.
+    pub faults: Vec<String>,
+    /// Questions about locks in the callback that asked most, in this step.
+    pub(super) lock_questions: Cell<u32>,
+    pub(super) this_cpu: Cpu,
+    pub(super) dispatching: Option<Cpu>,
+    pub(super) selecting: bool,
+    pub(super) kicks: Vec<(Cpu, Kick)>,
+    pub(super) rng: Rng,
+}
+
+const LOCK_BASE: Lock = 0x1000;
+const LOCK_STEP: Lock = 0x40;
+
+/// The name of a lock towards the policy.
+pub fn lock_name(l: LockIdx) -> Lock {
+    LOCK_BASE + l as Lock * LOCK_STEP
+}
+
+/// The lock of that name.
+pub fn lock_index(name: Lock) -> LockIdx {
+    ((name - LOCK_BASE) / LOCK_STEP) as LockIdx
+}
+
+impl World {
+    /// The machine of `setup` before anything happens.
+    pub fn new(setup: &Setup) -> Self {
+        let cpu = CpuState {
+            curr: None,
+            online: true,
+            idle: true,
+            local: VecDeque::new(),
+            queue: Vec::new(),
+            rt_queue: Vec::new(),
+            need_resched: false,
+            no_preempt: false,
+            generation: 0,
+            tick_armed: false,
+        };
+        let task = |spec: &super::program::TaskSpec| Task {
+            class: spec.class,
+            state: State::Asleep,
+            cpu: spec.start_cpu,
+            mask: spec.cpus,
+            migrate_disabled: false,
+            dsq: Dsq::None,
+            waits_for: None,
+            blocked_on_cleared: false,
+            signalled: false,
+            exec_ns: 0,
+            exec_since: 0,
+            exec_seen: Cell::new(0),
+            slice_ns: 0,
+            dsq_key: 0,
+            program: spec.program.clone(),
+            repeat: spec.repeat,
+            pc: 0,
+            left_ns: 0,
+            round_exec_ns: 0,
+            pending: Pending::Nothing,
+            held: Vec::new(),
+        };
+        let lock = |spec: &super::program::LockSpec| Mutex {
+            always_handoff: spec.handoff,
+            ..Mutex::default()
+        };
+        Self {
+            now: 0,
+            cpus: vec![cpu; setup.nr_cpus as usize],
+            tasks: setup.tasks.iter().map(task).collect(),
+            locks: setup.locks.iter().map(lock).collect(),
+            calls: Vec::new(),
+            faults: Vec::new(),
+            lock_questions: Cell::new(0),
+            this_cpu: 0,
+            dispatching: None,
+            selecting: false,
+            kicks: Vec::new(),
+            rng: Rng::new(setup.seed),
+        }
+    }
+
+    /// The task of that pid.
+    pub fn task(&self, t: Pid) -> &Task {
+        &self.tasks[t as usize - 1]
+    }
+
+    pub(super) fn task_mut(&mut self, t: Pid) -> &mut Task {
+        &mut self.tasks[t as usize - 1]
+    }
+
+    pub(super) fn cpu(&self, cpu: Cpu) -> &CpuState {
+        &self.cpus[cpu as usize]
+    }
+
+    pub(super) fn cpu_mut(&mut self, cpu: Cpu) -> &mut CpuState {
+        &mut self.cpus[cpu as usize]
+    }
+
+    /// All pids.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> + use<> {
+        1..=self.tasks.len() as Pid
+    }
+
+    /// CPUs that are online, as a mask.
+    pub(super) fn online_mask(&self) -> CpuMask {
+        let online = self.cpus.iter().enumerate().filter(|(_, c)| c.online);
+        online.fold(0, |mask, (i, _)| mask | 1 << i)
+    }
+
+    /// CPU time of `t` up to now.
+    pub fn exec_now(&self, t: Pid) -> u64 {
+        let task = self.task(t);
+        match task.state {
+            State::Running => task.exec_ns + (self.now - task.exec_since),
+            _ => task.exec_ns,
+        }
+    }
+
+    /// CPU time of `t` that the policy has been told of.
+    pub fn exec_seen(&self, t: Pid) -> u64 {
+        self.task(t).exec_seen.get()
+    }
+
+    /// Brings what the task on `cpu` has used, and its slice, up to now.
+    pub(super) fn update_curr(&mut self, cpu: Cpu) {
+        let now = self.now;
+        let Some(t) = self.cpu(cpu).curr else { return };
+        let task = self.task_mut(t);
+        if task.state != State::Running {
+            return;
+        }
+        let ran = now - task.exec_since;
+        task.exec_since = now;
+        task.exec_ns += ran;
+        task.round_exec_ns += ran;
+        task.left_ns = task.left_ns.saturating_sub(ran);
+        task.slice_ns = task.slice_ns.saturating_sub(ran);
+    }
+
+    /// Takes `t` off the queue that it is on.
+    pub(super) fn dsq_remove(&mut self, t: Pid) {
+        let dsq = std::mem::replace(&mut self.task_mut(t).dsq, Dsq::None);
+        match dsq {
+            Dsq::None => {}
+            Dsq::User(cpu, _) => self.cpu_mut(cpu).queue.retain(|&q| q != t),
+            Dsq::Local(cpu) => self.cpu_mut(cpu).local.retain(|&q| q != t),
+        }
+    }
+
+    pub(super) fn move_to_local_dsq(&mut self, t: Pid, cpu: Cpu) {
+        self.dsq_remove(t);
+        let task = self.task_mut(t);
+        task.dsq = Dsq::Local(cpu);
+        task.cpu = cpu;
+        self.cpu_mut(cpu).local.push_back(t);
+    }
+
+    /// The lock that `t` sleeps on, as a scheduler can see it. A fair task's edge
+    /// is set before it sleeps and cleared when its wakeup begins (as Linux 7.3
+    /// does); that of a task of a higher class, which the policy hears of by
+    /// `contention_begin` and `contention_end`, stands from the one to the other.
+    pub fn edge(&self, t: Pid) -> Option<LockIdx> {
+        let task = self.task(t);
+        match (task.class, task.state) {
+            (Class::Rt { .. }, _) => task.waits_for,
+            (Class::Fair { .. }, State::Blocked(l)) if !task.blocked_on_cleared => Some(l),
+            _ => None,
+        }
+    }
+
+    /// An online CPU that `t` may be on: its own, else the lowest. If its affinity
+    /// allows none that is online, it is allowed all.
+    pub(super) fn fallback_cpu(&mut self, t: Pid) -> Cpu {
+        let all = mask_of(self.cpus.len() as u32);
+        let online = self.online_mask();
+        let task = self.task_mut(t);
+        if task.mask & online == 0 {
+            task.mask = all;
+        }
+        let usable = task.mask & online;
+        if usable >> task.cpu & 1 == 1 {
+            task.cpu
+        } else {
+            usable.trailing_zeros()
+        }
+    }
+
+    pub(super) fn fault(&mut self, what: String) {
+        self.faults.push(what);
+    }
+
+    pub(super) fn asks_about_locks(&self) {
+        self.lock_questions.set(self.lock_questions.get() + 1);
+    }
+}

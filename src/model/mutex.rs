@@ -1,0 +1,114 @@
+//! Mutexes, as in kernel/locking/mutex.c: waiters stand in line, a release wakes
+//! the first, and whoever runs first takes the lock. A first waiter that came too
+//! late asks for a handoff, so that it is passed over once only.
+
+use super::kernel::{Call, Pending, State};
+use super::policy::{Cpu, Pid};
+use super::program::{Class, LockIdx};
+use super::sim::Sim;
+
+impl Sim {
+    /// `t` wants the lock, and takes it if nobody owns it: also past those in line.
+    pub(super) fn lock(&mut self, t: Pid, l: LockIdx, cpu: Cpu) {
+        if self.world.locks[l].owner.is_none() {
+            return self.take(t, l);
+        }
+        self.world.locks[l].waiters.push_back(t);
+        let task = self.world.task_mut(t);
+        task.waits_for = Some(l);
+        task.pending = Pending::Retry(l);
+        if matches!(task.class, Class::Rt { .. }) {
+            self.world.this_cpu = cpu;
+            self.call(Call::ContentionBegin(t, cpu), |p, w| {
+                p.contention_begin(w, t, cpu)
+            });
+        }
+        self.sleep_on(t, l, cpu);
+    }
+
+    fn sleep_on(&mut self, t: Pid, l: LockIdx, cpu: Cpu) {
+        self.world.task_mut(t).blocked_on_cleared = false;
+        self.block(cpu, State::Blocked(l));
+    }
+
+    fn take(&mut self, t: Pid, l: LockIdx) {
+        self.world.locks[l].owner = Some(t);
+        self.world.task_mut(t).held.push(l);
+    }
+
+    /// A waiter runs again: it takes the lock, gives up, or sleeps on.
+    pub(super) fn lock_retry(&mut self, t: Pid, l: LockIdx, cpu: Cpu) {
+        let first = self.world.locks[l].waiters.front() == Some(&t);
+        match self.world.locks[l].owner {
+            None => self.take(t, l),
+            // it was handed over, when its owner word was set
+            Some(owner) if owner == t && !self.world.task(t).held.contains(&l) => {
+                self.world.task_mut(t).held.push(l);
+            }
+            Some(_) if self.world.task(t).signalled => {}
+            Some(_) => {
+                self.world.locks[l].handoff_wanted |= first;
+                self.world.task_mut(t).pending = Pending::Retry(l);
+                return self.sleep_on(t, l, cpu);
+            }
+        }
+        self.wait_over(t, l, cpu);
+    }
+
+    fn wait_over(&mut self, t: Pid, l: LockIdx, cpu: Cpu) {
+        self.world.locks[l].waiters.retain(|&w| w != t);
+        let task = self.world.task_mut(t);
+        task.waits_for = None;
+        task.signalled = false;
+        if matches!(task.class, Class::Rt { .. }) {
+            self.world.this_cpu = cpu;
+            self.call(Call::ContentionEnd(t), |p, w| p.contention_end(w, t));
+        }
+    }
+
+    /// `t` releases the lock. The first waiter's edge is gone from here on; it is
+    /// woken a moment later, in which `t` keeps the CPU.
+    pub(super) fn unlock(&mut self, t: Pid, l: LockIdx, cpu: Cpu) {
+        if !self.world.task(t).held.contains(&l) {
+            return;
+        }
+        self.world.task_mut(t).held.retain(|&h| h != l);
+        let lock = &mut self.world.locks[l];
+        let first = lock.waiters.front().copied();
+        let handoff = lock.always_handoff || lock.handoff_wanted;
+        lock.owner = if handoff { first } else { None };
+        lock.handoff_wanted = false;
+        let Some(first) = first else { return };
+        self.world.task_mut(first).blocked_on_cleared = true;
+        let delay = self.chance(self.setup.wake_delay_ns);
+        let task = self.world.task_mut(t);
+        task.pending = Pending::Wake(first);
+        task.left_ns = delay;
+        self.world.cpu_mut(cpu).no_preempt = true;
+        if delay == 0 {
+            self.world.task_mut(t).pending = Pending::Nothing;
+            self.unlock_wake(first, cpu);
+        }
+    }
+
+    /// The second half of a release.
+    pub(super) fn unlock_wake(&mut self, waiter: Pid, cpu: Cpu) {
+        self.wake(waiter, cpu);
+        self.world.cpu_mut(cpu).no_preempt = false;
+        if std::mem::take(&mut self.world.cpu_mut(cpu).need_resched) {
+            self.soon(super::sim::Event::Resched(cpu));
+        }
+    }
+
+    /// A signal for `t`: if it sleeps on a lock it wakes, and gives up unless it can
+    /// have the lock by then.
+    pub(super) fn signal(&mut self, t: Pid) {
+        if let State::Blocked(_) = self.world.task(t).state {
+            let task = self.world.task_mut(t);
+            task.signalled = true;
+            task.blocked_on_cleared = true;
+            let cpu = task.cpu;
+            self.wake(t, cpu);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The border between a scheduling policy and the machine that it runs on.
+//!
+//! [`Policy`] has the callbacks of sched_ext, in the kernel's words; [`Kernel`]
+//! is all that a policy may ask and do. Both are object-safe and pass plain
+//! numbers only, so that a policy written in C fits behind the same border.
+//!
+//! The machine calls one callback at a time. "Under the rq lock" is therefore
+//! implied everywhere; what the order of calls promises is said at each callback.
+
+/// Number of a task, from 1 on; 0 is never a task.
+pub type Pid = u32;
+
+/// Number of a CPU, from 0 on.
+pub type Cpu = u32;
+
+/// Name of a lock: its address, never 0.
+pub type Lock = u64;
+
+/// Tunables, with the defaults of the BPF scheduler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// CPUs 0 .. nr_cpus exist; some of them may be offline.
+    pub nr_cpus: u32,
+    /// Time that a task runs before the next pick.
+    pub slice_ns: u64,
+    /// How far behind the clock a key may lie when it joins a CPU.
+    pub lag_ns: u64,
+    /// Lead that a waking nice-0 task needs to preempt.
+    pub wakeup_gran_ns: u64,
+    /// Longest estimated wait on a run queue; keys are drawn in by it.
+    pub starve_ns: u64,
+    /// Locks that one walk follows at the most.
+    pub hops_max: u32,
+    /// Whether donors are put on queues at all.
+    pub donate: bool,
+    /// Whether the waiters between a donor and the end of its chain come along
+    /// when that donor migrates.
+    pub chain_follows: bool,
+}
+
+impl Config {
+    /// The defaults on a machine of `nr_cpus` CPUs.
+    pub fn new(nr_cpus: u32) -> Self {
+        Self {
+            nr_cpus,
+            slice_ns: 3_000_000,
+            lag_ns: 3_000_000,
+            wakeup_gran_ns: 8_000_000,
+            starve_ns: 8_000_000_000,
+            hops_max: 16,
+            donate: true,
+            chain_follows: true,
+        }
+    }
+}
+
+/// Why a task is put on a queue (`SCX_ENQ_*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EnqFlags {
+    /// It woke.
+    pub wakeup: bool,
+    /// [`Policy::select_cpu`] was called for this, and has looked for an idle CPU.
+    pub cpu_selected: bool,
+}
+
+/// Why a task leaves the queues (`SCX_DEQ_*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeqFlags {
+    /// It goes to sleep; else one of its properties changes and it is back at once.
+    pub sleep: bool,
+}
+
+/// How a CPU is told to pick (`SCX_KICK_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// Schedule; what runs goes on if it has slice left.
+    Resched,
+    /// Schedule if it is idle.
+    Idle,
+    /// End the slice of the policy's task that runs there, and schedule.
+    Preempt,
+}
+
+/// How an attempt ended to take one task from a run queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// It is on the local DSQ.
+    Moved,
+    /// It is not on that queue (any more).
+    Lost,
+    /// It may not run there.
+    Refused,
+}
+
+/// What a policy may ask the kernel, and do. Questions change nothing.
+pub trait Kernel {
+    /// Monotonic time.
+    fn now_ns(&self) -> u64;
+    /// The CPU that this callback runs on: of the waker in wakeups, of the pick in
+    /// [`Policy::dispatch`].
+    fn this_cpu(&self) -> Cpu;
+    /// The task that runs on `cpu`, of any class. `None`: idle or offline. Within a
+    /// pick that is still the previous task.
+    fn current(&self, cpu: Cpu) -> Option<Pid>;
+
+    /// CPU time that `t` has had (`sum_exec_runtime`): up to now in
+    /// [`Policy::dispatch`] (of prev), [`Policy::running`] and [`Policy::stopping`].
+    fn exec_ns(&self, t: Pid) -> u64;
+    /// Its nice value.
+    fn nice(&self, t: Pid) -> i32;
+    /// Whether it exists and has not exited.
+    fn alive(&self, t: Pid) -> bool;
+    /// The CPU that it is on, or was last.
+    fn task_cpu(&self, t: Pid) -> Cpu;
+    /// Whether it may run on `cpu`: affinity, migrate-disable, online.
+    fn may_run(&self, t: Pid, cpu: Cpu) -> bool;
+    /// Whether it may run on one CPU only.
+    fn pinned(&self, t: Pid) -> bool;
+    /// Whether it is of a class above the policy's (real-time or deadline).
+    fn is_rt(&self, t: Pid) -> bool;
+    /// Its urgency: the real-time priority, 200 for a deadline task, 0 if fair.
+    fn urgency(&self, t: Pid) -> u32;
+
+    /// The lock that it sleeps on.
+    fn blocked_on(&self, t: Pid) -> Option<Lock>;
+    /// Who owns the lock, as its owner word says.
+    fn owner_of(&self, l: Lock) -> Option<Pid>;
+    /// Who is first in line for it.
+    fn first_waiter_of(&self, l: Lock) -> Option<Pid>;
+
+    /// Put `t` on the run queue of `cpu`, ordered by `key`. In [`Policy::enqueue`] only.
+    fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, key: u64, slice_ns: u64);
+    /// Put `t` on the local DSQ of `cpu`: it runs there next. In
+    /// [`Policy::select_cpu`] only, and then `cpu` is what that returns.
+    fn dsq_insert_local(&mut self, t: Pid, cpu: Cpu, slice_ns: u64);
+    /// The first key on the run queue of `cpu`.
+    fn dsq_head_key(&self, cpu: Cpu) -> Option<u64>;
+    /// Take `t` from the run queue of `from` to the local DSQ of `cpu`, with a new
+    /// slice. In [`Policy::dispatch`] only.
+    fn dsq_move_task(&mut self, t: Pid, from: Cpu, cpu: Cpu, slice_ns: u64) -> Moved;
+    /// Take the first task on the run queue of `from` that may run on `cpu` to the
+    /// local DSQ of `cpu`, with the slice that it has; whether there was one. In
+    /// [`Policy::dispatch`] only.
+    fn dsq_move_to_local(&mut self, from: Cpu, cpu: Cpu) -> bool;
+
+    /// An idle CPU where `t` may run, its own if that is idle, else the lowest. It
+    /// counts as busy from now on until it is idle again.
+    fn pick_idle(&mut self, t: Pid) -> Option<Cpu>;
+    /// Set what is left of the slice of `t`; 0 ends it at the next schedule.
+    fn set_slice(&mut self, t: Pid, ns: u64);
+    /// Make `cpu` pick, soon after this callback.
+    fn kick(&mut self, cpu: Cpu, kind: Kick);
+}
+
+/// Where the scheduling context of a waiting donor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DonorPlace {
+    /// On the donor queue of that CPU.
+    Queued(Cpu),
+    /// Waits for that owner to stop or wake.
+    Attached(Pid),
+    /// That owner runs, or is about to run, in it.
+    Active(Pid),
+    /// Nowhere: no queue had room, or donations are off.
+    Limbo,
+}
+
+/// A waiting donor, as the policy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DonorView {
+    /// The donor.
+    pub pid: Pid,
+    /// Which of its waits this is, from 1 on.
+    pub wait: u64,
+    /// Where its context is.
+    pub place: DonorPlace,
+    /// Its key there.
+    pub key: u64,
+}
+
+/// What the policy lets tests see. Taken after each step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// CPU time charged to the tasks that used it.
+    pub own_ns: u64,
+    /// CPU time charged to donors.
+    pub donated_ns: u64,
+    /// All waiting donors, ordered by pid. A donor that is in two places appears twice.
+    pub donors: Vec<DonorView>,
+    /// The clock of each CPU.
+    pub clocks: Vec<u64>,
+    /// The key of each task that the policy knows, ordered by pid.
+    pub keys: Vec<(Pid, u64)>,
+}
+
+/// A scheduling policy: the callbacks of sched_ext, called in the kernel's order.
+///
+/// - wakeup: `select_cpu` (not for a task that may run on one CPU only), `runnable`,
+///   then `enqueue` unless `select_cpu` has put it on a local DSQ;
+/// - it runs: `running`; once in 4 ms `tick`;
+/// - it sleeps: `stopping(runnable = false)`, `quiescent(sleep)`, then a pick;
+/// - a pick: the local DSQ first, else `dispatch`, which may fill it or give the
+///   previous task a new slice. If another one is picked and the previous is still
+///   runnable: `stopping(runnable = true)`, and `enqueue` if its slice is 0; then
+///   `running` of the new one;
+/// - affinity or nice value change: `stopping(false)` if it runs, `quiescent`,
+///   `runnable`, `enqueue`, and `running` if it ran;
+/// - the kernel takes a queued task elsewhere: `enqueue` only.
+pub trait Policy {
+    /// `t` is the policy's from now on; it sleeps.
+    fn enable(&mut self, k: &mut dyn Kernel, t: Pid);
+    /// `t` exits: nothing of it may stay behind.
+    fn disable(&mut self, k: &mut dyn Kernel, t: Pid);
+    /// `t` wakes, and was on `prev_cpu` last: where shall it go? An answer that it may
+    /// not run on is replaced by the kernel.
+    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu) -> Cpu;
+    /// `t` is runnable, on [`Kernel::task_cpu`]. [`Kernel::current`] of
+    /// [`Kernel::this_cpu`] is who woke it.
+    fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, flags: EnqFlags);
+    /// `t` must go onto a run queue; the kernel sees it on `cpu`.
+    fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, flags: EnqFlags);
+    /// `cpu` has nothing on its local DSQ. `prev` is still runnable and has no slice.
+    fn dispatch(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Option<Pid>);
+    /// `t` begins to run on its CPU.
+    fn running(&mut self, k: &mut dyn Kernel, t: Pid);
+    /// `t` stops running.
+    fn stopping(&mut self, k: &mut dyn Kernel, t: Pid, runnable: bool);
+    /// `t` is not runnable any more. If it sleeps on a lock, [`Kernel::blocked_on`]
+    /// says so.
+    fn quiescent(&mut self, k: &mut dyn Kernel, t: Pid, flags: DeqFlags);
+    /// The tick of the CPU where `t` runs.
+    fn tick(&mut self, k: &mut dyn Kernel, t: Pid);
+
+    /// `t`, of a higher class, is about to sleep on a lock, on `cpu`, where it still
+    /// runs. [`Kernel::blocked_on`] is set. No task may be moved from here.
+    fn contention_begin(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu);
+    /// That wait is over: `t` runs, and has the lock or has given up.
+    fn contention_end(&mut self, k: &mut dyn Kernel, t: Pid);
+
+    /// What it has charged, and where its donors are.
+    fn view(&self) -> View;
+}

@@ -1,0 +1,187 @@
+//! What a policy may ask of the machine, and do to it.
+
+use super::kernel::{Call, Dsq, State, World, lock_index, lock_name};
+use super::key;
+use super::policy::{Cpu, Kernel, Kick, Lock, Moved, Pid};
+use super::program::Class;
+
+impl Kernel for World {
+    fn now_ns(&self) -> u64 {
+        self.now
+    }
+
+    fn this_cpu(&self) -> Cpu {
+        self.this_cpu
+    }
+
+    fn current(&self, cpu: Cpu) -> Option<Pid> {
+        self.cpu(cpu).curr
+    }
+
+    fn exec_ns(&self, t: Pid) -> u64 {
+        let exec = self.exec_now(t);
+        self.task(t).exec_seen.set(exec);
+        exec
+    }
+
+    fn nice(&self, t: Pid) -> i32 {
+        match self.task(t).class {
+            Class::Fair { nice } => nice,
+            Class::Rt { .. } => 0,
+        }
+    }
+
+    fn alive(&self, t: Pid) -> bool {
+        t != 0
+            && self
+                .tasks
+                .get(t as usize - 1)
+                .is_some_and(|task| task.state != State::Dead)
+    }
+
+    fn task_cpu(&self, t: Pid) -> Cpu {
+        self.task(t).cpu
+    }
+
+    fn may_run(&self, t: Pid, cpu: Cpu) -> bool {
+        let task = self.task(t);
+        let allowed = if task.migrate_disabled {
+            cpu == task.cpu
+        } else {
+            task.mask >> cpu & 1 == 1
+        };
+        allowed && self.cpu(cpu).online
+    }
+
+    fn pinned(&self, t: Pid) -> bool {
+        let task = self.task(t);
+        task.migrate_disabled || task.mask.count_ones() == 1
+    }
+
+    fn is_rt(&self, t: Pid) -> bool {
+        matches!(self.task(t).class, Class::Rt { .. })
+    }
+
+    fn urgency(&self, t: Pid) -> u32 {
+        match self.task(t).class {
+            Class::Fair { .. } => 0,
+            Class::Rt { prio } => prio,
+        }
+    }
+
+    fn blocked_on(&self, t: Pid) -> Option<Lock> {
+        self.asks_about_locks();
+        self.edge(t).map(lock_name)
+    }
+
+    fn owner_of(&self, l: Lock) -> Option<Pid> {
+        self.asks_about_locks();
+        self.locks[lock_index(l)].owner
+    }
+
+    fn first_waiter_of(&self, l: Lock) -> Option<Pid> {
+        self.asks_about_locks();
+        self.locks[lock_index(l)].waiters.front().copied()
+    }
+
+    fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, key: u64, slice_ns: u64) {
+        self.calls.push(Call::InsertVtime(t, cpu, key, slice_ns));
+        if self.task(t).dsq != Dsq::None {
+            self.fault(format!("task {t} is put on a queue while it is on one"));
+            self.dsq_remove(t);
+        }
+        let now = self.now;
+        let task = self.task_mut(t);
+        task.dsq = Dsq::User(cpu, now);
+        task.dsq_key = key;
+        task.slice_ns = slice_ns;
+        // behind those of equal keys, as the kernel's rbtree has it
+        let queue = &self.cpu(cpu).queue;
+        let later = |&q: &Pid| key::before(key, self.task(q).dsq_key);
+        let at = queue.iter().position(later).unwrap_or(queue.len());
+        self.cpu_mut(cpu).queue.insert(at, t);
+    }
+
+    fn dsq_insert_local(&mut self, t: Pid, cpu: Cpu, slice_ns: u64) {
+        self.calls.push(Call::InsertLocal(t, cpu, slice_ns));
+        if !self.selecting || self.task(t).dsq != Dsq::None {
+            self.fault(format!(
+                "task {t} is put on the local DSQ of CPU {cpu} out of place"
+            ));
+            return;
+        }
+        if !self.may_run(t, cpu) {
+            self.fault(format!(
+                "task {t} is put on CPU {cpu}, where it may not run"
+            ));
+        }
+        self.task_mut(t).slice_ns = slice_ns;
+        self.move_to_local_dsq(t, cpu);
+    }
+
+    fn dsq_head_key(&self, cpu: Cpu) -> Option<u64> {
+        self.cpu(cpu).queue.first().map(|&t| self.task(t).dsq_key)
+    }
+
+    fn dsq_move_task(&mut self, t: Pid, from: Cpu, cpu: Cpu, slice_ns: u64) -> Moved {
+        if self.dispatching != Some(cpu) {
+            self.fault(format!(
+                "task {t} is moved to CPU {cpu} outside of its dispatch"
+            ));
+        }
+        let moved = if !self.may_run(t, cpu) {
+            Moved::Refused
+        } else if !matches!(self.task(t).dsq, Dsq::User(on, _) if on == from) {
+            Moved::Lost
+        } else {
+            self.task_mut(t).slice_ns = slice_ns;
+            self.move_to_local_dsq(t, cpu);
+            Moved::Moved
+        };
+        self.calls
+            .push(Call::MoveTask(t, from, cpu, slice_ns, moved));
+        moved
+    }
+
+    fn dsq_move_to_local(&mut self, from: Cpu, cpu: Cpu) -> bool {
+        if self.dispatching != Some(cpu) {
+            self.fault(format!(
+                "a task is taken to CPU {cpu} outside of its dispatch"
+            ));
+        }
+        let first = self
+            .cpu(from)
+            .queue
+            .iter()
+            .copied()
+            .find(|&t| self.may_run(t, cpu));
+        self.calls.push(Call::MoveToLocal(from, cpu, first));
+        if let Some(t) = first {
+            self.move_to_local_dsq(t, cpu);
+        }
+        first.is_some()
+    }
+
+    fn pick_idle(&mut self, t: Pid) -> Option<Cpu> {
+        let own = self.task(t).cpu;
+        let usable = |cpu: &Cpu| self.cpu(*cpu).idle && self.may_run(t, *cpu);
+        let found = std::iter::once(own)
+            .chain(0..self.cpus.len() as Cpu)
+            .find(usable);
+        self.calls.push(Call::PickIdle(t, found));
+        if let Some(cpu) = found {
+            self.cpu_mut(cpu).idle = false;
+        }
+        found
+    }
+
+    fn set_slice(&mut self, t: Pid, ns: u64) {
+        self.calls.push(Call::SetSlice(t, ns));
+        self.task_mut(t).slice_ns = ns;
+    }
+
+    fn kick(&mut self, cpu: Cpu, kind: Kick) {
+        self.calls.push(Call::Kick(cpu, kind));
+        self.kicks.push((cpu, kind));
+    }
+}

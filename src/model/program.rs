@@ -1,0 +1,129 @@
+//! What runs on the machine: tasks with their programs, locks, and events from
+//! outside. A [`Setup`] and nothing else decides a run.
+
+use serde::{Deserialize, Serialize};
+
+use super::policy::{Cpu, Pid};
+
+/// A set of CPUs, one bit each.
+pub type CpuMask = u64;
+
+/// Index of a lock in [`Setup::locks`].
+pub type LockIdx = usize;
+
+/// One thing that a task does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Uses the CPU for so many ns.
+    Run(u64),
+    /// Takes a lock, and sleeps until it has it.
+    Lock(LockIdx),
+    /// Releases a lock; nothing if it does not own it.
+    Unlock(LockIdx),
+    /// Sleeps for so many ns.
+    Sleep(u64),
+    /// Restricts itself to these CPUs.
+    SetAffinity(CpuMask),
+    /// May not leave its CPU from now on.
+    MigrateDisable,
+    /// May again.
+    MigrateEnable,
+    /// Changes its nice value.
+    SetNice(i32),
+    /// Releases its locks and exits.
+    Exit,
+}
+
+/// Scheduling class of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Scheduled by the policy.
+    Fair {
+        /// Its nice value.
+        nice: i32,
+    },
+    /// Above the policy: a real-time priority from 1 to 99, or 200 for a deadline task.
+    Rt {
+        /// The greater the more urgent.
+        prio: u32,
+    },
+}
+
+/// One task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// Its class and nice value or priority.
+    pub class: Class,
+    /// CPUs that it may run on.
+    pub cpus: CpuMask,
+    /// When it first wakes.
+    pub start_ns: u64,
+    /// The CPU that it wakes on first.
+    pub start_cpu: Cpu,
+    /// What it does.
+    pub program: Vec<Op>,
+    /// Whether it begins anew at the end, else it exits.
+    pub repeat: bool,
+}
+
+/// One lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LockSpec {
+    /// Whether each unlock names the first waiter as the owner at once.
+    pub handoff: bool,
+}
+
+/// What comes from outside, at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum External {
+    /// A signal: a task that sleeps on a lock gives up waiting.
+    Signal(Pid),
+    /// Somebody restricts a task to these CPUs.
+    Affinity(Pid, CpuMask),
+    /// Somebody changes the nice value of a task.
+    Nice(Pid, i32),
+    /// A CPU goes.
+    Offline(Cpu),
+    /// A CPU comes back.
+    Online(Cpu),
+}
+
+/// A whole run: what the machine is and what happens on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Number of CPUs.
+    pub nr_cpus: u32,
+    /// The tasks; the pid of the first is 1.
+    pub tasks: Vec<TaskSpec>,
+    /// The locks.
+    pub locks: Vec<LockSpec>,
+    /// Events from outside, with their times.
+    pub externals: Vec<(u64, External)>,
+    /// The end of the run.
+    pub until_ns: u64,
+    /// Seed of all that is left to chance.
+    pub seed: u64,
+    /// Longest time from a kick to the CPU that schedules for it.
+    pub kick_delay_ns: u64,
+    /// Longest time from the release of a lock to the wakeup of its first waiter,
+    /// in which the releaser cannot be preempted.
+    pub wake_delay_ns: u64,
+}
+
+impl Setup {
+    /// The mask of all CPUs.
+    pub fn all_cpus(&self) -> CpuMask {
+        mask_of(self.nr_cpus)
+    }
+}
+
+/// The mask of the first `nr` CPUs.
+pub fn mask_of(nr: u32) -> CpuMask {
+    if nr >= 64 {
+        CpuMask::MAX
+    } else {
+        (1 << nr) - 1
+    }
+}

@@ -1,0 +1,261 @@
+//! The donor engine, said in the most obvious way: sorted lists instead of heaps,
+//! an enum instead of a token, sets instead of clever walks. It is slow on
+//! purpose, and decides what the C in `bpf/core` must decide.
+//!
+//! `state` has the tasks and CPUs, `donor` the life of a donor, `walk` the chains,
+//! `pick` the choice of what runs; this file the callbacks.
+
+mod donor;
+mod pick;
+mod state;
+mod walk;
+
+use super::key;
+use super::policy::{
+    Config, Cpu, DeqFlags, DonorPlace, DonorView, EnqFlags, Kernel, Kick, Pid, Policy, View,
+};
+use state::{CpuCtx, Place, TaskCtx};
+use std::collections::BTreeMap;
+
+/// The reference policy.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    cfg: Config,
+    tasks: BTreeMap<Pid, TaskCtx>,
+    cpus: Vec<CpuCtx>,
+    own_ns: u64,
+    donated_ns: u64,
+}
+
+impl Reference {
+    /// A policy for the machine of `cfg`.
+    pub fn new(cfg: Config) -> Self {
+        let cpus = vec![CpuCtx::default(); cfg.nr_cpus as usize];
+        Self {
+            cfg,
+            tasks: BTreeMap::new(),
+            cpus,
+            own_ns: 0,
+            donated_ns: 0,
+        }
+    }
+
+    /// A waking task of earlier key than what runs on `cpu` gets it at once, if it is
+    /// earlier by the granularity or has brought donors that are.
+    fn preempt_by_key(&self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, with_donors: bool) {
+        let task = self.task(t);
+        let lead = key::cost(self.cfg.wakeup_gran_ns, task.weight);
+        let mut key = Some(task.vtime.wrapping_add(lead));
+        if with_donors {
+            key = key::earlier(key, self.donor_head_key(cpu));
+        }
+        let running = self.cpu(cpu).running_key_now(k.now_ns());
+        if key.is_some_and(|key| key::before(key, running)) {
+            k.kick(cpu, Kick::Preempt);
+        }
+    }
+
+    /// Where a donor goes when no CPU is idle: home, or where the owner runs in its
+    /// context, if what runs there is easier to preempt.
+    fn return_cpu(&self, k: &dyn Kernel, t: Pid, home: Cpu) -> Cpu {
+        let donor = &self.task(t).donor;
+        let away = donor.cpu;
+        let Some(DonorPlace::Active(owner)) = donor.place else {
+            return home;
+        };
+        let busy = self.cpu(home).running_since.is_some();
+        if away == home || k.pinned(t) || !k.may_run(t, away) || !busy {
+            return home;
+        }
+        let running_home = self.cpu(home).running_key_now(k.now_ns());
+        let home_lead = running_home.wrapping_sub(self.cpu(home).clock) as i64;
+        let owner_lead = self.task(owner).vtime.wrapping_sub(self.cpu(away).clock) as i64;
+        if owner_lead.wrapping_sub(home_lead) > 0 {
+            away
+        } else {
+            home
+        }
+    }
+
+    /// The wait of `t` is over; an owner that runs in its context loses that, and its
+    /// CPU picks again unless `t` goes there anyway.
+    fn donor_returns(&mut self, k: &mut dyn Kernel, t: Pid) {
+        if let Some(cpu) = self.donor_wake(k, t)
+            && self.nr_queued(cpu) > 0
+            && cpu != k.task_cpu(t)
+        {
+            k.kick(cpu, Kick::Preempt);
+        }
+    }
+
+    /// `t` was woken by a task that runs in the context of somebody else further up
+    /// the chain: that donor waits for `t` now, so this CPU picks again.
+    fn chain_moved_on(&self, k: &mut dyn Kernel, t: Pid) {
+        let this_cpu = k.this_cpu();
+        let waker = k.current(this_cpu).and_then(|w| self.tasks.get(&w));
+        if waker
+            .and_then(|w| w.runs_for)
+            .is_some_and(|(donor, _)| donor != t)
+        {
+            k.kick(this_cpu, Kick::Preempt);
+        }
+    }
+}
+
+impl Policy for Reference {
+    fn enable(&mut self, k: &mut dyn Kernel, t: Pid) {
+        let task = self.tasks.entry(t).or_default();
+        task.vtime_cpu = None;
+        task.weight = key::weight_of_nice(k.nice(t));
+        task.place = Place::Asleep;
+        task.charged_exec_ns = k.exec_ns(t);
+    }
+
+    fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.donor_wake(k, t);
+        self.task_mut(t).place = Place::Other;
+        self.donors_release(k, t, k.task_cpu(t));
+    }
+
+    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu) -> Cpu {
+        if let Some(cpu) = k.pick_idle(t) {
+            k.dsq_insert_local(t, cpu, self.cfg.slice_ns);
+            return cpu;
+        }
+        self.return_cpu(k, t, prev_cpu)
+    }
+
+    fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, _flags: EnqFlags) {
+        let weight = key::weight_of_nice(k.nice(t));
+        let task = self.task_mut(t);
+        task.place = Place::Local;
+        task.weight = weight;
+        if task.donor.place.is_some() {
+            self.chain_moved_on(k, t);
+            self.donor_returns(k, t);
+        }
+    }
+
+    fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, flags: EnqFlags) {
+        self.task_mut(t).place = Place::Local;
+        let idle = if flags.cpu_selected || k.pinned(t) {
+            None
+        } else {
+            k.pick_idle(t)
+        };
+        let cpu = idle.unwrap_or(cpu);
+        self.join(t, cpu);
+        let task = self.task_mut(t);
+        task.place = Place::Queued(cpu);
+        task.queued_weight = task.weight;
+        let key = task.vtime;
+        k.dsq_insert_vtime(t, cpu, key, self.cfg.slice_ns);
+        let with_donors = self.donors_release(k, t, cpu);
+        if idle.is_some() {
+            k.kick(cpu, Kick::Resched);
+        } else if self.cpu(cpu).running_since.is_none() && cpu != k.this_cpu() {
+            k.kick(cpu, Kick::Idle);
+        } else if flags.wakeup {
+            self.preempt_by_key(k, t, cpu, with_donors);
+        }
+    }
+
+    fn dispatch(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Option<Pid>) {
+        self.pick(k, cpu, prev);
+    }
+
+    fn running(&mut self, k: &mut dyn Kernel, t: Pid) {
+        let cpu = k.task_cpu(t);
+        self.task_mut(t).place = Place::Running;
+        self.join(t, cpu);
+        let task = self.task_mut(t);
+        let lent = std::mem::take(&mut task.donor.lent_cost);
+        task.vtime = task.vtime.wrapping_add(lent);
+        task.charged_exec_ns = k.exec_ns(t);
+        task.charged_at = k.now_ns();
+        self.note_running(k, t, cpu);
+        self.cpu_mut(cpu).idle_with_donors = false;
+    }
+
+    fn stopping(&mut self, k: &mut dyn Kernel, t: Pid, runnable: bool) {
+        let cpu = k.task_cpu(t);
+        self.charge(k, t);
+        self.task_mut(t).place = Place::Local;
+        let state = self.cpu_mut(cpu);
+        state.running_since = None;
+        state.running_weight = 0;
+        if runnable {
+            k.set_slice(t, 0);
+        }
+        self.donors_release(k, t, cpu);
+        if self.nr_queued(cpu) == 0 {
+            let least = key::earlier(Some(self.task(t).vtime), self.donor_head_key(cpu));
+            self.cpu_mut(cpu).advance_clock(least);
+        }
+    }
+
+    fn quiescent(&mut self, k: &mut dyn Kernel, t: Pid, flags: DeqFlags) {
+        let cpu = k.task_cpu(t);
+        self.task_mut(t).place = Place::Asleep;
+        if flags.sleep && k.blocked_on(t).is_some() {
+            self.donor_block(t, cpu, 0);
+            if self.cfg.donate {
+                let key = self.task(t).donor.key;
+                self.donor_queue_at_key(t, cpu, key);
+            }
+            self.attached_release(t, cpu);
+        }
+    }
+
+    fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
+        for cpu in 0..self.cfg.nr_cpus {
+            if self.cpu(cpu).idle_with_donors {
+                k.kick(cpu, Kick::Idle);
+            }
+        }
+    }
+
+    fn contention_begin(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu) {
+        self.tasks.entry(t).or_default();
+        if self.task(t).donor.place.is_some() {
+            return;
+        }
+        self.donor_block(t, cpu, k.urgency(t));
+        if self.cfg.donate {
+            self.resolve_urgent(k, t, cpu);
+        }
+    }
+
+    fn contention_end(&mut self, k: &mut dyn Kernel, t: Pid) {
+        let waits = self
+            .tasks
+            .get(&t)
+            .is_some_and(|task| task.donor.place.is_some());
+        if waits && self.task(t).donor.urgency > 0 {
+            self.donor_returns(k, t);
+        }
+    }
+
+    fn view(&self) -> View {
+        let donors = self.tasks.iter().filter_map(|(&pid, task)| {
+            let (wait, key) = (task.donor.wait, task.donor.key);
+            task.donor.place.map(|place| DonorView {
+                pid,
+                wait,
+                place,
+                key,
+            })
+        });
+        View {
+            own_ns: self.own_ns,
+            donated_ns: self.donated_ns,
+            donors: donors.collect(),
+            clocks: self.cpus.iter().map(|c| c.clock).collect(),
+            keys: self
+                .tasks
+                .iter()
+                .map(|(&pid, task)| (pid, task.vtime))
+                .collect(),
+        }
+    }
+}

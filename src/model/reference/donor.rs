@@ -1,0 +1,160 @@
+//! The life of a donor: it blocks, its context goes from place to place, it wakes.
+
+use super::Reference;
+use crate::model::key;
+use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid};
+
+/// Donors that can wait on one owner.
+pub(super) const ATTACH_MAX: usize = 8;
+
+/// Donors that one queue can hold.
+const QUEUE_MAX: usize = 512;
+
+impl Reference {
+    /// The earliest key of the donors that compete for `cpu`.
+    pub(super) fn donor_head_key(&self, cpu: Cpu) -> Option<u64> {
+        self.cpu(cpu).donors.first().map(|&(key, _)| key)
+    }
+
+    /// A new wait of `t` begins, in the context that it has now. It has no place yet.
+    pub(super) fn donor_block(&mut self, t: Pid, cpu: Cpu, urgency: u32) {
+        let task = self.task_mut(t);
+        task.donor.wait += 1;
+        task.donor.key = task.vtime;
+        task.donor.cpu = cpu;
+        task.donor.weight = task.weight;
+        task.donor.urgency = urgency;
+        task.donor.place = Some(DonorPlace::Limbo);
+    }
+
+    /// Puts the context of `d` on the queue of `cpu`, at `key`. False: no room.
+    pub(super) fn donor_queue_at_key(&mut self, d: Pid, cpu: Cpu, key: u64) -> bool {
+        let queue = &mut self.cpu_mut(cpu).donors;
+        let full = queue.len() >= QUEUE_MAX;
+        if !full {
+            let goes_behind = |&(k, pid): &(u64, Pid)| key::before(k, key) || (k == key && pid < d);
+            let at = queue.iter().take_while(|e| goes_behind(e)).count();
+            queue.insert(at, (key, d));
+        }
+        let place = if full {
+            DonorPlace::Limbo
+        } else {
+            DonorPlace::Queued(cpu)
+        };
+        self.task_mut(d).donor.place = Some(place);
+        !full
+    }
+
+    /// Puts the context of `d` on the queue of `cpu`, at the key that it has there.
+    pub(super) fn donor_put(&mut self, d: Pid, cpu: Cpu) -> bool {
+        self.put_at(d, cpu, false)
+    }
+
+    /// As `donor_put`, when nothing can be done for `d` now: an urgent donor, whose
+    /// place is always the first, lets the others be looked at before it once.
+    pub(super) fn donor_put_later(&mut self, d: Pid, cpu: Cpu) -> bool {
+        self.put_at(d, cpu, true)
+    }
+
+    fn put_at(&mut self, d: Pid, cpu: Cpu, later: bool) -> bool {
+        let clock = self.cpu(cpu).clock;
+        let donor = &self.task(d).donor;
+        let key = if donor.urgency > 0 && later {
+            clock.wrapping_add(self.cfg.slice_ns)
+        } else if donor.urgency > 0 {
+            key::urgent(clock, donor.urgency)
+        } else if donor.cpu == cpu {
+            key::floor(donor.key, clock, self.cfg.lag_ns)
+        } else {
+            let rebased = key::rebase(donor.key, self.cpu(donor.cpu).clock, clock);
+            key::floor(rebased, clock, self.cfg.lag_ns)
+        };
+        let donor = &mut self.task_mut(d).donor;
+        donor.key = key;
+        donor.cpu = cpu;
+        self.donor_queue_at_key(d, cpu, key)
+    }
+
+    /// Takes the entry of `d` off the queue of `cpu`.
+    pub(super) fn donor_unqueue(&mut self, d: Pid, cpu: Cpu) {
+        self.cpu_mut(cpu).donors.retain(|&(_, pid)| pid != d);
+    }
+
+    /// The wait of `t` is over: its context is its own again, wherever it was, and
+    /// it pays for what ran in it. The CPU where an owner runs in it at this moment.
+    pub(super) fn donor_wake(&mut self, k: &dyn Kernel, t: Pid) -> Option<Cpu> {
+        let place = self.tasks.get_mut(&t)?.donor.place.take()?;
+        let donor = &mut self.task_mut(t).donor;
+        donor.woke_at = k.now_ns();
+        let away = donor.cpu;
+        let mut owner_cpu = None;
+        match place {
+            DonorPlace::Queued(cpu) => self.donor_unqueue(t, cpu),
+            DonorPlace::Active(owner) => {
+                owner_cpu = Some(away);
+                self.note_running_own(k, owner, away);
+            }
+            DonorPlace::Attached(_) | DonorPlace::Limbo => {}
+        }
+        self.settle(t);
+        owner_cpu
+    }
+
+    /// `owner` runs on `cpu`, and no longer for a donor.
+    fn note_running_own(&mut self, k: &dyn Kernel, owner: Pid, cpu: Cpu) {
+        let (vtime, weight) = (self.task(owner).vtime, self.task(owner).weight);
+        let state = self.cpu_mut(cpu);
+        if state.running_pid == owner && state.running_since.is_some() {
+            state.running_key = vtime;
+            state.running_weight = weight;
+            state.running_since = Some(k.now_ns());
+        }
+    }
+
+    /// What `t` has lent it has used; but if it lent on a CPU whose clock went
+    /// faster, it owes no more than what it was behind there.
+    fn settle(&mut self, t: Pid) {
+        let task = self.task_mut(t);
+        let lent = std::mem::take(&mut task.donor.lent_cost);
+        task.vtime = task.vtime.wrapping_add(lent);
+        let task = self.task(t);
+        let away = task.donor.cpu;
+        let Some(home) = task.vtime_cpu.filter(|&home| home != away) else {
+            return;
+        };
+        if task.donor.urgency > 0 {
+            return;
+        }
+        let most = key::rebase(task.donor.key, self.cpu(away).clock, self.cpu(home).clock);
+        if key::before(most, task.vtime) {
+            self.task_mut(t).vtime = most;
+        }
+    }
+
+    /// Takes `d` from `place` onto the queue of `cpu`, if it is there.
+    fn take_back(&mut self, d: Pid, place: DonorPlace, cpu: Cpu) {
+        if self.task(d).donor.place == Some(place) {
+            self.donor_put(d, cpu);
+        }
+    }
+
+    /// All that waited for `owner` to stop or wake go onto the queue of `cpu`;
+    /// whether anything was noted.
+    pub(super) fn attached_release(&mut self, owner: Pid, cpu: Cpu) -> bool {
+        let attached = std::mem::take(&mut self.task_mut(owner).attached);
+        for &d in &attached {
+            self.take_back(d, DonorPlace::Attached(owner), cpu);
+        }
+        !attached.is_empty()
+    }
+
+    /// The donors of `t`, that it runs for or that wait for it, can be picked again;
+    /// whether there were any.
+    pub(super) fn donors_release(&mut self, _k: &dyn Kernel, t: Pid, cpu: Cpu) -> bool {
+        let donor = self.task_mut(t).runs_for.take();
+        if let Some((d, _)) = donor {
+            self.take_back(d, DonorPlace::Active(t), cpu);
+        }
+        self.attached_release(t, cpu) || donor.is_some()
+    }
+}

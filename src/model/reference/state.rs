@@ -1,0 +1,220 @@
+//! What the policy knows of tasks and CPUs, clocks and keys, and who pays.
+
+use super::Reference;
+use crate::model::key;
+use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid};
+
+/// Where a task is, as the callbacks told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Place {
+    Asleep,
+    /// On the run queue of that CPU.
+    Queued(Cpu),
+    /// Runnable, and on its way to a queue or a CPU.
+    Local,
+    Running,
+    /// Of another class, or gone.
+    #[default]
+    Other,
+}
+
+/// A task as a donor. What does not concern its place outlives the wait.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Donor {
+    /// None: it does not wait.
+    pub place: Option<DonorPlace>,
+    /// Number of its last wait.
+    pub wait: u64,
+    pub key: u64,
+    /// The CPU in whose terms the key is.
+    pub cpu: Cpu,
+    pub weight: u32,
+    /// 0: fair.
+    pub urgency: u32,
+    /// What has been run in its context since it began to wait.
+    pub lent_cost: u64,
+    pub woke_at: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct TaskCtx {
+    pub vtime: u64,
+    pub vtime_cpu: Option<Cpu>,
+    pub weight: u32,
+    pub charged_exec_ns: u64,
+    pub charged_at: u64,
+    pub place: Place,
+    pub queued_weight: u32,
+    pub donor: Donor,
+    /// The donor in whose context it runs, and the wait of it.
+    pub runs_for: Option<(Pid, u64)>,
+    /// Donors that wait for it to stop or wake, in the order in which they came. One
+    /// that woke meanwhile keeps its entry until then.
+    pub attached: Vec<Pid>,
+}
+
+impl Default for TaskCtx {
+    fn default() -> Self {
+        Self {
+            vtime: 0,
+            vtime_cpu: None,
+            weight: key::WEIGHT_NICE_0,
+            charged_exec_ns: 0,
+            charged_at: 0,
+            place: Place::Other,
+            queued_weight: 0,
+            donor: Donor::default(),
+            runs_for: None,
+            attached: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct CpuCtx {
+    /// Follows the least key that competes here; never goes back.
+    pub clock: u64,
+    /// Key and weight of what runs, as of `running_since`.
+    pub running_key: u64,
+    pub running_weight: u32,
+    pub running_since: Option<u64>,
+    pub running_pid: Pid,
+    pub idle_with_donors: bool,
+    /// Waiting donors, by key and then by pid.
+    pub donors: Vec<(u64, Pid)>,
+}
+
+impl CpuCtx {
+    /// An urgent key is before any clock, and so moves none.
+    pub fn advance_clock(&mut self, least: Option<u64>) {
+        if let Some(least) = least.filter(|&least| key::before(self.clock, least)) {
+            self.clock = least;
+        }
+    }
+
+    /// Key of what runs here, as of `now`.
+    pub fn running_key_now(&self, now: u64) -> u64 {
+        let ran = self
+            .running_since
+            .map_or(0, |since| now.saturating_sub(since));
+        self.running_key
+            .wrapping_add(key::cost(ran, self.running_weight))
+    }
+}
+
+impl Reference {
+    pub(super) fn task(&self, t: Pid) -> &TaskCtx {
+        &self.tasks[&t]
+    }
+
+    pub(super) fn task_mut(&mut self, t: Pid) -> &mut TaskCtx {
+        self.tasks
+            .get_mut(&t)
+            .expect("the policy was told of this task")
+    }
+
+    pub(super) fn cpu(&self, cpu: Cpu) -> &CpuCtx {
+        &self.cpus[cpu as usize]
+    }
+
+    pub(super) fn cpu_mut(&mut self, cpu: Cpu) -> &mut CpuCtx {
+        &mut self.cpus[cpu as usize]
+    }
+
+    fn queued(&self, cpu: Cpu) -> impl Iterator<Item = &TaskCtx> {
+        self.tasks
+            .values()
+            .filter(move |task| task.place == Place::Queued(cpu))
+    }
+
+    pub(super) fn nr_queued(&self, cpu: Cpu) -> usize {
+        self.queued(cpu).count()
+    }
+
+    /// Brings the key of `t` into terms of `cpu`, and within what its clock allows.
+    pub(super) fn join(&mut self, t: Pid, cpu: Cpu) {
+        let clock = self.cpu(cpu).clock;
+        let queued: u64 = self
+            .queued(cpu)
+            .map(|task| u64::from(task.queued_weight))
+            .sum();
+        let task = self.task(t);
+        let vtime = match task.vtime_cpu {
+            Some(from) if from == cpu => task.vtime,
+            Some(from) => key::rebase(task.vtime, self.cpu(from).clock, clock),
+            // a new task begins a slice behind: forking buys no time
+            None => clock.wrapping_add(key::cost(self.cfg.slice_ns, task.weight)),
+        };
+        let load = queued + u64::from(self.cpu(cpu).running_weight) + u64::from(task.weight);
+        let vtime = key::floor(vtime, clock, self.cfg.lag_ns);
+        let vtime = key::ceiling(vtime, clock, self.cfg.starve_ns, load);
+        let task = self.task_mut(t);
+        task.vtime = vtime;
+        task.vtime_cpu = Some(cpu);
+    }
+
+    /// Charges what `t` ran since the last time: to the donor in whose context it
+    /// did, else to itself.
+    pub(super) fn charge(&mut self, k: &dyn Kernel, t: Pid) {
+        let exec = k.exec_ns(t);
+        let delta = exec - self.task(t).charged_exec_ns;
+        // a donor that woke and is gone by now pays nothing
+        let gone = |(donor, _): &(Pid, u64)| !k.alive(*donor);
+        let task = self.task_mut(t);
+        task.runs_for.take_if(|donor| gone(donor));
+        let donated = match task.runs_for {
+            Some((donor, wait)) => self.charge_donor(t, donor, wait, delta),
+            None => 0,
+        };
+        let own = delta - donated;
+        self.own_ns += own;
+        self.donated_ns += donated;
+        let task = self.task_mut(t);
+        task.charged_exec_ns = exec;
+        task.charged_at = k.now_ns();
+        task.vtime = task.vtime.wrapping_add(key::cost(own, task.weight));
+    }
+
+    /// What of `delta` the donor pays: all while it waits; what lies before its
+    /// wakeup, if it woke since; nothing if it waits for something else already.
+    fn charge_donor(&mut self, owner: Pid, donor: Pid, wait: u64, delta: u64) -> u64 {
+        let charged_at = self.task(owner).charged_at;
+        let d = &mut self.task_mut(donor).donor;
+        if d.wait != wait {
+            self.task_mut(owner).runs_for = None;
+            return 0;
+        }
+        let waits = d.place == Some(DonorPlace::Active(owner));
+        let donated = if waits {
+            delta
+        } else {
+            delta.min(d.woke_at.saturating_sub(charged_at))
+        };
+        let cost = if d.urgency > 0 {
+            0
+        } else {
+            key::cost(donated, d.weight)
+        };
+        d.lent_cost = d.lent_cost.wrapping_add(cost);
+        if waits {
+            d.key = d.key.wrapping_add(cost);
+        } else {
+            self.task_mut(owner).runs_for = None;
+        }
+        donated
+    }
+
+    /// `t` runs on `cpu`: by this others judge whether they come before it.
+    pub(super) fn note_running(&mut self, k: &dyn Kernel, t: Pid, cpu: Cpu) {
+        let task = self.task(t);
+        let (key, weight) = match task.runs_for {
+            Some((donor, _)) => (self.task(donor).donor.key, self.task(donor).donor.weight),
+            None => (task.vtime, task.weight),
+        };
+        let state = self.cpu_mut(cpu);
+        state.running_key = key;
+        state.running_weight = weight;
+        state.running_pid = t;
+        state.running_since = Some(k.now_ns());
+    }
+}

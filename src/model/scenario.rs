@@ -1,0 +1,385 @@
+//! Scenarios: small files that say who runs what on which CPU, and which donations
+//! shall come of it. Times are in ms, tasks and locks have names.
+//!
+//! This is the form and its meaning. The text is TOML, read and written by whoever
+//! does I/O (`tests/model/files.rs`), with serde; a [`Problem`] says which piece of
+//! the text is wrong, so that the reader can name the line.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use super::policy::{Config, Cpu, Pid};
+use super::program::{Class, CpuMask, External, LockIdx, LockSpec, Op, Setup, TaskSpec, mask_of};
+
+/// A scenario.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is about.
+    pub name: String,
+    /// Which hazard, and what is right.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+    /// Number of CPUs, up to 64.
+    pub cpus: u32,
+    /// When it ends.
+    pub until_ms: f64,
+    /// Seed of delays, if there are any.
+    #[serde(default)]
+    pub seed: u64,
+    /// Longest time from a kick to its CPU's pick.
+    #[serde(default)]
+    pub kick_delay_us: f64,
+    /// Longest time from a release to the wakeup of the first waiter.
+    #[serde(default)]
+    pub wake_delay_us: f64,
+    /// How to stage it on a real kernel: free form, not used here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The locks.
+    #[serde(default)]
+    pub locks: Vec<NamedLock>,
+    /// The tasks; the first has pid 1.
+    pub tasks: Vec<NamedTask>,
+    /// What comes from outside.
+    #[serde(default)]
+    pub events: Vec<NamedEvent>,
+    /// What shall come of it.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// A lock.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedLock {
+    /// Its name.
+    pub name: String,
+    /// Whether each release names the first waiter as the owner.
+    #[serde(default)]
+    pub handoff: bool,
+}
+
+/// A task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedTask {
+    /// Its name.
+    pub name: String,
+    /// Its nice value.
+    #[serde(default)]
+    pub nice: i32,
+    /// Its real-time priority, instead of a nice value; 200 for a deadline task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rt: Option<u32>,
+    /// CPUs that it may run on; none named: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpus: Vec<Cpu>,
+    /// When it wakes first.
+    #[serde(default)]
+    pub start_ms: f64,
+    /// Where; not named: the first CPU that it may run on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_cpu: Option<Cpu>,
+    /// Whether its program begins anew at the end.
+    #[serde(default)]
+    pub repeat: bool,
+    /// What it does: `run 2.5`, `lock a`, `unlock a`, `sleep 1`, `affinity 0,1`,
+    /// `migrate_disable`, `migrate_enable`, `nice 5`, `exit`.
+    pub program: Vec<String>,
+}
+
+/// An event from outside: a time, and exactly one of the others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedEvent {
+    /// When.
+    pub at_ms: f64,
+    /// The task that gets a signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
+    /// The task whose affinity or nice value is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// ... to these CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Vec<Cpu>>,
+    /// ... to this nice value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    /// The CPU that goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<Cpu>,
+    /// The CPU that comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<Cpu>,
+}
+
+/// What shall come of a scenario. What is not named is not checked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// All donations in order; one that is renewed counts once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub donations: Option<Vec<ExpectDonation>>,
+    /// All migrations of contexts in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations: Option<Vec<ExpectMigration>>,
+    /// Waits, and how long they may be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<ExpectWait>,
+    /// Where tasks are at the end.
+    #[serde(default, rename = "final", skip_serializing_if = "Vec::is_empty")]
+    pub final_state: Vec<ExpectFinal>,
+}
+
+/// A donation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectDonation {
+    /// Who lends.
+    pub donor: String,
+    /// Who runs.
+    pub owner: String,
+    /// Where; not named: anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+}
+
+/// A migration of a context.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectMigration {
+    /// Whose context.
+    pub donor: String,
+    /// To the queue of this CPU.
+    pub to: Cpu,
+}
+
+/// The first wait of a task for a lock.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectWait {
+    /// Who waits.
+    pub task: String,
+    /// For which lock.
+    pub lock: String,
+    /// Greatest inversion factor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor_max: Option<f64>,
+    /// Least one: shows that the scenario inverts anything at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor_min: Option<f64>,
+    /// Whether it has the lock in the end, or gave up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acquired: Option<bool>,
+}
+
+/// What a task does at the end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectFinal {
+    /// The task.
+    pub task: String,
+    /// `exited`, `blocked`, `asleep`, `running`, `queued`, or `runnable` (one of the last two).
+    pub state: String,
+    /// The CPU that it is on, or was last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Cpu>,
+}
+
+/// Something in the text of a scenario that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The string of the text that it is about.
+    pub at: String,
+    /// What is wrong, and what to do.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\": {}", self.at, self.what)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+pub(super) fn problem<T>(at: &str, what: impl Into<String>) -> Result<T, Problem> {
+    Err(Problem {
+        at: at.to_owned(),
+        what: what.into(),
+    })
+}
+
+fn ns(value: f64, per_unit: f64) -> u64 {
+    (value * per_unit).round().max(0.0) as u64
+}
+
+/// Milliseconds of a file in ns.
+pub fn ms_to_ns(ms: f64) -> u64 {
+    ns(ms, 1e6)
+}
+
+impl Scenario {
+    /// The pid of the task of that name.
+    pub fn pid(&self, name: &str) -> Result<Pid, Problem> {
+        let names = || {
+            self.tasks
+                .iter()
+                .map(|t| t.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        match self.tasks.iter().position(|t| t.name == name) {
+            Some(i) => Ok(i as Pid + 1),
+            None => problem(name, format!("no such task; there are: {}", names())),
+        }
+    }
+
+    /// The lock of that name.
+    pub fn lock(&self, name: &str) -> Result<LockIdx, Problem> {
+        match self.locks.iter().position(|l| l.name == name) {
+            Some(i) => Ok(i),
+            None => problem(name, "no such lock; add it under [[locks]]"),
+        }
+    }
+
+    /// The configuration of a policy for this machine.
+    pub fn config(&self) -> Config {
+        Config::new(self.cpus)
+    }
+
+    /// The run that this scenario is.
+    pub fn setup(&self) -> Result<Setup, Problem> {
+        if self.cpus == 0 || self.cpus > 64 {
+            return problem(&self.name, "cpus must be from 1 to 64");
+        }
+        Ok(Setup {
+            nr_cpus: self.cpus,
+            tasks: self
+                .tasks
+                .iter()
+                .map(|t| self.task_spec(t))
+                .collect::<Result<_, _>>()?,
+            locks: self
+                .locks
+                .iter()
+                .map(|l| LockSpec { handoff: l.handoff })
+                .collect(),
+            externals: self
+                .events
+                .iter()
+                .map(|e| self.external(e))
+                .collect::<Result<_, _>>()?,
+            until_ns: ms_to_ns(self.until_ms),
+            seed: self.seed,
+            kick_delay_ns: ns(self.kick_delay_us, 1e3),
+            wake_delay_ns: ns(self.wake_delay_us, 1e3),
+        })
+    }
+
+    fn mask(&self, at: &str, cpus: &[Cpu]) -> Result<CpuMask, Problem> {
+        if cpus.is_empty() {
+            return Ok(mask_of(self.cpus));
+        }
+        match cpus.iter().find(|&&cpu| cpu >= self.cpus) {
+            Some(cpu) => problem(at, format!("there is no CPU {cpu}; raise `cpus`")),
+            None => Ok(cpus.iter().fold(0, |mask, cpu| mask | 1 << cpu)),
+        }
+    }
+
+    fn task_spec(&self, task: &NamedTask) -> Result<TaskSpec, Problem> {
+        let cpus = self.mask(&task.name, &task.cpus)?;
+        let start_cpu = task.start_cpu.unwrap_or(cpus.trailing_zeros());
+        if cpus >> start_cpu & 1 == 0 {
+            return problem(&task.name, "start_cpu is not among its cpus");
+        }
+        if !(-20..=19).contains(&task.nice) || task.rt == Some(0) {
+            return problem(
+                &task.name,
+                "nice is from -20 to 19, rt from 1 to 99 (deadline: 200)",
+            );
+        }
+        Ok(TaskSpec {
+            class: task
+                .rt
+                .map_or(Class::Fair { nice: task.nice }, |prio| Class::Rt { prio }),
+            cpus,
+            start_ns: ms_to_ns(task.start_ms),
+            start_cpu,
+            program: task
+                .program
+                .iter()
+                .map(|op| self.op(op))
+                .collect::<Result<_, _>>()?,
+            repeat: task.repeat,
+        })
+    }
+
+    fn op(&self, text: &str) -> Result<Op, Problem> {
+        let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let rest = rest.trim();
+        let time = || match rest.parse::<f64>() {
+            Ok(ms) if ms >= 0.0 => Ok(ms_to_ns(ms)),
+            _ => problem(
+                text,
+                format!("`{verb}` wants a time in ms, as in `{verb} 2.5`"),
+            ),
+        };
+        Ok(match verb {
+            "run" => Op::Run(time()?),
+            "sleep" => Op::Sleep(time()?),
+            "lock" => Op::Lock(self.lock(rest).or_else(|p| problem(text, p.what))?),
+            "unlock" => Op::Unlock(self.lock(rest).or_else(|p| problem(text, p.what))?),
+            "affinity" => Op::SetAffinity(self.mask(text, &cpu_list(text, rest)?)?),
+            "migrate_disable" => Op::MigrateDisable,
+            "migrate_enable" => Op::MigrateEnable,
+            "nice" => match rest.parse() {
+                Ok(nice) if (-20..=19).contains(&nice) => Op::SetNice(nice),
+                _ => return problem(text, "`nice` wants a value from -20 to 19"),
+            },
+            "exit" => Op::Exit,
+            _ => {
+                let known = "run, lock, unlock, sleep, affinity, migrate_disable, \
+                             migrate_enable, nice, exit";
+                return problem(text, format!("unknown operation; there are: {known}"));
+            }
+        })
+    }
+
+    fn external(&self, event: &NamedEvent) -> Result<(u64, External), Problem> {
+        let what = match event {
+            NamedEvent {
+                signal: Some(t), ..
+            } => External::Signal(self.pid(t)?),
+            NamedEvent {
+                task: Some(t),
+                cpus: Some(cpus),
+                ..
+            } => External::Affinity(self.pid(t)?, self.mask(t, cpus)?),
+            NamedEvent {
+                task: Some(t),
+                nice: Some(nice),
+                ..
+            } => External::Nice(self.pid(t)?, *nice),
+            NamedEvent {
+                offline: Some(cpu), ..
+            } if *cpu < self.cpus => External::Offline(*cpu),
+            NamedEvent {
+                online: Some(cpu), ..
+            } if *cpu < self.cpus => External::Online(*cpu),
+            _ => {
+                let known = "signal = task; task and cpus; task and nice; offline = cpu; \
+                             online = cpu";
+                return problem("at_ms", format!("an event needs one of: {known}"));
+            }
+        };
+        Ok((ms_to_ns(event.at_ms), what))
+    }
+}
+
+fn cpu_list(text: &str, list: &str) -> Result<Vec<Cpu>, Problem> {
+    let cpus: Result<Vec<Cpu>, _> = list.split(',').map(|cpu| cpu.trim().parse()).collect();
+    cpus.or_else(|_| problem(text, "`affinity` wants CPUs, as in `affinity 0,2`"))
+}

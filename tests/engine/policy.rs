@@ -1,0 +1,287 @@
+//! The host-compiled C as a policy of the model: each callback is handed on to
+//! `bpf/core/host.c`, each port back to the simulated kernel.
+
+use std::collections::BTreeSet;
+use std::ffi::{c_int, c_uint, c_void};
+
+use scx_proxy::abi;
+use scx_proxy::model::policy::{
+    Config, Cpu, DeqFlags, DonorPlace, DonorView, EnqFlags, Kernel, Kick, Lock, Moved, Pid, Policy,
+    View,
+};
+
+use super::sys::{self, host_engine, host_ports, proxy_config, proxy_event};
+
+/// Most tasks of one simulation, 0 not counted.
+const TASKS_MAX: u32 = 4096;
+
+/// What the clock says when a simulation begins. To the C a time of 0 means "not now", which a
+/// kernel's clock is past before it schedules anything.
+const BOOT_NS: u64 = 1_000_000_000;
+
+/// The engine; freed when dropped.
+pub struct CoreC {
+    engine: *mut host_engine,
+    nr_cpus: u32,
+    /// Tasks that it has been told of.
+    seen: BTreeSet<Pid>,
+    /// What `EVENT_*` the engine has sent, if they are wanted.
+    pub events: Option<Vec<proxy_event>>,
+}
+
+/// What stands behind the ports during one callback.
+struct Machine<'a> {
+    kernel: &'a mut dyn Kernel,
+    events: Option<&'a mut Vec<proxy_event>>,
+}
+
+impl CoreC {
+    pub fn new(cfg: &Config) -> Self {
+        let config = proxy_config {
+            slice_ns: cfg.slice_ns,
+            lag_ns: cfg.lag_ns,
+            wakeup_gran_ns: cfg.wakeup_gran_ns,
+            // never: what a busy CPU pulls is not part of the model
+            balance_ns: u64::MAX,
+            starve_ns: cfg.starve_ns,
+            return_cold_ns: 5_000_000,
+            return_margin_ns: 1_000_000,
+            return_policy: 0,
+            agent_tgid: 0,
+            nr_cpu_ids: cfg.nr_cpus,
+            hops_max: cfg.hops_max,
+            events: 1,
+            hints: 1,
+            donate: u8::from(cfg.donate),
+            track_by_tracepoint: 0,
+        };
+        // SAFETY: config is valid for the call; the result is checked.
+        let engine = unsafe { sys::host_engine_new(&config, TASKS_MAX) };
+        assert!(!engine.is_null(), "no memory, or too many CPUs");
+        Self {
+            engine,
+            nr_cpus: cfg.nr_cpus,
+            seen: BTreeSet::new(),
+            events: None,
+        }
+    }
+
+    /// Calls `callback` with ports that lead to `kernel`.
+    fn call<T>(
+        &mut self,
+        kernel: &mut dyn Kernel,
+        callback: impl FnOnce(*mut host_engine, &host_ports) -> T,
+    ) -> T {
+        let mut machine = Machine {
+            kernel,
+            events: self.events.as_mut(),
+        };
+        let ports = ports(std::ptr::from_mut(&mut machine).cast());
+        callback(self.engine, &ports)
+    }
+
+    fn meet(&mut self, pid: Pid) {
+        assert!(pid < TASKS_MAX);
+        self.seen.insert(pid);
+    }
+
+    /// A counter of `include/stats.h`.
+    pub fn stat(&self, stat: u32) -> u64 {
+        // SAFETY: the engine lives as long as self.
+        unsafe { sys::host_stat(self.engine, stat) }
+    }
+
+    /// Entries on the donor queue of `cpu`.
+    pub fn queue_length(&self, cpu: Cpu) -> u32 {
+        // SAFETY: as above, and cpu exists.
+        unsafe { sys::host_queue_length(self.engine, cpu as c_int) }
+    }
+
+    /// As the agent would write it.
+    pub fn set_wait_hint(&mut self, pid: Pid, hint: abi::wait_hint) {
+        let hint = sys::wait_hint {
+            wait_seq: hint.wait_seq,
+            to_wait_seq: hint.to_wait_seq,
+            expires_ns: hint.expires_ns,
+            hint_seq: hint.hint_seq,
+            to_pid: hint.to_pid,
+            kind: hint.kind,
+        };
+        assert!(pid < TASKS_MAX);
+        // SAFETY: pid is in range, hint is valid for the call.
+        unsafe { sys::host_set_wait_hint(self.engine, pid, &hint) };
+    }
+
+    fn donor(&self, pid: Pid) -> Option<DonorView> {
+        let mut donor = sys::host_donor {
+            token: 0,
+            wait_seq: 0,
+            key: 0,
+        };
+        // SAFETY: pid is in range, donor is valid for the write.
+        unsafe { sys::host_donor(self.engine, pid, &mut donor) };
+        let place = donor.token as u32;
+        let place = match donor.token >> 32 & 0xff {
+            0 => return None,
+            1 => DonorPlace::Queued(place >> 16),
+            2 => DonorPlace::Attached(place),
+            3 => DonorPlace::Active(place),
+            5 => DonorPlace::Limbo,
+            kind => panic!("token of kind {kind} left behind by a callback"),
+        };
+        Some(DonorView {
+            pid,
+            wait: donor.wait_seq >> 40,
+            place,
+            key: donor.key,
+        })
+    }
+}
+
+impl Drop for CoreC {
+    fn drop(&mut self) {
+        // SAFETY: made by host_engine_new(), not used after this.
+        unsafe { sys::host_engine_free(self.engine) }
+    }
+}
+
+fn kernel<'a>(machine: *mut c_void) -> &'a mut dyn Kernel {
+    // SAFETY: the pointer was made in call(), which waits for the callback to return.
+    let machine: &'a mut Machine<'a> = unsafe { &mut *machine.cast::<Machine<'a>>() };
+    machine.kernel
+}
+
+extern "C" fn send_event(machine: *mut c_void, event: *const proxy_event) {
+    // SAFETY: as in kernel(); event is valid for the call.
+    let (machine, event) = unsafe { (&mut *machine.cast::<Machine<'_>>(), *event) };
+    if let Some(events) = machine.events.as_mut() {
+        events.push(event);
+    }
+}
+
+macro_rules! ports {
+    ($machine:expr, $($port:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? = $body:expr;)*) => {{
+        $(
+            extern "C" fn $port(machine: *mut c_void, $($arg: $ty),*) $(-> $ret)? {
+                let body: fn(&mut dyn Kernel, $($ty),*) $(-> $ret)? = $body;
+                body(kernel(machine), $($arg),*)
+            }
+        )*
+        host_ports {
+            machine: $machine,
+            $($port: Some($port),)*
+            event: Some(send_event),
+        }
+    }};
+}
+
+fn ports(machine: *mut c_void) -> host_ports {
+    const KEY_NONE: u64 = u64::MAX;
+    ports! { machine,
+        now() -> u64 = |k| BOOT_NS + k.now_ns();
+        this_cpu() -> c_int = |k| k.this_cpu() as c_int;
+        current(cpu: c_int) -> c_uint = |k, cpu| k.current(cpu as Cpu).unwrap_or(0);
+        alive(pid: c_uint) -> c_int = |k, pid| c_int::from(k.alive(pid));
+        exec_ns(pid: c_uint) -> u64 = |k, pid| k.exec_ns(pid);
+        nice(pid: c_uint) -> c_int = |k, pid| k.nice(pid);
+        task_cpu(pid: c_uint) -> c_int = |k, pid| k.task_cpu(pid) as c_int;
+        may_run(pid: c_uint, cpu: c_int) -> c_int = |k, pid, cpu| c_int::from(k.may_run(pid, cpu as Cpu));
+        pinned(pid: c_uint) -> c_int = |k, pid| c_int::from(k.pinned(pid));
+        urgency(pid: c_uint) -> c_uint = |k, pid| k.urgency(pid);
+        blocked_on(pid: c_uint) -> u64 = |k, pid| k.blocked_on(pid).unwrap_or(0);
+        owner_of(lock: Lock) -> c_uint = |k, lock| k.owner_of(lock).unwrap_or(0);
+        first_waiter_of(lock: Lock) -> c_uint = |k, lock| k.first_waiter_of(lock).unwrap_or(0);
+        insert(pid: c_uint, cpu: c_int, key: u64, slice_ns: u64) =
+            |k, pid, cpu, key, slice_ns| k.dsq_insert_vtime(pid, cpu as Cpu, key, slice_ns);
+        insert_local(pid: c_uint, cpu: c_int, slice_ns: u64) =
+            |k, pid, cpu, slice_ns| k.dsq_insert_local(pid, cpu as Cpu, slice_ns);
+        head_key(cpu: c_int) -> u64 = |k, cpu| k.dsq_head_key(cpu as Cpu).unwrap_or(KEY_NONE);
+        move_task(pid: c_uint, from: c_int, cpu: c_int, slice_ns: u64) -> c_int =
+            |k, pid, from, cpu, slice_ns| {
+                match k.dsq_move_task(pid, from as Cpu, cpu as Cpu, slice_ns) {
+                    Moved::Moved => 0,
+                    Moved::Lost => 1,
+                    Moved::Refused => 2,
+                }
+            };
+        head_take(from: c_int, cpu: c_int) -> c_int =
+            |k, from, cpu| c_int::from(k.dsq_move_to_local(from as Cpu, cpu as Cpu));
+        idle_claim(pid: c_uint) -> c_int = |k, pid| k.pick_idle(pid).map_or(-1, |cpu| cpu as c_int);
+        set_slice(pid: c_uint, ns: u64) = |k, pid, ns| k.set_slice(pid, ns);
+        kick(cpu: c_int, how: c_int) = |k, cpu, how| {
+            let kind = match how {
+                0 => Kick::Resched,
+                1 => Kick::Idle,
+                _ => Kick::Preempt,
+            };
+            k.kick(cpu as Cpu, kind);
+        };
+    }
+}
+
+// SAFETY of the calls below: the engine lives as long as self, the ports as long as the
+// call, and pids stay below TASKS_MAX (checked when a task is enabled).
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Policy for CoreC {
+    fn enable(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.meet(t);
+        self.call(k, |e, p| unsafe { sys::host_enable(e, p, t) })
+    }
+    fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.call(k, |e, p| unsafe { sys::host_disable(e, p, t) })
+    }
+    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu) -> Cpu {
+        self.call(k, |e, p| unsafe {
+            sys::host_select_cpu(e, p, t, prev_cpu as c_int)
+        }) as Cpu
+    }
+    fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, _flags: EnqFlags) {
+        self.call(k, |e, p| unsafe { sys::host_runnable(e, p, t) })
+    }
+    fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, _cpu: Cpu, flags: EnqFlags) {
+        let (wakeup, selected) = (c_int::from(flags.wakeup), c_int::from(flags.cpu_selected));
+        self.call(k, |e, p| unsafe {
+            sys::host_enqueue(e, p, t, wakeup, selected)
+        })
+    }
+    fn dispatch(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Option<Pid>) {
+        let prev = prev.unwrap_or(0);
+        self.call(k, |e, p| unsafe {
+            sys::host_dispatch(e, p, cpu as c_int, prev)
+        })
+    }
+    fn running(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.call(k, |e, p| unsafe { sys::host_running(e, p, t) })
+    }
+    fn stopping(&mut self, k: &mut dyn Kernel, t: Pid, runnable: bool) {
+        let runnable = c_int::from(runnable);
+        self.call(k, |e, p| unsafe { sys::host_stopping(e, p, t, runnable) })
+    }
+    fn quiescent(&mut self, k: &mut dyn Kernel, t: Pid, flags: DeqFlags) {
+        let sleeps = c_int::from(flags.sleep);
+        self.call(k, |e, p| unsafe { sys::host_quiescent(e, p, t, sleeps) })
+    }
+    fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
+        self.call(k, |e, p| unsafe { sys::host_tick(e, p) })
+    }
+    fn contention_begin(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu) {
+        self.meet(t);
+        self.call(k, |e, p| unsafe {
+            sys::host_contention_begin(e, p, t, cpu as c_int)
+        })
+    }
+    fn contention_end(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.call(k, |e, p| unsafe { sys::host_contention_end(e, p, t) })
+    }
+    fn view(&self) -> View {
+        let key = |pid: &Pid| (*pid, unsafe { sys::host_key(self.engine, *pid) });
+        let clock = |cpu| unsafe { sys::host_clock(self.engine, cpu as c_int) };
+        View {
+            own_ns: self.stat(abi::proxy_stat_STAT_OWN_NS),
+            donated_ns: self.stat(abi::proxy_stat_STAT_DONATED_NS),
+            donors: self.seen.iter().filter_map(|p| self.donor(*p)).collect(),
+            clocks: (0..self.nr_cpus).map(clock).collect(),
+            keys: self.seen.iter().map(key).collect(),
+        }
+    }
+}

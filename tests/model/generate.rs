@@ -1,0 +1,145 @@
+//! Machines and programs by chance. Everything shrinks: tasks, events, operations.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use scx_proxy::model::program::{Class, CpuMask, External, LockSpec, Op, Setup, TaskSpec, mask_of};
+
+/// Longest run and sleep of a program.
+const LONG_NS: u64 = 12_000_000;
+
+/// Timers are no finer.
+const SLEEP_MIN_NS: u64 = 50_000;
+
+/// The size of a machine, to which its programs must keep.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    cpus: u32,
+    tasks: u32,
+    locks: usize,
+}
+
+fn time() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => 1_000..200_000u64, 3 => 200_000..3_000_000u64, 1 => 3_000_000..LONG_NS]
+}
+
+fn mask(size: Size) -> impl Strategy<Value = CpuMask> {
+    let all = mask_of(size.cpus);
+    prop_oneof![
+        2 => Just(all),
+        2 => (0..size.cpus).prop_map(|cpu| 1 << cpu),
+        1 => 1..=all,
+    ]
+}
+
+fn nice() -> impl Strategy<Value = i32> {
+    prop_oneof![3 => Just(0), 1 => Just(19), 1 => Just(-10), 1 => -20..20i32]
+}
+
+fn around(before: Op, inside: Vec<Op>, after: Op) -> Vec<Op> {
+    let mut ops = vec![before];
+    ops.extend(inside);
+    ops.push(after);
+    ops
+}
+
+/// One thing that belongs together: a critical section is left again, mostly.
+fn piece(size: Size) -> impl Strategy<Value = Vec<Op>> {
+    let leaf = prop_oneof![
+        8 => time().prop_map(|ns| vec![Op::Run(ns)]),
+        2 => time().prop_map(|ns| vec![Op::Sleep(ns + SLEEP_MIN_NS)]),
+        1 => mask(size).prop_map(|m| vec![Op::SetAffinity(m)]),
+        1 => nice().prop_map(|n| vec![Op::SetNice(n)]),
+        1 => (0..size.locks).prop_map(|l| vec![Op::Unlock(l)]),
+    ];
+    leaf.prop_recursive(3, 12, 4, move |inner| {
+        let inside = vec(inner, 1..4).prop_map(|pieces| pieces.concat());
+        prop_oneof![
+            6 => (0..size.locks, inside.clone())
+                .prop_map(|(l, ops)| around(Op::Lock(l), ops, Op::Unlock(l))),
+            1 => inside.prop_map(|ops| around(Op::MigrateDisable, ops, Op::MigrateEnable)),
+        ]
+    })
+}
+
+fn class() -> impl Strategy<Value = Class> {
+    prop_oneof![
+        12 => nice().prop_map(|nice| Class::Fair { nice }),
+        1 => (1..100u32).prop_map(|prio| Class::Rt { prio }),
+        1 => Just(Class::Rt { prio: 200 }),
+    ]
+}
+
+/// A task of a higher class that never sleeps would be all that runs.
+fn with_rest(mut task: TaskSpec) -> TaskSpec {
+    if matches!(task.class, Class::Rt { .. }) {
+        for op in &mut task.program {
+            if let Op::Run(ns) = op {
+                *ns = 1 + *ns / 8;
+            }
+        }
+        task.program.push(Op::Sleep(5_000_000));
+    }
+    task
+}
+
+fn task(size: Size) -> impl Strategy<Value = TaskSpec> {
+    let program = vec(piece(size), 1..6).prop_map(|pieces| pieces.concat());
+    let start = (0..20_000_000u64, any::<prop::sample::Index>());
+    let repeat = prop::bool::weighted(0.9);
+    (class(), mask(size), start, program, repeat).prop_map(
+        |(class, cpus, (start_ns, at), program, repeat)| {
+            let usable: Vec<u32> = (0..64).filter(|cpu| cpus >> cpu & 1 == 1).collect();
+            let start_cpu = *at.get(&usable);
+            with_rest(TaskSpec {
+                class,
+                cpus,
+                start_ns,
+                start_cpu,
+                program,
+                repeat,
+            })
+        },
+    )
+}
+
+fn external(size: Size) -> impl Strategy<Value = External> {
+    let task = 1..=size.tasks;
+    let cpu = 0..size.cpus;
+    prop_oneof![
+        4 => task.clone().prop_map(External::Signal),
+        2 => (task.clone(), mask(size)).prop_map(|(t, m)| External::Affinity(t, m)),
+        1 => (task, nice()).prop_map(|(t, n)| External::Nice(t, n)),
+        1 => cpu.clone().prop_map(External::Offline),
+        2 => cpu.prop_map(External::Online),
+    ]
+}
+
+fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
+    let handoff = prop::bool::weighted(0.2).prop_map(|handoff| LockSpec { handoff });
+    let delay = || prop_oneof![Just(0), 1..20_000u64];
+    (
+        vec(task(size), size.tasks as usize),
+        vec(handoff, size.locks),
+        vec((0..300_000_000u64, external(size)), 0..12),
+        any::<u64>(),
+        (delay(), delay(), 50_000_000..400_000_000u64),
+    )
+        .prop_map(
+            move |(tasks, locks, externals, seed, (kick, wake, until_ns))| Setup {
+                nr_cpus: size.cpus,
+                tasks,
+                locks,
+                externals,
+                until_ns,
+                seed,
+                kick_delay_ns: kick,
+                wake_delay_ns: wake,
+            },
+        )
+}
+
+/// A whole run: 2 to 12 tasks, 1 to 6 CPUs, 1 to 6 locks.
+pub fn setup() -> impl Strategy<Value = Setup> {
+    (1..=6u32, 2..=12u32, 1..=6usize)
+        .prop_flat_map(|(cpus, tasks, locks)| setup_of(Size { cpus, tasks, locks }))
+}
