@@ -17,7 +17,7 @@
 /* donors one CPU's donor queue can hold; a power of two, see core/heap.h */
 #define DONORS_PER_CPU 2048
 
-/* donors that can wait on one running or sleeping owner, see proxy/donor.bpf.h */
+/* donors that can wait on one running or sleeping owner, see core/donor.h */
 #define ATTACH_MAX 8
 
 #endif /* PROXY_ABI_H */

@@ -14,9 +14,9 @@ enum proxy_event_kind {
 	EVENT_DONATE = 3,    /* owner other runs in the context of donor pid on cpu; value: locks between */
 	EVENT_MIGRATE = 4,   /* donor pid's context went to cpu, where owner other may run */
 	EVENT_PARK = 5,	     /* donor pid waits for other to stop or wake */
-	EVENT_TRUNCATED = 6, /* the walk from donor pid was given up at other; value: its wait number */
+	EVENT_TRUNCATED = 6, /* the walk from donor pid was given up at waiter other */
 	EVENT_CYCLE = 7,     /* the walk from donor pid came to other twice */
-	EVENT_RETURN = 8,    /* pid, woken, runs on cpu; other: enum return_choice, | RETURN_MOVED; value: ns since */
+	EVENT_RETURN = 8,    /* pid, woken value ns ago, runs on cpu; other: enum return_choice, | RETURN_MOVED; lock: enum lock_class */
 	EVENT_SNAPSHOT = 9,  /* like EVENT_BLOCK, for a wait that had begun before */
 };
 

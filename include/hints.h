@@ -24,6 +24,8 @@ struct wait_hint {
 	unsigned long long hint_seq;	/* counts the agent's rounds */
 	unsigned int to_pid;
 	unsigned int kind; /* enum hint_kind */
+	unsigned int pid;  /* the waiter itself: a map element may be used anew while it is read */
+	unsigned int pad;
 };
 
 /* one for each enum lock_class */

@@ -49,8 +49,9 @@ pub struct Opts {
     /// Longest time a task may wait on a run queue because of its weight, as
     /// estimated when it is queued, in milliseconds.
     ///
-    /// The kernel throws a scheduler out that leaves a task waiting for 30 s.
-    #[arg(long, default_value_t = 8000, value_name = "MS",
+    /// The kernel throws a scheduler out that leaves a task waiting for 30 s, or one
+    /// that is preempted while it reads under RCU for 21 s.
+    #[arg(long, default_value_t = 2000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(10..=15_000))]
     pub starve_ms: u64,
 

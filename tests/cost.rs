@@ -179,6 +179,8 @@ fn pick_at_depth(depth: u32) -> u64 {
             hint_seq: 1,
             to_pid: depth,
             kind: abi::hint_kind_HINT_SKIP,
+            pid: abi::HOPS_LIMIT + 1,
+            pad: 0,
         };
         policy.set_wait_hint(abi::HOPS_LIMIT + 1, hint);
     }

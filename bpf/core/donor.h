@@ -14,7 +14,7 @@ static __always_inline bool token_cas(struct task_ctx *dctx, u64 from, u64 to)
 /*
  * The key of a donor on @cpu's queue. The caller holds its context (TOKEN_MOVING).
  * @later: there is nothing to be done for it now; an urgent one, whose key would
- * stay the first, has to let the others be looked at before.
+ * stay the first, has to let the others be looked at before, for about a slice of time.
  */
 static __always_inline u64 donor_key_at(struct task_ctx *dctx, s32 cpu, const struct cpu_ctx *cctx,
 					u32 later)
@@ -23,7 +23,8 @@ static __always_inline u64 donor_key_at(struct task_ctx *dctx, s32 cpu, const st
 	u64 key = dctx->wait_key;
 
 	if (dctx->wait_urgency)
-		return later ? cctx->clock + cfg.slice_ns :
+		return later ? cctx->clock + key_cost(cfg.slice_ns, cctx->queued_load +
+						      cctx->running_weight + 1) :
 			       key_urgent(cctx->clock, dctx->wait_urgency);
 	if (dctx->wait_cpu != cpu) {
 		from = cpu_ctx_of(dctx->wait_cpu);

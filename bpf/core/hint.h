@@ -26,35 +26,45 @@ CORE_FN int wait_goes_on(u32 pid, u64 seq)
 	return ret;
 }
 
+/* A copy of the hint of @kind about waiter @pid; 0 if there is none that holds. */
+static __always_inline int hint_read(u32 pid, u32 kind, struct wait_hint *copy)
+{
+	struct wait_hint *h = hint_of(pid);
+
+	if (!h)
+		return 0;
+	*copy = *h;
+	if (copy->pid != pid || copy->kind != kind)
+		return 0;
+	if (port_now() >= copy->expires_ns || !wait_goes_on(pid, copy->wait_seq)) {
+		stat_inc(STAT_HINT_STALE);
+		return 0;
+	}
+	return 1;
+}
+
 /* Where the walk that was given up at waiter @pid may go on; 0: nowhere. */
 CORE_FN int hint_skip(u32 pid)
 {
-	struct wait_hint *h = hint_of(pid);
-	u64 now = port_now();
+	struct wait_hint h;
 
-	if (!h || h->kind != HINT_SKIP)
+	if (!hint_read(pid, HINT_SKIP, &h))
 		return 0;
-	if (now >= h->expires_ns || !wait_goes_on(pid, h->wait_seq) ||
-	    !wait_goes_on(h->to_pid, h->to_wait_seq)) {
+	if (!wait_goes_on(h.to_pid, h.to_wait_seq)) {
 		stat_inc(STAT_HINT_STALE);
 		return 0;
 	}
 	stat_inc(STAT_HINT_SKIP);
-	return h->to_pid;
+	return h.to_pid;
 }
 
-/* Whether the agent found donor @pid to wait for itself. */
+/* Whether the agent found waiter @pid to wait for itself, over more locks than a walk has. */
 CORE_FN int hint_cycle(u32 pid)
 {
-	struct wait_hint *h = hint_of(pid);
-	u64 now = port_now();
+	struct wait_hint h;
 
-	if (!h || h->kind != HINT_CYCLE)
+	if (!hint_read(pid, HINT_CYCLE, &h))
 		return 0;
-	if (now >= h->expires_ns || !wait_goes_on(pid, h->wait_seq)) {
-		stat_inc(STAT_HINT_STALE);
-		return 0;
-	}
 	stat_inc(STAT_HINT_CYCLE);
 	return 1;
 }

@@ -3,7 +3,7 @@
  * Arithmetic of keys. A key is a weighted virtual time: CPU time in ns scaled
  * by 1024 / weight, so that at nice 0 it runs as fast as the CPU's own time.
  * Keys wrap; compare them with key_before() only, and only within one CPU's
- * clock (sched/clock.bpf.h moves them between clocks).
+ * clock (core/clock.h moves them between clocks).
  *
  * Pure C: no helpers, no kernel structs; also compiled for the host and tested
  * there (tests/core.rs).
@@ -52,11 +52,6 @@ static inline key_u64 key_urgent(key_u64 clock, unsigned int urgency)
 	return clock - KEY_URGENT_SPAN - urgency * KEY_URGENCY_STEP;
 }
 
-static inline int key_is_urgent(key_u64 key, key_u64 clock)
-{
-	return key_before(key, clock - KEY_URGENT_SPAN / 2);
-}
-
 static inline key_u64 key_min(key_u64 a, key_u64 b)
 {
 	if (a == KEY_NONE)
@@ -70,12 +65,6 @@ static inline key_u64 key_min(key_u64 a, key_u64 b)
 static inline key_u64 key_cost(key_u64 ns, unsigned int weight)
 {
 	return weight ? ns * WEIGHT_NICE_0 / weight : ns;
-}
-
-/* CPU time in ns that a task of @weight gets for @cost of virtual time */
-static inline key_u64 key_cost_to_ns(key_u64 cost, unsigned int weight)
-{
-	return cost * weight / WEIGHT_NICE_0;
 }
 
 /* @key of one clock in terms of another: what lies between it and its clock stays */

@@ -104,13 +104,17 @@ CORE_FN int chain_hop(u32 pid, struct hop *h)
 		if (edge_lock(p, tctx) != lock)
 			lock = 0;
 	}
-	port_task_put(p);
-	if (!lock)
-		return 0;
-	if (!owner) {
+	if (lock && !owner) {
 		hop_first_waiter(pid, lock, h);
-		return 0;
+		/* likewise: then whoever was first in line for what stood there does not matter */
+		if (edge_lock(p, tctx) != lock) {
+			h->owner_pid = 0;
+			h->end = HOP_STALE;
+		}
 	}
+	port_task_put(p);
+	if (!lock || !owner)
+		return 0;
 	/* handed over to the waiter itself, which has only to wake */
 	if (owner == pid)
 		owner = 0;
@@ -169,6 +173,8 @@ CORE_FN int chain_walk(u32 donor_pid, struct chain *c)
 		to = cfg.hints ? hint_skip(last) : 0;
 		if (to)
 			we = chain_follow(to, c);
+		else if (cfg.hints && hint_cycle(last))
+			we = WALK_CYCLE;
 		else
 			event(EVENT_TRUNCATED, 0, donor_pid, last, 0, 0);
 	}
@@ -310,8 +316,9 @@ static __always_inline enum resolved donor_attach(struct task_ctx *octx, u32 own
 	}
 	stat_inc(STAT_ATTACH_FULL);
 	/* no room: its turn comes again one slice later; those behind it fare no better */
-	dctx->wait_key += donor_cost(dctx, cfg.slice_ns);
-	donor_take_back(donor_pid, owner_pid, TOKEN_ATTACHED, cpu);
+	if (token_cas(dctx, token_make(seq, TOKEN_ATTACHED, owner_pid),
+		      token_make(seq, TOKEN_MOVING, 0)))
+		donor_retry(dctx, donor_pid, seq, cpu);
 	return RESOLVED_WAIT;
 }
 
@@ -368,8 +375,7 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid)
 	dctx = task_ctx_of(d);
 	if (!dctx || !token_cas(dctx, token, token_make(seq, TOKEN_MOVING, 0)))
 		goto out; /* woke */
-	if (!cfg.hints || !hint_cycle(donor_pid))
-		chain_walk(donor_pid, &c);
+	chain_walk(donor_pid, &c);
 	o = chain_leads_on(&c) ? port_task_get(c.end.owner_pid) : NULL;
 	octx = o ? task_ctx_of(o) : NULL;
 	if (octx)

@@ -17,6 +17,7 @@ enum return_policy {
 
 struct return_facts {
 	u64 waited_ns;
+	s32 away;	   /* the CPU where it lends */
 	bool owner_runs;   /* an owner runs in its context now ... */
 	bool owner_allowed; /* ... on another CPU than home, where the donor may run */
 	bool home_busy;	   /* a task of ours runs at home */

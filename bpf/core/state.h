@@ -29,8 +29,8 @@ struct task_ctx {
 	u32 yielded;	 /* lets the next one go first, once */
 
 	/*
-	 * [written by the task itself only] the mutex that it is about to sleep on: of
-	 * tasks of other classes, and of all on kernels without task->blocked_on
+	 * [written by the task itself, and when it becomes ours] the mutex that it is about to
+	 * sleep on: of tasks of other classes, and of all on kernels without task->blocked_on
 	 */
 	u64 contended_lock;
 
@@ -44,7 +44,8 @@ struct task_ctx {
 	u64 lent_cost;	  /* [atomic add] virtual time run on this context meanwhile */
 	u64 woke_at_ns;	  /* [rq lock] */
 	u64 blocked_at_ns; /* [rq lock] when this wait began */
-	u32 return_choice; /* [rq lock] enum return_choice of a donor that woke, until it runs */
+	/* [pi_lock in ops.select_cpu(), then rq lock] of a donor that woke, until it runs */
+	u32 return_choice; /* enum return_choice */
 	s32 return_cpu;	  /* where that choice sent it */
 
 	/* as an owner. donor_*: [the CPU that runs or picks it] */

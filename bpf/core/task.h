@@ -27,6 +27,7 @@ static __always_inline void return_look(struct task_struct *p, struct task_ctx *
 	s32 away = tctx->wait_cpu;
 	struct cpu_ctx *hctx = cpu_ctx_of(home), *actx = cpu_ctx_of(away);
 
+	f->away = away;
 	f->owner_runs = token_kind(token) == TOKEN_ACTIVE;
 	f->owner_allowed = away != home && !port_pinned(p) && port_may_run(p, away);
 	f->waited_ns = now - tctx->blocked_at_ns;
@@ -59,7 +60,7 @@ static __always_inline s32 task_select_cpu(struct task_struct *p, struct task_ct
 		return_look(p, tctx, home, &f);
 		tctx->return_choice = return_choose(&f, cfg.return_policy, cfg.return_cold_ns,
 						    cfg.return_margin_ns);
-		cpu = tctx->return_choice == RETURN_OWNER ? tctx->wait_cpu : home;
+		cpu = tctx->return_choice == RETURN_OWNER ? f.away : home;
 		stat_inc(tctx->return_choice == RETURN_OWNER ? STAT_RETURN_OWNER :
 							       STAT_RETURN_HOME);
 	}
@@ -246,7 +247,9 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 	 */
 	if (runnable)
 		port_set_slice(p, 0);
-	donors_release(p, tctx, cpu);
+	/* if it can go on, its donors go with it to the queue that ops.enqueue() chooses */
+	if (!runnable)
+		donors_release(p, tctx, cpu);
 	/*
 	 * ops.dispatch() moves the clock only if something competes. A task that
 	 * has the CPU to itself, and sleeps before its slice ends, takes the clock
@@ -271,6 +274,9 @@ static __always_inline void task_quiescent(struct task_struct *p, struct task_ct
 /* @p is ours from now on; its key begins at the clock of the CPU that it first joins */
 static __always_inline void task_enable(struct task_struct *p, struct task_ctx *tctx)
 {
+	/* what it contended for in another class it would not be seen to get in this one */
+	tctx->contended_lock = 0;
+	donor_wake(p, tctx);
 	tctx->vtime_cpu = -1;
 	tctx->weight = port_weight(p);
 	tctx->place = PLACE_ASLEEP;
@@ -300,6 +306,9 @@ static __always_inline void task_contended(struct task_struct *p, struct task_ct
 	seq = donor_begin(p, tctx, cpu, urgency);
 	if (cfg.donate)
 		donor_block_urgent(port_pid(p), cpu, seq);
+	/* it became ours meanwhile: nobody would end this wait */
+	if (*(volatile u32 *)&tctx->place != PLACE_OTHER)
+		donor_wake(p, tctx);
 }
 
 /* It has the lock, or was interrupted. */

@@ -52,11 +52,8 @@ SEC("?tp_btf/contention_end")
 int BPF_PROG(proxy_contention_end, void *lock, int ret)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
-	struct task_ctx *tctx;
+	struct task_ctx *tctx = task_ctx_of(p);
 
-	if (!task_urgency(p) && !cfg.track_by_tracepoint)
-		return 0;
-	tctx = task_ctx_of(p);
 	if (!tctx || tctx->contended_lock != (u64)lock)
 		return 0;
 	tctx->contended_lock = 0;

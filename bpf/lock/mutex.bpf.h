@@ -17,10 +17,6 @@
 /* include/linux/mutex.h, kernel/locking/mutex.h */
 #define MUTEX_OWNER_FLAGS 7UL
 
-/* include/trace/events/lock.h */
-#define LCB_F_SPIN 1U
-#define LCB_F_MUTEX 32U
-
 /* CO-RE flavours: the kernel that runs us need not have these fields */
 struct mutex___proxy {
 	atomic_long_t owner;
@@ -56,11 +52,14 @@ static __always_inline u64 mutex_waited_for(struct task_struct *p, const struct 
 
 	if (!mutex_owner_readable())
 		return 0;
-	if (bpf_core_field_exists(t->blocked_on) && !cfg.track_by_tracepoint &&
-	    tctx->place != PLACE_OTHER)
+	if (bpf_core_field_exists(t->blocked_on) && !cfg.track_by_tracepoint) {
 		lock = (u64)BPF_CORE_READ(t, blocked_on);
-	else
+		/* of other classes only what the tracepoint has seen begin, and not end */
+		if (tctx->place == PLACE_OTHER && lock != tctx->contended_lock)
+			lock = 0;
+	} else {
 		lock = tctx->contended_lock;
+	}
 	/* 7.x with proxy execution stores -1 (PROXY_WAKING) for a waiter that is being woken */
 	return lock < (u64)-4095 ? lock : 0;
 }

@@ -2,7 +2,7 @@
 /*
  * What a busy CPU takes out of turn, now and then: the head of the queue of a
  * CPU whose load exceeds its own by more than a nice-0 task, and what has waited
- * at the tail of its own for too long. (Idle CPUs: steal() in core/pick.h.)
+ * in its own for too long. (Idle CPUs: steal() in core/pick.h.)
  */
 #ifndef PROXY_SCHED_BALANCE_H
 #define PROXY_SCHED_BALANCE_H
@@ -10,32 +10,45 @@
 /* other CPUs that one pull looks at */
 #define BALANCE_LOOKS 4
 
+/* tasks of its own queue that a busy CPU looks at for one that starves */
+#define RESCUE_LOOKS 64
+
+/* Whether @p, on a run queue, has waited too long there and may run on @cpu. */
+static __always_inline bool starves(struct task_struct *p, s32 cpu, u64 now)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	return tctx && now > tctx->queued_at_ns && now - tctx->queued_at_ns > cfg.starve_ns &&
+	       port_may_run(p, cpu);
+}
+
 /*
  * A key lies no further ahead than starve_ns pays for when its task is queued,
- * but heavier tasks may arrive afterwards. Whoever has waited longer than that
- * is at the tail: it runs now, before the kernel's watchdog takes it for
- * stalled and throws the scheduler out. True if a task came.
+ * but heavier tasks may arrive afterwards, and an urgent donor may have the CPU
+ * for long. The first who has waited longer than that runs now, before the
+ * kernel's watchdog takes it for stalled and throws the scheduler out. Not only the
+ * last in line: who was rescued is last again. 1 if a task came.
  */
 __noinline int rescue(s32 cpu)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct bpf_iter_scx_dsq it;
 	struct task_struct *p;
-	bool came = false;
+	u64 now = bpf_ktime_get_ns();
+	int looks = 0, came = 0;
 
 	if (!cctx || !cctx->nr_queued)
 		return 0;
-	if (!bpf_iter_scx_dsq_new(&it, run_queue(cpu), SCX_DSQ_ITER_REV)) {
-		p = bpf_iter_scx_dsq_next(&it);
-		if (p) {
-			struct task_ctx *tctx = task_ctx_of(p);
-			u64 now = bpf_ktime_get_ns();
-
-			if (tctx && now > tctx->queued_at_ns &&
-			    now - tctx->queued_at_ns > cfg.starve_ns &&
-			    port_may_run(p, cpu)) {
-				scx_bpf_dsq_move_set_slice(&it, cfg.slice_ns);
-				came = scx_bpf_dsq_move(&it, p, SCX_DSQ_LOCAL, 0);
+	if (!bpf_iter_scx_dsq_new(&it, run_queue(cpu), 0)) {
+		while ((p = bpf_iter_scx_dsq_next(&it)) && can_loop) {
+			if (looks++ >= RESCUE_LOOKS)
+				break;
+			if (!starves(p, cpu, now))
+				continue;
+			scx_bpf_dsq_move_set_slice(&it, cfg.slice_ns);
+			if (scx_bpf_dsq_move(&it, p, SCX_DSQ_LOCAL, 0)) {
+				came = 1;
+				break;
 			}
 		}
 	}

@@ -17,7 +17,8 @@ s32 BPF_STRUCT_OPS(proxy_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wa
 	bool idle = false;
 	s32 cpu = prev_cpu;
 
-	if (tctx && tctx->token && cfg.return_policy == RETURN_POLICY_HOME)
+	if (tctx && tctx->token && cfg.return_policy == RETURN_POLICY_HOME &&
+	    port_may_run(p, prev_cpu))
 		idle = scx_bpf_test_and_clear_cpu_idle(prev_cpu);
 	else
 		cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);

@@ -13,8 +13,8 @@ import kernels
 import project
 import vmrun
 
-# LOCKS:TOPOLOGIES; two hogs a CPU for the first, one for the others: inversion's own defaults
-SCENARIOS = ["f_pos_lock:same,cross,unpinned", "seq_file,chain:cross"]
+# LOCKS:TOPOLOGIES[:WAITER_POLICY]; two hogs a CPU for f_pos_lock, one for the others: inversion's own defaults
+SCENARIOS = ["f_pos_lock:same,cross,unpinned", "seq_file,chain,sleeping_owner:cross", "f_pos_lock:cross,unpinned:fifo"]
 
 
 def parse(argv):

@@ -1,5 +1,5 @@
 //! The wait-for graph: who waits for which lock, who owns it, as told by events.
-//! Pure: no I/O, no clock.
+//! No clock; no I/O but the names of the tasks in a deadlock that is described.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;

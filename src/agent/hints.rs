@@ -96,6 +96,8 @@ impl HintTable {
             hint_seq: self.rounds,
             to_pid: to,
             kind,
+            pid,
+            pad: 0,
         })
     }
 

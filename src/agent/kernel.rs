@@ -67,6 +67,11 @@ impl KernelSide {
             })
             .context("ring of events")?;
         let ring = builder.build().context("ring of events")?;
+        // what an agent before this one left behind, nobody would renew or remove
+        let keys: Vec<_> = wait_hints.keys().collect();
+        for key in keys {
+            let _ = wait_hints.delete(&key);
+        }
         Ok(Self {
             ring,
             _events: events,

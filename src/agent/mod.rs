@@ -30,6 +30,8 @@ use outcomes::Outcomes;
 /// How often the agent looks at the ring while something happens, and while nothing does.
 const BUSY_PERIOD: Duration = Duration::from_millis(5);
 const IDLE_PERIOD: Duration = Duration::from_millis(40);
+/// Looks that empty a ring of the largest size, also while events keep coming.
+const DRAINS_MAX: u32 = 256;
 /// Between a failure and the next try.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
 
@@ -168,7 +170,11 @@ fn print_all(events: &[abi::proxy_event]) -> std::io::Result<()> {
 /// Forgets all waits and reads them anew from the kernel. What the ring still holds is
 /// older than that, and dropped.
 fn rebuild(side: &mut KernelSide, mind: &mut Mind, state: &AgentState) -> Result<()> {
-    side.take_events()?;
+    for _ in 0..DRAINS_MAX {
+        if side.take_events()?.is_empty() {
+            break;
+        }
+    }
     mind.graph = Graph::default();
     side.snapshot()?
         .iter()

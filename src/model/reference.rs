@@ -187,7 +187,9 @@ impl Policy for Reference {
         if runnable {
             k.set_slice(t, 0);
         }
-        self.donors_release(k, t, cpu);
+        if !runnable {
+            self.donors_release(k, t, cpu);
+        }
         if self.nr_queued(cpu) == 0 {
             let least = key::earlier(Some(self.task(t).vtime), self.donor_head_key(cpu));
             self.cpu_mut(cpu).advance_clock(least);

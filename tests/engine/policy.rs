@@ -106,6 +106,8 @@ impl CoreC {
             hint_seq: hint.hint_seq,
             to_pid: hint.to_pid,
             kind: hint.kind,
+            pid,
+            pad: 0,
         };
         assert!(pid < TASKS_MAX);
         // SAFETY: pid is in range, hint is valid for the call.

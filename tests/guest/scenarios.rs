@@ -11,7 +11,7 @@ use std::time::Duration;
 use libtest_mimic::Failed;
 use scx_proxy::model::scenario::Scenario;
 
-use crate::machine::{ensure, run, wait_for};
+use crate::machine::{ensure, wait_for};
 use crate::{sched, stage};
 
 /// Longest time from an event to its line.
@@ -73,8 +73,6 @@ pub fn test(path: &Path) -> Result<(), Failed> {
     let setup = scenario.setup().map_err(|e| e.to_string())?;
     sched::with(&[], || {
         let before = fs::metadata(sched::OUT)?.len();
-        // whoever directs must not wait for the hogs
-        run(&["renice", "-n", "-20", "-p", &std::process::id().to_string()])?;
         let staged = stage::run(&setup, scale)?;
         let name_of = |tid: &str| {
             let tid: u32 = tid.parse().ok()?;

@@ -8,7 +8,7 @@ use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid};
 pub(super) const ATTACH_MAX: usize = 8;
 
 /// Donors that one queue can hold.
-const QUEUE_MAX: usize = 512;
+const QUEUE_MAX: usize = 2048;
 
 impl Reference {
     /// The earliest key of the donors that compete for `cpu`.
@@ -60,7 +60,9 @@ impl Reference {
         let clock = self.cpu(cpu).clock;
         let donor = &self.task(d).donor;
         let key = if donor.urgency > 0 && later {
-            clock.wrapping_add(self.cfg.slice_ns)
+            // about one slice of time, whatever the load
+            let load = self.queued_load(cpu) + u64::from(self.cpu(cpu).running_weight) + 1;
+            clock.wrapping_add(key::cost(self.cfg.slice_ns, load as u32))
         } else if donor.urgency > 0 {
             key::urgent(clock, donor.urgency)
         } else if donor.cpu == cpu {

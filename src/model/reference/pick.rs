@@ -168,8 +168,7 @@ impl Reference {
             self.task_mut(d).donor.place = Some(DonorPlace::Attached(owner));
             return Resolved::Next;
         }
-        self.look_later(d);
-        self.donor_put(d, cpu);
+        self.retry(d, cpu);
         Resolved::Enough
     }
 

@@ -131,13 +131,17 @@ impl Reference {
         self.queued(cpu).count()
     }
 
+    /// Sum of the weights on the run queue of `cpu`.
+    pub(super) fn queued_load(&self, cpu: Cpu) -> u64 {
+        self.queued(cpu)
+            .map(|task| u64::from(task.queued_weight))
+            .sum()
+    }
+
     /// Brings the key of `t` into terms of `cpu`, and within what its clock allows.
     pub(super) fn join(&mut self, t: Pid, cpu: Cpu) {
         let clock = self.cpu(cpu).clock;
-        let queued: u64 = self
-            .queued(cpu)
-            .map(|task| u64::from(task.queued_weight))
-            .sum();
+        let queued = self.queued_load(cpu);
         let task = self.task(t);
         let vtime = match task.vtime_cpu {
             Some(from) if from == cpu => task.vtime,
