@@ -79,15 +79,17 @@ struct popped_donor {
 };
 
 /* Take the first donor off the queue of @cpu; pid is 0 when it is empty. */
-static __always_inline void donor_queue_pop(s32 cpu, struct popped_donor *d)
+CORE_FN int donor_queue_pop(s32 cpu, struct popped_donor *d)
 {
 	struct donor_queue *q = donor_queue_of(cpu);
 	struct heap_entry *e;
 	u32 idx;
 
+	if (!d)
+		return 0;
 	d->pid = 0;
 	if (!q)
-		return;
+		return 0;
 	queue_lock(q);
 	if (q->heap.nr) {
 		idx = heap_idx(&q->heap, 0);
@@ -99,6 +101,7 @@ static __always_inline void donor_queue_pop(s32 cpu, struct popped_donor *d)
 	queue_unlock(q);
 	if (d->pid)
 		nr_donors_add(cpu, -1);
+	return 0;
 }
 
 #endif /* PROXY_CORE_QUEUE_H */

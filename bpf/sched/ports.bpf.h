@@ -101,7 +101,7 @@ static __always_inline s32 idle_cpu_claim(struct task_struct *p)
  * been queued anew, and the kernel would not move it on this iterator any more
  * (scx_dsq_move(), nldsq_cursor_lost_task()).
  */
-static __always_inline enum moved owner_move(struct task_struct *o, s32 from_cpu, s32 cpu)
+static __noinline enum moved owner_move(struct task_struct *o, s32 from_cpu, s32 cpu)
 {
 	enum moved ret = MOVE_LOST;
 	struct bpf_iter_scx_dsq it;

@@ -36,7 +36,8 @@ pub const TESTS: &[Test] = &[
 
 pub const LAST: &[Test] = &[("behaviour::kernel_log_is_clean", kernel_log_is_clean)];
 
-const STRESS: Duration = Duration::from_secs(60);
+/// `SCX_PROXY_STRESS_SECS` sets another; a longer one takes a CPU away and brings it back, twice.
+const STRESS_SECS: u64 = 60;
 const QUIET: Duration = Duration::from_secs(30);
 
 /// `--monitor` beside the scheduler: stats on stdout until Ctrl-C, which is no error.
@@ -150,10 +151,28 @@ pub fn stress(time: Duration) -> Result<(), Failed> {
     Ok(())
 }
 
+fn stress_secs() -> u64 {
+    let secs = std::env::var("SCX_PROXY_STRESS_SECS").ok();
+    secs.and_then(|secs| secs.parse().ok())
+        .unwrap_or(STRESS_SECS)
+}
+
 fn stress_leaves_nothing_behind() -> Result<(), Failed> {
     sched::with(&[], || {
+        let secs = stress_secs();
+        if secs > STRESS_SECS {
+            for _ in 0..2 {
+                stress(Duration::from_secs(secs / 3))?;
+                crate::lifecycle::hotplug()?;
+            }
+        }
+        // hotplug restarts the scheduler: what follows is counted from here
         let mut stats = Stats::open()?;
-        stress(STRESS)?;
+        stress(Duration::from_secs(if secs > STRESS_SECS {
+            secs / 3
+        } else {
+            secs
+        }))?;
         let metrics = stats.delta()?;
         println!(
             "stress: edges {} donations {} migrations {} lost races {} picks {}",
