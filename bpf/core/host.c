@@ -283,12 +283,6 @@ host_u64 host_key(const struct host_engine *e, unsigned int pid)
 	return e->ctxs[pid].vtime;
 }
 
-/* whether the policy has it, as opposed to another class */
-int host_known(const struct host_engine *e, unsigned int pid)
-{
-	return e->ctxs[pid].place != PLACE_OTHER;
-}
-
 void host_donor(const struct host_engine *e, unsigned int pid, struct host_donor *d)
 {
 	const struct task_ctx *ctx = &e->ctxs[pid];
@@ -301,12 +295,6 @@ void host_donor(const struct host_engine *e, unsigned int pid, struct host_donor
 unsigned int host_queue_length(const struct host_engine *e, int cpu)
 {
 	return e->queues[cpu].heap.nr;
-}
-
-/* pid in a slot of an owner's attached[], -1 beyond the last slot */
-int host_attached(const struct host_engine *e, unsigned int owner, unsigned int slot)
-{
-	return slot < ATTACH_MAX ? (int)e->ctxs[owner].attached[slot] : -1;
 }
 
 void host_set_wait_hint(struct host_engine *e, unsigned int pid, const struct wait_hint *h)

@@ -73,10 +73,8 @@ void host_contention_end(struct host_engine *e, const struct host_ports *ports, 
 host_u64 host_stat(const struct host_engine *e, unsigned int stat);
 host_u64 host_clock(const struct host_engine *e, int cpu);
 host_u64 host_key(const struct host_engine *e, unsigned int pid);
-int host_known(const struct host_engine *e, unsigned int pid);
 void host_donor(const struct host_engine *e, unsigned int pid, struct host_donor *d);
 unsigned int host_queue_length(const struct host_engine *e, int cpu);
-int host_attached(const struct host_engine *e, unsigned int owner, unsigned int slot);
 void host_set_wait_hint(struct host_engine *e, unsigned int pid, const struct wait_hint *h);
 
 /* The parts without ports, by themselves. */

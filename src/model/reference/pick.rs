@@ -149,16 +149,12 @@ impl Reference {
 
     /// `d` has its next turn a slice later; it has paid nothing.
     fn retry(&mut self, d: Pid, cpu: Cpu) {
-        self.look_later(d);
-        self.donor_put_later(d, cpu);
-    }
-
-    fn look_later(&mut self, d: Pid) {
         let slice = self.cfg.slice_ns;
         let donor = &mut self.task_mut(d).donor;
         if donor.urgency == 0 {
             donor.key = donor.key.wrapping_add(key::cost(slice, donor.weight));
         }
+        self.donor_put_later(d, cpu);
     }
 
     /// `d` waits until `owner` stops or wakes, if that has room for it.
