@@ -60,6 +60,7 @@ const volatile struct proxy_config cfg = {
 	.return_margin_ns = 1000000,
 	.nr_cpu_ids = 1,
 	.hops_max = HOPS_LIMIT,
+	.locks = (1U << NR_LOCK_TYPES) - 1,
 	.donate = 1,
 };
 
@@ -79,6 +80,7 @@ u32 nr_idle_with_donors;
 
 /* where the kernel calls it */
 #include "lock/contention.bpf.h"
+#include "lock/futex.bpf.h"
 #include "sched/callbacks.bpf.h"
 #include "sched/lifecycle.bpf.h"
 #include "obs/snapshot.bpf.h"

@@ -9,6 +9,7 @@
 #include "config.h"
 #include "events.h"
 #include "hints.h"
+#include "locks.h"
 #include "stats.h"
 
 /* lock hops one chain walk may follow at the most; see core/walk.h */

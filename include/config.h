@@ -19,6 +19,7 @@ struct proxy_config {
 	unsigned long long return_margin_ns; /* lead that warm caches at home are worth, in key */
 	unsigned int return_policy;	   /* enum return_policy, bpf/core/return.h */
 	unsigned int agent_tgid;	   /* process of the agent: never starved */
+	unsigned int locks;		   /* LOCK_BIT() of each lock type that is followed */
 	unsigned char events;		   /* 1: tell the agent what happens */
 	unsigned char hints;		   /* 1: look at the agent's hints */
 	unsigned char donate;		   /* 0: see edges, never donate */

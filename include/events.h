@@ -16,7 +16,7 @@ enum proxy_event_kind {
 	EVENT_PARK = 5,	     /* donor pid waits for other to stop or wake */
 	EVENT_TRUNCATED = 6, /* the walk from donor pid was given up at waiter other */
 	EVENT_CYCLE = 7,     /* the walk from donor pid came to other twice */
-	EVENT_RETURN = 8,    /* pid, woken value ns ago, runs on cpu; other: enum return_choice, | RETURN_MOVED; lock: enum lock_class */
+	EVENT_RETURN = 8,    /* pid, woken value ns ago, runs on cpu; other: enum return_choice, | RETURN_MOVED; lock: enum lock_type */
 	EVENT_SNAPSHOT = 9,  /* like EVENT_BLOCK, for a wait that had begun before */
 };
 
@@ -32,15 +32,9 @@ enum return_choice {
 	NR_RETURN_CHOICES,
 };
 
-/* kinds of locks; hints and outcomes are kept per class */
-enum lock_class {
-	LOCK_CLASS_MUTEX = 0,
-	NR_LOCK_CLASSES,
-};
-
 struct proxy_event {
 	unsigned long long time_ns; /* bpf_ktime_get_ns() */
-	unsigned long long lock;    /* address, 0 if it has none to do with one */
+	unsigned long long lock;    /* edge word (locks.h), 0 if it has nothing to do with one */
 	unsigned long long value;
 	unsigned int kind;
 	unsigned int cpu;

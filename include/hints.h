@@ -28,7 +28,7 @@ struct wait_hint {
 	unsigned int pad;
 };
 
-/* one for each enum lock_class */
+/* one for each enum lock_type */
 struct return_hint {
 	unsigned long long expires_ns;
 	unsigned long long hint_seq;

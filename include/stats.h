@@ -26,8 +26,18 @@ enum proxy_stat {
 	STAT_EDGE,			/* tasks that blocked on a tracked lock */
 	STAT_EDGE_WOKEN,		/* of those, waits that ended */
 	STAT_EDGE_URGENT,		/* of those, real-time and deadline tasks */
+	STAT_EDGE_MUTEX,		/* of the edges, by type: in the order of enum lock_type */
+	STAT_EDGE_RWSEM,
+	STAT_EDGE_RTMUTEX,
+	STAT_EDGE_PTHREAD,
+	STAT_EDGE_BINDER,
 	STAT_DONOR_QUEUED,		/* entries put on a donor queue */
 	STAT_DONATION,			/* donations begun */
+	STAT_DONATION_MUTEX,		/* of the donations, by type of the lock that the donor waits for */
+	STAT_DONATION_RWSEM,
+	STAT_DONATION_RTMUTEX,
+	STAT_DONATION_PTHREAD,
+	STAT_DONATION_BINDER,
 	STAT_DONATED_NS,		/* CPU time charged to donors */
 	STAT_OWN_NS,			/* CPU time charged to the tasks themselves */
 	STAT_RUNTIME_NS,		/* CPU time of all tasks: DONATED + OWN */
@@ -47,8 +57,15 @@ enum proxy_stat {
 	STAT_AFFINITY_REFUSED,		/* owner may not run here: donor migrates */
 	STAT_OTHER_CLASS,
 	STAT_LOST_RACE,
+	STAT_READER_OWNED,		/* rwsems held by readers: nobody to lend to */
+	STAT_UNPROVEN,			/* owners named by user memory, or by binder, that did not prove to be it */
 	STAT_QUEUE_FULL,
 	STAT_ATTACH_FULL,
+
+	/* waits for what has no owner that could be known; no edges */
+	STAT_WAIT_PERCPU_RWSEM,
+	STAT_WAIT_SEMAPHORE,
+	STAT_WAIT_FUTEX,		/* condition variables, semaphores, barriers, other libraries' locks */
 
 	/* chain depth, in lock hops from the donor to the end */
 	STAT_DEPTH_1,

@@ -78,13 +78,16 @@ static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *t
 	tctx->wait_cpu = cpu;
 	tctx->wait_weight = tctx->weight;
 	tctx->wait_urgency = urgency;
+	tctx->wait_type = lock & LOCK_TYPE_MASK;
 	tctx->blocked_at_ns = port_now();
 	tctx->return_choice = RETURN_NONE;
 	stat_inc(STAT_EDGE);
+	stat_inc(STAT_EDGE_MUTEX + tctx->wait_type);
 	if (urgency)
 		stat_inc(STAT_EDGE_URGENT);
 	if (cfg.events)
-		event(EVENT_BLOCK, cpu, port_pid(p), edge_owner_pid(lock), lock, seq);
+		event(EVENT_BLOCK, cpu, port_pid(p), edge_owner_pid(p, tctx, lock), lock,
+		      seq);
 	tctx->token = token_make(seq, cfg.donate ? TOKEN_MOVING : TOKEN_LIMBO, 0);
 	return seq;
 }

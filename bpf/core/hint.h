@@ -6,7 +6,7 @@
  * of a skipped piece are the same waits, what lies between has not moved on
  * either, unless a signal broke a wait off; the expiry bounds that.
  *
- * Ports: struct wait_hint *hint_of(u32 pid), struct return_hint *return_hint_of(u32 class).
+ * Ports: struct wait_hint *hint_of(u32 pid), struct return_hint *return_hint_of(u32 lock_type).
  */
 #ifndef PROXY_CORE_HINT_H
 #define PROXY_CORE_HINT_H
@@ -70,9 +70,9 @@ CORE_FN int hint_cycle(u32 pid)
 }
 
 /* How much more than by rule the owner's CPU must be ahead for a donor to return there. */
-static __always_inline s64 hint_owner_bias(u32 lock_class)
+static __always_inline s64 hint_owner_bias(u32 type)
 {
-	struct return_hint *h = return_hint_of(lock_class);
+	struct return_hint *h = return_hint_of(type);
 
 	return h && port_now() < h->expires_ns ? h->owner_bias_ns : 0;
 }

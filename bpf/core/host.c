@@ -38,7 +38,7 @@ struct host_engine {
 	struct task_struct *tasks; /* [pid] */
 	struct task_ctx *ctxs;
 	struct wait_hint *hints;
-	struct return_hint return_hints[NR_LOCK_CLASSES];
+	struct return_hint return_hints[NR_LOCK_TYPES];
 };
 
 static __thread struct host_engine *host;
@@ -74,7 +74,7 @@ static struct task_struct *port_task_get(u32 pid)
 	((enum moved)PORT(move_task, (o)->pid, from, cpu, cfg.slice_ns))
 #define idle_cpu_claim(p) PORT(idle_claim, (p)->pid)
 #define edge_lock(p, tctx) ((void)(tctx), (u64)PORT(blocked_on, (p)->pid))
-#define edge_owner_pid(lock) PORT(owner_of, lock)
+#define edge_owner_pid(p, tctx, lock) PORT(owner_of, lock)
 #define edge_first_waiter_pid(lock) PORT(first_waiter_of, lock)
 #define stat_inc(stat) ((void)host->stats[stat]++)
 #define stat_add(stat, n) ((void)(host->stats[stat] += (n)))
@@ -113,9 +113,9 @@ static struct wait_hint *hint_of(u32 pid)
 	return pid < host->nr_tasks && host->hints[pid].kind ? &host->hints[pid] : NULL;
 }
 
-static struct return_hint *return_hint_of(u32 lock_class)
+static struct return_hint *return_hint_of(u32 type)
 {
-	return &host->return_hints[lock_class];
+	return &host->return_hints[type];
 }
 
 static void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)

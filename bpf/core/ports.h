@@ -34,7 +34,8 @@
  *   int  balance(s32 cpu, u64 own_load)          pulls from a longer queue; 1 if a task came
  *
  *   u64  edge_lock(struct task_struct *, const struct task_ctx *)  what it sleeps on, or 0
- *   u32  edge_owner_pid(u64 lock)                who owns it, or 0
+ *   u32  edge_owner_pid(struct task_struct *, const struct task_ctx *, u64 lock)
+ *                                                who owns the lock that it sleeps on, or 0
  *   u32  edge_first_waiter_pid(u64 lock)         who is first in line, or 0
  *
  *   void stat_inc(u32), stat_add(u32, u64)       include/stats.h

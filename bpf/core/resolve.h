@@ -99,7 +99,7 @@ CORE_FN int chain_hop(u32 pid, struct hop *h)
 	if (tctx)
 		lock = edge_lock(p, tctx);
 	if (lock) {
-		owner = edge_owner_pid(lock);
+		owner = edge_owner_pid(p, tctx, lock);
 		/* the waiter may have gone on, and its lock with it, while we read */
 		if (edge_lock(p, tctx) != lock)
 			lock = 0;
@@ -222,6 +222,7 @@ static __always_inline bool donation_begin(struct task_ctx *octx, u32 owner_pid,
 		return false;
 	}
 	stat_inc(STAT_DONATION);
+	stat_inc(STAT_DONATION_MUTEX + dctx->wait_type);
 	event(EVENT_DONATE, cpu, donor_pid, owner_pid, 0, hops);
 	return true;
 }

@@ -29,10 +29,19 @@ struct task_ctx {
 	u32 yielded;	 /* lets the next one go first, once */
 
 	/*
-	 * [written by the task itself, and when it becomes ours] the mutex that it is about to
-	 * sleep on: of tasks of other classes, and of all on kernels without task->blocked_on
+	 * [written by the task itself, and when it becomes ours] edge word of what it is about to
+	 * sleep on: an rwsem, or a mutex; the latter of tasks of other classes, and of all on
+	 * kernels without task->blocked_on
 	 */
 	u64 contended_lock;
+	/*
+	 * [written by the task itself] edge word of the user-space mutex, or the binder
+	 * transaction, that it waits for; the former's address and how it waits
+	 */
+	u64 user_lock;
+	u64 user_addr;
+	u32 user_flags;
+	u32 wait_type;	 /* enum lock_type of what the wait is for; written as wait_seq */
 
 	/* as a donor. token: compare-and-swap; wait_*: whoever holds it (core/token.h) */
 	u64 token;

@@ -37,7 +37,7 @@ static __always_inline void return_look(struct task_struct *p, struct task_ctx *
 	f->shares_cache = hctx->cache_id == actx->cache_id;
 	f->home_lead = running_key_now(hctx, now) - hctx->clock;
 	f->owner_lead = owner_own_key(token_place(token), actx) - actx->clock;
-	f->owner_bias_ns = cfg.hints ? hint_owner_bias(LOCK_CLASS_MUTEX) : 0;
+	f->owner_bias_ns = cfg.hints ? hint_owner_bias(tctx->wait_type) : 0;
 }
 
 /*
@@ -95,7 +95,7 @@ static __always_inline void return_outcome(struct task_struct *p, struct task_ct
 		break;
 	}
 	event(EVENT_RETURN, cpu, port_pid(p), choice | (moved ? RETURN_MOVED : 0),
-	      LOCK_CLASS_MUTEX, ns);
+	      tctx->wait_type, ns);
 }
 
 /*
@@ -276,6 +276,7 @@ static __always_inline void task_enable(struct task_struct *p, struct task_ctx *
 {
 	/* what it contended for in another class it would not be seen to get in this one */
 	tctx->contended_lock = 0;
+	tctx->user_lock = 0;
 	donor_wake(p, tctx);
 	tctx->vtime_cpu = -1;
 	tctx->weight = port_weight(p);

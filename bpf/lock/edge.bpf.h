@@ -2,17 +2,56 @@
 /*
  * Edges: waiter -> lock -> owner, whatever the type of the lock. This is all
  * that the rest of the scheduler knows of locks; one file a lock type stands
- * behind it. Nothing here is remembered: each call reads the kernel's own state.
+ * behind it. Nothing here is remembered: each call reads the kernel's own state,
+ * or, of a mutex of user space, the mutex itself.
+ *
+ * An edge is one word: address and type of the lock (include/locks.h).
  */
 #ifndef PROXY_LOCK_EDGE_H
 #define PROXY_LOCK_EDGE_H
 
-#include "mutex.bpf.h"
+static __always_inline u32 lock_type(u64 lock)
+{
+	return lock & LOCK_TYPE_MASK;
+}
 
-/* The lock that @p sleeps on, 0 if it waits for no lock that we can see through. */
+static __always_inline u64 lock_address(u64 lock)
+{
+	return lock & ~LOCK_TYPE_MASK;
+}
+
+/* Whether locks of @type are followed; constant to the verifier. */
+static __always_inline bool lock_followed(enum lock_type type)
+{
+	return cfg.locks & LOCK_BIT(type);
+}
+
+#include "mutex.bpf.h"
+#include "rwsem.bpf.h"
+#include "rtmutex.bpf.h"
+#include "pthread.bpf.h"
+#include "binder.bpf.h"
+
+/*
+ * The lock that @p sleeps on, 0 if it waits for none that we can see through. A
+ * task that sleeps in the kernel on its way to, or from, a lock of user space
+ * waits for the kernel's first.
+ */
 static __always_inline u64 edge_lock(struct task_struct *p, const struct task_ctx *tctx)
 {
-	return mutex_waited_for(p, tctx);
+	u64 lock = 0;
+
+	if (lock_followed(LOCK_RTMUTEX))
+		lock = rtmutex_waited_for(p);
+	if (!lock && lock_followed(LOCK_MUTEX))
+		lock = mutex_waited_for(p, tctx);
+	if (!lock && lock_followed(LOCK_RWSEM))
+		lock = rwsem_waited_for(tctx);
+	if (!lock && lock_followed(LOCK_PTHREAD))
+		lock = pthread_waited_for(tctx);
+	if (!lock && lock_followed(LOCK_BINDER))
+		lock = binder_waited_for(p, tctx);
+	return lock;
 }
 
 /*
@@ -37,16 +76,44 @@ static __noinline u32 edge_task_pid(u64 word)
 	return pid;
 }
 
-/* The pid of the owner of @lock, 0 if it has none. */
-static __always_inline u32 edge_owner_pid(u64 lock)
+/* The pid of the owner of @lock, which @p waits for; 0 if it has none that may be lent to. */
+static __always_inline u32 edge_owner_pid(struct task_struct *p, const struct task_ctx *tctx,
+					  u64 lock)
 {
-	return edge_task_pid(mutex_owner_word(lock));
+	u64 at = lock_address(lock);
+
+	switch (lock_type(lock)) {
+	case LOCK_MUTEX:
+		return edge_task_pid(mutex_owner_word(at));
+	case LOCK_RWSEM:
+		return edge_task_pid(rwsem_owner_word(at));
+	case LOCK_RTMUTEX:
+		return edge_task_pid(rtmutex_owner_word(at));
+	case LOCK_PTHREAD:
+		return lock_followed(LOCK_PTHREAD) ? pthread_owner_pid(p, tctx) : 0;
+	case LOCK_BINDER:
+		return lock_followed(LOCK_BINDER) ? binder_server_pid(at) : 0;
+	}
+	return 0;
 }
 
-/* The pid of the first in line for @lock, 0 if nobody waits. */
+/* The pid of the first in line for @lock, 0 if nobody waits, or nobody can be named. */
 static __always_inline u32 edge_first_waiter_pid(u64 lock)
 {
-	return edge_task_pid(mutex_first_waiter_word(lock));
+	u64 at = lock_address(lock), word = 0;
+
+	switch (lock_type(lock)) {
+	case LOCK_MUTEX:
+		word = mutex_first_waiter_word(at);
+		break;
+	case LOCK_RWSEM:
+		word = rwsem_first_waiter_word(at);
+		break;
+	case LOCK_RTMUTEX:
+		word = rtmutex_first_waiter_word(at);
+		break;
+	}
+	return edge_task_pid(word);
 }
 
 #endif /* PROXY_LOCK_EDGE_H */

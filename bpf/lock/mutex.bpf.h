@@ -58,7 +58,7 @@ static __always_inline u64 mutex_waited_for(struct task_struct *p, const struct 
 		if (tctx->place == PLACE_OTHER && lock != tctx->contended_lock)
 			lock = 0;
 	} else {
-		lock = tctx->contended_lock;
+		lock = lock_type(tctx->contended_lock) == LOCK_MUTEX ? tctx->contended_lock : 0;
 	}
 	/* 7.x with proxy execution stores -1 (PROXY_WAKING) for a waiter that is being woken */
 	return lock < (u64)-4095 ? lock : 0;

@@ -26,7 +26,7 @@ int proxy_snapshot(struct bpf_iter__task *ctx)
 	e.kind = EVENT_SNAPSHOT;
 	e.cpu = tctx->wait_cpu;
 	e.pid = p->pid;
-	e.other = edge_owner_pid(e.lock);
+	e.other = edge_owner_pid(p, tctx, e.lock);
 	bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
 	return 0;
 }

@@ -54,10 +54,10 @@ struct {
 	__type(value, struct wait_hint);
 } wait_hints SEC(".maps");
 
-/* [the agent writes, BPF reads] by enum lock_class */
+/* [the agent writes, BPF reads] by enum lock_type */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, NR_LOCK_CLASSES);
+	__uint(max_entries, NR_LOCK_TYPES);
 	__type(key, u32);
 	__type(value, struct return_hint);
 } return_hints SEC(".maps");
@@ -67,9 +67,9 @@ static __always_inline struct wait_hint *hint_of(u32 pid)
 	return bpf_map_lookup_elem(&wait_hints, &pid);
 }
 
-static __always_inline struct return_hint *return_hint_of(u32 lock_class)
+static __always_inline struct return_hint *return_hint_of(u32 type)
 {
-	return bpf_map_lookup_elem(&return_hints, &lock_class);
+	return bpf_map_lookup_elem(&return_hints, &type);
 }
 
 #endif /* PROXY_SCHED_MAPS_H */

@@ -5,7 +5,7 @@ use crate::abi;
 
 use super::hints::LIFETIME;
 
-const CLASSES: usize = abi::lock_class_NR_LOCK_CLASSES as usize;
+const CLASSES: usize = abi::lock_type_NR_LOCK_TYPES as usize;
 const CHOICES: usize = abi::return_choice_NR_RETURN_CHOICES as usize;
 /// Outcomes of a choice before it is judged.
 const SAMPLES_MIN: u64 = 16;

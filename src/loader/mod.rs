@@ -70,6 +70,9 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, tracepoint: bool) -> Result<()
     skel.maps.events.set_max_entries(opts.events_kib * 1024)?;
     skel.progs.proxy_contention_begin.set_autoload(true);
     skel.progs.proxy_contention_end.set_autoload(true);
+    skel.progs.proxy_futex_wait.set_autoload(true);
+    skel.progs.proxy_futex_wait_done.set_autoload(true);
+    cfg.locks = 0xf;
     skel.struct_ops.proxy_ops_mut().exit_dump_len = opts.exit_dump_len;
     Ok(())
 }

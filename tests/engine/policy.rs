@@ -54,6 +54,7 @@ impl CoreC {
             hints: 1,
             donate: u8::from(cfg.donate),
             track_by_tracepoint: 0,
+            locks: u32::MAX,
         };
         // SAFETY: config is valid for the call; the result is checked.
         let engine = unsafe { sys::host_engine_new(&config, TASKS_MAX) };
