@@ -6,10 +6,12 @@ use std::fmt::Write;
 
 use crate::abi;
 
+use super::edge;
+
 /// A task that sleeps on a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// Address of the lock.
+    /// Edge word of the lock, see `edge`.
     pub lock: u64,
     /// Number of the wait, as BPF counts them for this task.
     pub seq: u64,
@@ -68,12 +70,17 @@ impl Graph {
     }
 
     /// A waiter that wakes has the lock, unless a signal woke it; the next who blocks
-    /// on that lock says so.
+    /// on that lock says so. Of a lock that may have been given to readers nobody is
+    /// known to be the owner until then.
     fn woke(&mut self, pid: u32) {
         if let Some(wait) = self.forget(pid)
             && let Some(owner) = self.owners.get_mut(&wait.lock)
         {
-            owner.pid = pid;
+            owner.pid = if edge::is_exclusive(wait.lock) {
+                pid
+            } else {
+                0
+            };
         }
     }
 
@@ -124,12 +131,23 @@ impl Graph {
         Some(ChainEnd::Waiter(last))
     }
 
+    /// Whether each of these tasks waits for the next, and the last for the first.
+    pub fn has_cycle(&self, cycle: &[u32]) -> bool {
+        let next = cycle.iter().cycle().skip(1);
+        !cycle.is_empty()
+            && cycle
+                .iter()
+                .zip(next)
+                .all(|(pid, next)| self.waits_for(*pid) == Some(*next))
+    }
+
     /// A cycle in words: each task, the lock it waits for, the task that has it.
     pub fn describe(&self, cycle: &[u32]) -> String {
         let mut text = String::new();
         for pid in cycle {
             let lock = self.wait(*pid).map_or(0, |wait| wait.lock);
-            let _ = write!(text, "{} waits for lock {lock:#x} of ", task_name(*pid));
+            let (name, at) = (edge::type_name(lock), edge::address(lock));
+            let _ = write!(text, "{} waits for {name} {at:#x} of ", task_name(*pid));
         }
         text + &cycle
             .first()
@@ -195,6 +213,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn readers_that_wake_are_no_owners() {
+        let rwsem = 0x10 | u64::from(abi::lock_type_LOCK_RWSEM);
+        let mut graph = Graph::default();
+        graph.apply(&block(1, rwsem, 9, 1));
+        graph.apply(&block(2, rwsem, 9, 1));
+        graph.apply(&wake(1));
+        assert_eq!(graph.waits_for(2), None);
+    }
+
+    #[test]
     fn a_wait_replaces_the_last_one() {
         let mut graph = Graph::default();
         graph.apply(&block(1, 0x10, 9, 1));
@@ -209,7 +237,9 @@ pub(super) mod tests {
         graph.apply(&block(4, 0x99, 2, 1));
         assert_eq!(graph.chain_end(1), Some(ChainEnd::Cycle(vec![2, 3, 4])));
         assert_eq!(graph.chain_end(3), Some(ChainEnd::Cycle(vec![3, 4, 2])));
+        assert!(graph.has_cycle(&[2, 3, 4]) && !graph.has_cycle(&[2, 3]));
         graph.apply(&wake(3));
         assert_eq!(graph.chain_end(1), Some(ChainEnd::Waiter(2)));
+        assert!(!graph.has_cycle(&[2, 3, 4]));
     }
 }

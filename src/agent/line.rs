@@ -2,6 +2,8 @@
 
 use crate::abi;
 
+use super::edge;
+
 fn choice(other: u32) -> &'static str {
     match other & !abi::RETURN_MOVED {
         abi::return_choice_RETURN_IDLE => "idle",
@@ -24,7 +26,8 @@ pub fn line(event: &abi::proxy_event) -> String {
     } = *event;
     let what = match kind {
         abi::proxy_event_kind_EVENT_BLOCK => {
-            format!("block waiter={pid} lock={lock:#x} owner={other} cpu={cpu}")
+            let (lock_type, at) = (edge::type_name(lock), edge::address(lock));
+            format!("block waiter={pid} lock={at:#x} type={lock_type} owner={other} cpu={cpu}")
         }
         abi::proxy_event_kind_EVENT_WAKE => format!("wake waiter={pid} waited_ns={value}"),
         abi::proxy_event_kind_EVENT_DONATE => {

@@ -5,6 +5,7 @@
 //! Data flow: events (ring) → `graph` → `hints`, `outcomes` → hint maps. Only this
 //! module's thread writes those maps; `kernel` is its whole contact with BPF.
 
+mod edge;
 mod graph;
 mod hints;
 mod kernel;
@@ -147,7 +148,7 @@ fn serve(
         }
         if !events.is_empty() || last_refresh.elapsed() >= hints::LIFETIME / 4 {
             last_refresh = Instant::now();
-            mind.give_hints(&mut side)?;
+            mind.give_hints(&mut side, state)?;
         }
         mind.show(events.len(), state);
         std::thread::sleep(if events.is_empty() {
@@ -199,7 +200,7 @@ impl Mind {
         self.outcomes.learn(event);
     }
 
-    fn give_hints(&mut self, side: &mut KernelSide) -> Result<()> {
+    fn give_hints(&mut self, side: &mut KernelSide, state: &AgentState) -> Result<()> {
         let now_ns = kernel::now_ns();
         let changes = self.hints.refresh(&self.graph, now_ns);
         // the map has room for those that stand, no more
@@ -209,14 +210,27 @@ impl Mind {
         for (pid, hint) in &changes.set {
             side.set_wait_hint(*pid, hint)?;
         }
-        for cycle in &changes.new_deadlocks {
-            self.deadlocks += 1;
-            warn!("deadlock: {}", self.graph.describe(cycle));
+        if !changes.new_deadlocks.is_empty() {
+            // owners are remembered from when somebody last blocked: ask the kernel who has
+            // the locks now, before anybody is told
+            rebuild(side, self, state)?;
+            self.report(&changes.new_deadlocks);
         }
         for (class, hint) in self.outcomes.hints(now_ns) {
             side.set_return_hint(class, &hint)?;
         }
         Ok(())
+    }
+
+    /// Says which of these cycles stand.
+    fn report(&mut self, cycles: &[Vec<u32>]) {
+        for cycle in cycles {
+            if !self.graph.has_cycle(cycle) {
+                continue;
+            }
+            self.deadlocks += 1;
+            warn!("deadlock: {}", self.graph.describe(cycle));
+        }
     }
 
     fn show(&self, events: usize, state: &AgentState) {
