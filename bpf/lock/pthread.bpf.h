@@ -30,20 +30,26 @@
 #define FUTEX_WAITERS 0x80000000U
 #define FUTEX_TID_MASK 0x3fffffffU
 
+/* include/linux/threads.h */
+#define PID_MAX_LIMIT (4U * 1024 * 1024)
+
 /* kernel/futex/futex.h */
 #define FUTEX_FLAGS_SIZE 3U
 #define FUTEX_FLAGS_SIZE_32 2U
 #define FUTEX_FLAGS_SHARED 0x10U
 
-/* Low and high halves of the words of a pthread_mutex_t. */
-struct pthread_words {
-	u32 lock, count;
-	u32 owner, nusers;
-	u32 kind, spins;
-} __attribute__((aligned(8)));
+/* The beginning of a pthread_mutex_t. */
+union pthread_words {
+	struct {
+		u32 lock, count;
+		u32 owner, nusers;
+		u32 kind, spins;
+	};
+	u64 word[PTHREAD_WORDS];
+};
 
 /* The TID that the mutex names as its owner, 0 if it is free or no mutex. */
-static __always_inline u32 pthread_owner_tid(const struct pthread_words *m)
+static __always_inline u32 pthread_owner_tid(const union pthread_words *m)
 {
 	if (m->kind & ~PTHREAD_KIND_KNOWN)
 		return 0;
@@ -53,10 +59,12 @@ static __always_inline u32 pthread_owner_tid(const struct pthread_words *m)
 	return m->nusers && m->lock && m->lock <= PTHREAD_CONTENDED ? m->owner : 0;
 }
 
-/* Whether a task that waits for @val may wait for a mutex. */
+/* Whether a task that waits for @val may wait for a mutex: a contended one, or a robust one's TID. */
 static __always_inline bool pthread_waits_for(u32 val)
 {
-	return val == PTHREAD_CONTENDED || (val & FUTEX_WAITERS);
+	u32 tid = val & FUTEX_TID_MASK;
+
+	return val == PTHREAD_CONTENDED || ((val & FUTEX_WAITERS) && tid && tid <= PID_MAX_LIMIT);
 }
 
 static __always_inline u64 pthread_waited_for(const struct task_ctx *tctx)
@@ -86,8 +94,8 @@ static __always_inline bool pthread_believed(struct task_struct *p, struct task_
 /* The TID in the mutex at user address @addr now, 0 if it names none. */
 __noinline u32 pthread_tid_at(u64 pgd, u64 addr)
 {
-	struct pthread_words m = {};
-	u64 at = 0, *word = (u64 *)&m;
+	union pthread_words m = {};
+	u64 at = 0;
 	u32 i;
 
 	bpf_for(i, 0, PTHREAD_WORDS) {
@@ -96,7 +104,7 @@ __noinline u32 pthread_tid_at(u64 pgd, u64 addr)
 			at = user_to_kernel(pgd, addr + i * 8);
 		if (!at || i >= PTHREAD_WORDS)
 			return 0;
-		word[i] = kernel_word(at);
+		m.word[i] = kernel_word(at);
 		at += 8;
 	}
 	return pthread_owner_tid(&m);

@@ -238,8 +238,12 @@ fn conservation(world: &World, view: &View) -> Check {
 fn waits(world: &World, t: Pid) -> bool {
     let task = world.task(t);
     match task.class {
-        Class::Fair { .. } => matches!(task.state, State::Blocked(_)),
-        Class::Rt { .. } => task.waits_for.is_some(),
+        Class::Fair { .. } => {
+            matches!(task.state, State::Blocked(l) if world.locks[l].kind.shows(task.class))
+        }
+        Class::Rt { .. } => task
+            .waits_for
+            .is_some_and(|l| world.locks[l].kind.shows(task.class)),
     }
 }
 
@@ -267,7 +271,7 @@ fn donors_wait(world: &World, view: &View) -> Check {
 /// Who keeps the waiters of a lock waiting, as it really is.
 fn holder(world: &World, t: Pid, l: LockIdx) -> Option<Pid> {
     let lock = &world.locks[l];
-    let first = || lock.waiters.front().copied();
+    let first = || world.first_in_line(l);
     lock.owner.or_else(first).filter(|&holder| holder != t)
 }
 

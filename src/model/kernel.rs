@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 use super::policy::{Cpu, DeqFlags, EnqFlags, Kick, Lock, Moved, Pid};
-use super::program::{Class, CpuMask, LockIdx, Op, Setup, mask_of};
+use super::program::{Class, CpuMask, LockIdx, LockKind, Op, Setup, mask_of};
 use super::rng::Rng;
 
 /// What a task does now.
@@ -33,13 +33,22 @@ pub enum Dsq {
     Local(Cpu),
 }
 
+/// How a lock is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Nobody else may have it.
+    Alone,
+    /// Other readers may.
+    Shared,
+}
+
 /// What is left to do of an operation that takes several steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pending {
     /// Nothing.
     Nothing,
     /// It has slept on this lock, and tries again to take it.
-    Retry(LockIdx),
+    Retry(LockIdx, Mode),
     /// It has released a lock and has to wake that waiter.
     Wake(Pid),
 }
@@ -79,11 +88,15 @@ pub struct Task {
     pub(super) held: Vec<LockIdx>,
 }
 
-/// A mutex.
+/// A lock.
 #[derive(Clone, Debug, Default)]
-pub struct Mutex {
-    /// Who owns it.
+pub struct LockState {
+    /// What it is.
+    pub kind: LockKind,
+    /// Who owns it alone.
     pub owner: Option<Pid>,
+    /// Who shares it.
+    pub readers: Vec<Pid>,
     /// Who waits, first in line first.
     pub waiters: VecDeque<Pid>,
     pub(super) always_handoff: bool,
@@ -150,7 +163,7 @@ pub struct World {
     /// The tasks; that of pid `p` is at `p - 1`.
     pub tasks: Vec<Task>,
     /// The locks.
-    pub locks: Vec<Mutex>,
+    pub locks: Vec<LockState>,
     /// What went over the border in this step.
     pub calls: Vec<Call>,
     /// Rules of the kernel that the policy broke in this step.
@@ -167,9 +180,9 @@ pub struct World {
 const LOCK_BASE: Lock = 0x1000;
 const LOCK_STEP: Lock = 0x40;
 
-/// The name of a lock towards the policy.
-pub fn lock_name(l: LockIdx) -> Lock {
-    LOCK_BASE + l as Lock * LOCK_STEP
+/// The name of a lock towards the policy; its low bits say what it is.
+pub fn lock_name(l: LockIdx, kind: LockKind) -> Lock {
+    LOCK_BASE + l as Lock * LOCK_STEP + kind as Lock
 }
 
 /// The lock of that name.
@@ -215,9 +228,10 @@ impl World {
             pending: Pending::Nothing,
             held: Vec::new(),
         };
-        let lock = |spec: &super::program::LockSpec| Mutex {
+        let lock = |spec: &super::program::LockSpec| LockState {
+            kind: spec.kind,
             always_handoff: spec.handoff,
-            ..Mutex::default()
+            ..LockState::default()
         };
         Self {
             now: 0,
@@ -317,11 +331,27 @@ impl World {
     /// `contention_begin` and `contention_end`, stands from the one to the other.
     pub fn edge(&self, t: Pid) -> Option<LockIdx> {
         let task = self.task(t);
-        match (task.class, task.state) {
+        let lock = match (task.class, task.state) {
             (Class::Rt { .. }, _) => task.waits_for,
             (Class::Fair { .. }, State::Blocked(l)) if !task.blocked_on_cleared => Some(l),
             _ => None,
+        };
+        lock.filter(|&l| self.locks[l].kind.shows(task.class))
+    }
+
+    /// How `t` wants the lock that it waits for, if it waits for one.
+    pub(super) fn wants(&self, t: Pid) -> Option<Mode> {
+        match self.task(t).pending {
+            Pending::Retry(_, mode) => Some(mode),
+            _ => None,
         }
+    }
+
+    /// The first in line for lock `l`, if anybody can tell.
+    pub fn first_in_line(&self, l: LockIdx) -> Option<Pid> {
+        let lock = &self.locks[l];
+        let known = lock.kind.has_line() && lock.readers.is_empty();
+        lock.waiters.front().copied().filter(|_| known)
     }
 
     /// An online CPU that `t` may be on: its own, else the lowest. If its affinity

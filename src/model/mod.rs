@@ -5,7 +5,7 @@
 //!   callbacks of sched_ext; [`policy::Kernel`] is what it may ask and do.
 //! - `key`: arithmetic of keys, written anew from its definition.
 //! - `reference`: the donor engine, said in the most obvious way.
-//! - `program`, `kernel`, `sim` (and `ports`, `cpu`, `mutex`, `change`): a seeded,
+//! - `program`, `kernel`, `sim` (and `ports`, `cpu`, `lock`, `change`): a seeded,
 //!   deterministic simulator of what sched_ext and the locking code do.
 //! - `invariants`: what must hold after each step, whatever the policy.
 //! - `observe`, `scenario`, `verdict`: what a run amounts to, and what it should.
@@ -18,7 +18,7 @@ mod cpu;
 pub mod invariants;
 pub mod kernel;
 pub mod key;
-mod mutex;
+mod lock;
 pub mod observe;
 pub mod policy;
 mod ports;

@@ -71,7 +71,7 @@ impl Kernel for World {
 
     fn blocked_on(&self, t: Pid) -> Option<Lock> {
         self.asks_about_locks();
-        self.edge(t).map(lock_name)
+        self.edge(t).map(|l| lock_name(l, self.locks[l].kind))
     }
 
     fn owner_of(&self, l: Lock) -> Option<Pid> {
@@ -81,7 +81,7 @@ impl Kernel for World {
 
     fn first_waiter_of(&self, l: Lock) -> Option<Pid> {
         self.asks_about_locks();
-        self.locks[lock_index(l)].waiters.front().copied()
+        self.first_in_line(lock_index(l))
     }
 
     fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, key: u64, slice_ns: u64) {

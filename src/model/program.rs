@@ -19,6 +19,8 @@ pub enum Op {
     Run(u64),
     /// Takes a lock, and sleeps until it has it.
     Lock(LockIdx),
+    /// Takes an rwsem as one reader of many; of other kinds, as `Lock`.
+    Share(LockIdx),
     /// Releases a lock; nothing if it does not own it.
     Unlock(LockIdx),
     /// Sleeps for so many ns.
@@ -68,9 +70,59 @@ pub struct TaskSpec {
     pub repeat: bool,
 }
 
+/// What a lock is, as far as a scheduler can tell: who is seen to wait for it, and who
+/// is known to own it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockKind {
+    /// A kernel mutex.
+    #[default]
+    Mutex,
+    /// A reader-writer semaphore: only a writer is known as its owner.
+    Rwsem,
+    /// An rt_mutex. The kernel itself serves real-time waiters: the policy does not hear of them.
+    Rtmutex,
+    /// A mutex of user space: it knows no first waiter.
+    Pthread,
+    /// A transaction, owned by who serves it: as above, and nobody says when a real-time
+    /// client waits.
+    Binder,
+    /// A semaphore, a condition variable, a percpu rwsem: who waits is not even seen.
+    Unowned,
+}
+
+impl LockKind {
+    /// All of them.
+    pub const ALL: [LockKind; 6] = [
+        LockKind::Mutex,
+        LockKind::Rwsem,
+        LockKind::Rtmutex,
+        LockKind::Pthread,
+        LockKind::Binder,
+        LockKind::Unowned,
+    ];
+
+    /// Whether the policy sees a task of `class` wait for it.
+    pub fn shows(self, class: Class) -> bool {
+        let fair = matches!(class, Class::Fair { .. });
+        match self {
+            LockKind::Mutex | LockKind::Rwsem | LockKind::Pthread => true,
+            LockKind::Rtmutex | LockKind::Binder => fair,
+            LockKind::Unowned => false,
+        }
+    }
+
+    /// Whether it names its first waiter.
+    pub fn has_line(self) -> bool {
+        matches!(self, LockKind::Mutex | LockKind::Rwsem | LockKind::Rtmutex)
+    }
+}
+
 /// One lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LockSpec {
+    /// What it is.
+    pub kind: LockKind,
     /// Whether each unlock names the first waiter as the owner at once.
     pub handoff: bool,
 }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use super::policy::{Config, Cpu, Pid};
-use super::program::{Class, CpuMask, External, LockIdx, LockSpec, Op, Setup, TaskSpec, mask_of};
+use super::program::{
+    Class, CpuMask, External, LockIdx, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
+};
 
 /// A scenario.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -55,6 +57,9 @@ pub struct Scenario {
 pub struct NamedLock {
     /// Its name.
     pub name: String,
+    /// `mutex` unless named: `rwsem`, `rtmutex`, `pthread`, `binder`, `unowned`.
+    #[serde(default)]
+    pub kind: LockKind,
     /// Whether each release names the first waiter as the owner.
     #[serde(default)]
     pub handoff: bool,
@@ -84,7 +89,7 @@ pub struct NamedTask {
     /// Whether its program begins anew at the end.
     #[serde(default)]
     pub repeat: bool,
-    /// What it does: `run 2.5`, `lock a`, `unlock a`, `sleep 1`, `affinity 0,1`,
+    /// What it does: `run 2.5`, `lock a`, `share a`, `unlock a`, `sleep 1`, `affinity 0,1`,
     /// `migrate_disable`, `migrate_enable`, `nice 5`, `exit`.
     pub program: Vec<String>,
 }
@@ -265,7 +270,10 @@ impl Scenario {
             locks: self
                 .locks
                 .iter()
-                .map(|l| LockSpec { handoff: l.handoff })
+                .map(|l| LockSpec {
+                    kind: l.kind,
+                    handoff: l.handoff,
+                })
                 .collect(),
             externals: self
                 .events
@@ -331,6 +339,7 @@ impl Scenario {
             "run" => Op::Run(time()?),
             "sleep" => Op::Sleep(time()?),
             "lock" => Op::Lock(self.lock(rest).or_else(|p| problem(text, p.what))?),
+            "share" => Op::Share(self.lock(rest).or_else(|p| problem(text, p.what))?),
             "unlock" => Op::Unlock(self.lock(rest).or_else(|p| problem(text, p.what))?),
             "affinity" => Op::SetAffinity(self.mask(text, &cpu_list(text, rest)?)?),
             "migrate_disable" => Op::MigrateDisable,
@@ -341,7 +350,7 @@ impl Scenario {
             },
             "exit" => Op::Exit,
             _ => {
-                let known = "run, lock, unlock, sleep, affinity, migrate_disable, \
+                let known = "run, lock, share, unlock, sleep, affinity, migrate_disable, \
                              migrate_enable, nice, exit";
                 return problem(text, format!("unknown operation; there are: {known}"));
             }

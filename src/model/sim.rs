@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::kernel::{Call, Pending, State, World};
+use super::kernel::{Call, Mode, Pending, State, World};
 use super::policy::{Cpu, Kick, Pid, Policy, View};
 use super::program::{Class, External, Op, Setup};
 
@@ -189,7 +189,7 @@ impl Sim {
         if self.world.task(t).left_ns == 0 {
             match std::mem::replace(&mut self.world.task_mut(t).pending, Pending::Nothing) {
                 Pending::Nothing => self.next_op(t, cpu),
-                Pending::Retry(l) => self.lock_retry(t, l, cpu),
+                Pending::Retry(l, mode) => self.lock_retry(t, l, cpu, mode),
                 Pending::Wake(waiter) => self.unlock_wake(waiter, cpu),
             }
         }
@@ -211,7 +211,8 @@ impl Sim {
         let now = self.world.now;
         match op {
             Op::Run(ns) => self.world.task_mut(t).left_ns = ns,
-            Op::Lock(l) => self.lock(t, l, cpu),
+            Op::Lock(l) => self.lock(t, l, cpu, Mode::Alone),
+            Op::Share(l) => self.lock(t, l, cpu, Mode::Shared),
             Op::Unlock(l) => self.unlock(t, l, cpu),
             Op::Sleep(ns) => {
                 self.at(now + ns, Event::Timer(t));

@@ -169,6 +169,7 @@ fn op_text(op: &Op) -> String {
         Op::Run(ns) => format!("run {}", ms(*ns)),
         Op::Sleep(ns) => format!("sleep {}", ms(*ns)),
         Op::Lock(l) => format!("lock l{l}"),
+        Op::Share(l) => format!("share l{l}"),
         Op::Unlock(l) => format!("unlock l{l}"),
         Op::SetAffinity(mask) => format!("affinity {}", list(*mask)),
         Op::MigrateDisable => "migrate_disable".to_owned(),
@@ -222,6 +223,7 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
     };
     let lock = |(i, spec): (usize, &super::program::LockSpec)| NamedLock {
         name: format!("l{i}"),
+        kind: spec.kind,
         handoff: spec.handoff,
     };
     Scenario {

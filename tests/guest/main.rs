@@ -15,6 +15,7 @@ mod scenarios;
 mod sched;
 mod shares;
 mod stage;
+mod userlock;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 

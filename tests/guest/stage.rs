@@ -1,5 +1,6 @@
 //! Stages a scenario of `tests/scenarios` on the real kernel: a task is a thread, a
-//! lock is the mutex `f_pos_lock` of a file in memory.
+//! lock is the mutex `f_pos_lock` of a file in memory, or, of other kinds than `mutex`, one
+//! of user space (`userlock.rs`).
 //!
 //! `lock a, run 10, unlock a` is a read() of that file long enough to take 10 ms of CPU;
 //! a critical section of up to 1 ms is an lseek(). Times are multiplied by a scale, since
@@ -13,9 +14,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use scx_proxy::model::program::{Class, CpuMask, External, Op, Setup, TaskSpec};
+use scx_proxy::model::program::{Class, CpuMask, External, LockSpec, Op, Setup, TaskSpec};
 
 use crate::machine::{ensure, wait_for};
+use crate::userlock::UserLock;
 
 /// Longest critical section that is staged by an lseek().
 const SHORT_NS: u64 = 1_000_000;
@@ -87,19 +89,23 @@ enum Step {
     Spin { ns: u64 },
     Read { file: usize, buffer: Vec<u8> },
     Seek { file: usize },
+    Inside { lock: Arc<UserLock>, ns: u64 },
     Sleep { ns: u64 },
 }
 
 /// The file of each lock, and how fast it is read.
 struct Locks {
     files: Vec<File>,
+    user: Vec<Option<Arc<UserLock>>>,
     bytes_per_ms: f64,
 }
 
 impl Locks {
-    fn new(number: usize) -> Result<Self, Failed> {
+    fn new(locks: &[LockSpec]) -> Result<Self, Failed> {
         let mut files = Vec::new();
-        for nr in 0..number {
+        let mut user = Vec::new();
+        for (nr, lock) in locks.iter().enumerate() {
+            user.push(UserLock::new(lock.kind)?.map(Arc::new));
             let path = format!("{FILE}.{nr}");
             // all holes: it needs no memory
             File::create(&path)?.set_len(FILE_BYTES)?;
@@ -107,6 +113,7 @@ impl Locks {
         }
         let mut locks = Self {
             files,
+            user,
             bytes_per_ms: 1.0,
         };
         if let Some(file) = locks.files.first() {
@@ -127,7 +134,12 @@ impl Locks {
                 (Op::Run(ns), Some((lock, so_far))) => held = Some((lock, so_far + ns)),
                 (Op::Unlock(_), Some((file, ns))) => {
                     held = None;
-                    steps.push(if ns <= SHORT_NS {
+                    steps.push(if let Some(lock) = self.user[file].clone() {
+                        Step::Inside {
+                            lock,
+                            ns: ns * scale,
+                        }
+                    } else if ns <= SHORT_NS {
                         Step::Seek { file }
                     } else {
                         let bytes = (ns * scale) as f64 / 1e6 * self.bytes_per_ms;
@@ -214,6 +226,7 @@ fn act(step: &mut Step, files: &[File], stop: &AtomicBool) -> std::io::Result<()
     match step {
         Step::Spin { ns } => spin(*ns, stop),
         Step::Read { file, buffer } => (&files[*file]).read(buffer).map(drop)?,
+        Step::Inside { lock, ns } => lock.with(|| spin(*ns, stop))?,
         Step::Seek { file } => (&files[*file]).stream_position().map(drop)?,
         Step::Sleep { ns } => std::thread::sleep(Duration::from_nanos(*ns)),
     }
@@ -239,7 +252,7 @@ impl Gate {
 
 /// Runs `setup` until all tasks that do not repeat are at their end.
 pub fn run(setup: &Setup, scale: u64) -> Result<Staged, Failed> {
-    let locks = Locks::new(setup.locks.len())?;
+    let locks = Locks::new(&setup.locks)?;
     let gate = Arc::new(Gate::default());
     let mut actors = Vec::new();
     for task in &setup.tasks {

@@ -2,7 +2,9 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use scx_proxy::model::program::{Class, CpuMask, External, LockSpec, Op, Setup, TaskSpec, mask_of};
+use scx_proxy::model::program::{
+    Class, CpuMask, External, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
+};
 
 /// Longest run and sleep of a program.
 const LONG_NS: u64 = 12_000_000;
@@ -56,6 +58,8 @@ fn piece(size: Size) -> impl Strategy<Value = Vec<Op>> {
         prop_oneof![
             6 => (0..size.locks, inside.clone())
                 .prop_map(|(l, ops)| around(Op::Lock(l), ops, Op::Unlock(l))),
+            2 => (0..size.locks, inside.clone())
+                .prop_map(|(l, ops)| around(Op::Share(l), ops, Op::Unlock(l))),
             1 => inside.prop_map(|ops| around(Op::MigrateDisable, ops, Op::MigrateEnable)),
         ]
     })
@@ -115,11 +119,16 @@ fn external(size: Size) -> impl Strategy<Value = External> {
 }
 
 fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
-    let handoff = prop::bool::weighted(0.2).prop_map(|handoff| LockSpec { handoff });
+    let kind = prop_oneof![
+        3 => Just(LockKind::Mutex),
+        2 => prop::sample::select(LockKind::ALL.to_vec()),
+    ];
+    let lock = (kind, prop::bool::weighted(0.2));
+    let lock = lock.prop_map(|(kind, handoff)| LockSpec { kind, handoff });
     let delay = || prop_oneof![Just(0), 1..20_000u64];
     (
         vec(task(size), size.tasks as usize),
-        vec(handoff, size.locks),
+        vec(lock, size.locks),
         vec((0..300_000_000u64, external(size)), 0..12),
         any::<u64>(),
         (delay(), delay(), 50_000_000..400_000_000u64),

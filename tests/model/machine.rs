@@ -41,7 +41,10 @@ fn setup(nr_cpus: u32, tasks: Vec<TaskSpec>, handoff: bool) -> Setup {
     Setup {
         nr_cpus,
         tasks,
-        locks: vec![LockSpec { handoff }],
+        locks: vec![LockSpec {
+            handoff,
+            ..LockSpec::default()
+        }],
         externals: Vec::new(),
         until_ns: 200 * MS,
         seed: 0,

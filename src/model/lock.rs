@@ -1,23 +1,32 @@
-//! Mutexes, as in kernel/locking/mutex.c: waiters stand in line, a release wakes
+//! Locks, as in kernel/locking/mutex.c: waiters stand in line, a release wakes
 //! the first, and whoever runs first takes the lock. A first waiter that came too
-//! late asks for a handoff, so that it is passed over once only.
+//! late asks for a handoff, so that it is passed over once only. What has readers, as
+//! kernel/locking/rwsem.c, is taken by one alone or shared; readers do not pass
+//! those in line, and one that gets the lock wakes the next if that is a reader too.
 
-use super::kernel::{Call, Pending, State};
+use super::kernel::{Call, Mode, Pending, State};
 use super::policy::{Cpu, Pid};
-use super::program::{Class, LockIdx};
+use super::program::{Class, LockIdx, LockKind};
 use super::sim::Sim;
 
 impl Sim {
-    /// `t` wants the lock, and takes it if nobody owns it: also past those in line.
-    pub(super) fn lock(&mut self, t: Pid, l: LockIdx, cpu: Cpu) {
-        if self.world.locks[l].owner.is_none() {
-            return self.take(t, l);
+    /// `t` wants the lock, and takes it if it may: alone also past those in line.
+    pub(super) fn lock(&mut self, t: Pid, l: LockIdx, cpu: Cpu, mode: Mode) {
+        let lock = &self.world.locks[l];
+        let mode = match lock.kind {
+            LockKind::Rwsem => mode,
+            _ => Mode::Alone,
+        };
+        let in_line = mode == Mode::Shared && !lock.waiters.is_empty();
+        if self.is_free(l, mode) && !in_line {
+            return self.take(t, l, mode);
         }
         self.world.locks[l].waiters.push_back(t);
+        let shows = self.world.locks[l].kind.shows(self.world.task(t).class);
         let task = self.world.task_mut(t);
         task.waits_for = Some(l);
-        task.pending = Pending::Retry(l);
-        if matches!(task.class, Class::Rt { .. }) {
+        task.pending = Pending::Retry(l, mode);
+        if shows && matches!(task.class, Class::Rt { .. }) {
             self.world.this_cpu = cpu;
             self.call(Call::ContentionBegin(t, cpu), |p, w| {
                 p.contention_begin(w, t, cpu)
@@ -31,24 +40,32 @@ impl Sim {
         self.block(cpu, State::Blocked(l));
     }
 
-    fn take(&mut self, t: Pid, l: LockIdx) {
-        self.world.locks[l].owner = Some(t);
+    fn is_free(&self, l: LockIdx, mode: Mode) -> bool {
+        let lock = &self.world.locks[l];
+        lock.owner.is_none() && (mode == Mode::Shared || lock.readers.is_empty())
+    }
+
+    fn take(&mut self, t: Pid, l: LockIdx, mode: Mode) {
+        match mode {
+            Mode::Alone => self.world.locks[l].owner = Some(t),
+            Mode::Shared => self.world.locks[l].readers.push(t),
+        }
         self.world.task_mut(t).held.push(l);
     }
 
     /// A waiter runs again: it takes the lock, gives up, or sleeps on.
-    pub(super) fn lock_retry(&mut self, t: Pid, l: LockIdx, cpu: Cpu) {
+    pub(super) fn lock_retry(&mut self, t: Pid, l: LockIdx, cpu: Cpu, mode: Mode) {
         let first = self.world.locks[l].waiters.front() == Some(&t);
         match self.world.locks[l].owner {
-            None => self.take(t, l),
+            _ if self.is_free(l, mode) => self.take(t, l, mode),
             // it was handed over, when its owner word was set
             Some(owner) if owner == t && !self.world.task(t).held.contains(&l) => {
                 self.world.task_mut(t).held.push(l);
             }
-            Some(_) if self.world.task(t).signalled => {}
-            Some(_) => {
+            _ if self.world.task(t).signalled => {}
+            _ => {
                 self.world.locks[l].handoff_wanted |= first;
-                self.world.task_mut(t).pending = Pending::Retry(l);
+                self.world.task_mut(t).pending = Pending::Retry(l, mode);
                 return self.sleep_on(t, l, cpu);
             }
         }
@@ -57,10 +74,12 @@ impl Sim {
 
     fn wait_over(&mut self, t: Pid, l: LockIdx, cpu: Cpu) {
         self.world.locks[l].waiters.retain(|&w| w != t);
+        self.wake_next_reader(l, cpu);
+        let shows = self.world.locks[l].kind.shows(self.world.task(t).class);
         let task = self.world.task_mut(t);
         task.waits_for = None;
         task.signalled = false;
-        if matches!(task.class, Class::Rt { .. }) {
+        if shows && matches!(task.class, Class::Rt { .. }) {
             self.world.this_cpu = cpu;
             self.call(Call::ContentionEnd(t), |p, w| p.contention_end(w, t));
         }
@@ -74,8 +93,15 @@ impl Sim {
         }
         self.world.task_mut(t).held.retain(|&h| h != l);
         let lock = &mut self.world.locks[l];
+        lock.readers.retain(|&r| r != t);
+        if !lock.readers.is_empty() {
+            return;
+        }
         let first = lock.waiters.front().copied();
-        let handoff = lock.always_handoff || lock.handoff_wanted;
+        let wanted = lock.always_handoff || lock.handoff_wanted;
+        let alone = first.is_some_and(|f| self.world.wants(f) == Some(Mode::Alone));
+        let lock = &mut self.world.locks[l];
+        let handoff = alone && wanted;
         lock.owner = if handoff { first } else { None };
         lock.handoff_wanted = false;
         let Some(first) = first else { return };
@@ -88,6 +114,18 @@ impl Sim {
         if delay == 0 {
             self.world.task_mut(t).pending = Pending::Nothing;
             self.unlock_wake(first, cpu);
+        }
+    }
+
+    /// Readers come in one after the other.
+    fn wake_next_reader(&mut self, l: LockIdx, cpu: Cpu) {
+        let next = self.world.locks[l].waiters.front().copied();
+        let shared = !self.world.locks[l].readers.is_empty();
+        if let Some(next) = next.filter(|&n| shared && self.world.wants(n) == Some(Mode::Shared))
+            && let State::Blocked(_) = self.world.task(next).state
+        {
+            self.world.task_mut(next).blocked_on_cleared = true;
+            self.wake(next, cpu);
         }
     }
 
