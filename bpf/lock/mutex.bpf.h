@@ -69,7 +69,8 @@ static __always_inline u64 mutex_owner_word(u64 lock)
 {
 	struct mutex___proxy *m = (void *)lock;
 
-	return (u64)BPF_CORE_READ(m, owner.counter) & ~MUTEX_OWNER_FLAGS;
+	return mutex_owner_readable() ? (u64)BPF_CORE_READ(m, owner.counter) & ~MUTEX_OWNER_FLAGS :
+					0;
 }
 
 /* Address of the task that is first in line for @lock, 0 if there is none; as above. */
