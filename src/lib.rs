@@ -9,4 +9,5 @@ pub mod agent;
 pub mod cli;
 pub mod loader;
 pub mod model;
+pub mod output;
 pub mod stats;
