@@ -1,9 +1,10 @@
 //! The command line: every flag, its unit and its range. No side effects.
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 use crate::abi;
+use crate::locks::LockSet;
 
 /// A sched_ext scheduler with proxy execution.
 ///
@@ -16,7 +17,12 @@ use crate::abi;
 /// default scheduler takes over.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "scx_proxy", disable_version_flag = true)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Opts {
+    /// Something else than scheduling.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Time a task runs before the next pick, in microseconds.
     ///
     /// The kernel looks at slices in its tick: on a 250 Hz kernel, less than
@@ -77,6 +83,14 @@ pub struct Opts {
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub return_margin_us: u64,
 
+    /// Types of locks whose owners are donated to: of mutex, rwsem, rtmutex,
+    /// pthread and binder, or all, default, none.
+    ///
+    /// `+x` and `-x` change the default, as in `--locks -rwsem`. What this kernel
+    /// lacks is left out: `scx_proxy doctor` says what, and why.
+    #[arg(long, default_value_t, value_name = "LIST", allow_hyphen_values = true)]
+    pub locks: LockSet,
+
     /// Do without the agent: no hints for chains beyond --hops-max, for
     /// deadlocks and for return migration.
     #[arg(long)]
@@ -128,6 +142,32 @@ pub struct Opts {
     /// Options handed to libbpf.
     #[command(flatten, next_help_heading = "Libbpf Options")]
     pub libbpf: LibbpfOpts,
+}
+
+/// What can be asked for beside scheduling.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Say whether this kernel can run the scheduler, and which locks it would
+    /// follow, how, and if not, why; load nothing.
+    ///
+    /// Exits with 0 if it can be loaded and follows any lock, with 1 otherwise.
+    Doctor(DoctorOpts),
+
+    /// Print what this kernel has that bears on locks, for tests/fixtures/kernels.
+    #[command(hide = true)]
+    Facts,
+}
+
+/// Flags of `scx_proxy doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorOpts {
+    /// Types of locks to follow, as for the scheduler itself.
+    #[arg(long, default_value_t, value_name = "LIST", allow_hyphen_values = true)]
+    pub locks: LockSet,
+
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Where a donor returns to, `--return`.
@@ -183,6 +223,8 @@ mod tests {
             ["--stats", "0"],
             ["--stats", "-1"],
             ["--monitor", "NaN"],
+            ["--locks", "mutexes"],
+            ["--locks", "semaphore"],
         ] {
             let argv = ["scx_proxy"].into_iter().chain(args);
             assert!(Opts::try_parse_from(argv).is_err(), "{args:?}");
@@ -191,9 +233,29 @@ mod tests {
 
     #[test]
     fn every_flag_has_help() {
-        for arg in Opts::command().get_arguments() {
+        let command = Opts::command();
+        let subcommands = command.get_subcommands();
+        for arg in subcommands
+            .flat_map(|sub| sub.get_arguments())
+            .chain(command.get_arguments())
+        {
             let described = arg.get_help().is_some() || arg.get_long_help().is_some();
             assert!(described, "--{} has no help", arg.get_id());
+        }
+    }
+
+    #[test]
+    fn a_list_of_locks_may_begin_with_a_sign() {
+        for list in ["-rwsem", "+pthread", "mutex,rwsem"] {
+            let set: LockSet = list.parse().expect("known");
+            let opts = Opts::try_parse_from(["scx_proxy", "--locks", list]).expect("parses");
+            assert_eq!(opts.locks, set);
+            let opts =
+                Opts::try_parse_from(["scx_proxy", "doctor", "--locks", list]).expect("parses");
+            let Some(Command::Doctor(opts)) = opts.command else {
+                panic!("no doctor");
+            };
+            assert_eq!(opts.locks, set);
         }
     }
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{LevelFilter, warn};
-use scx_proxy::cli::Opts;
+use scx_proxy::cli::{Command, DoctorOpts, Opts};
+use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Scheduler, preflight};
-use scx_proxy::stats;
+use scx_proxy::locks::KernelFacts;
+use scx_proxy::{output, stats};
 use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
@@ -79,6 +81,22 @@ fn run(opts: &Opts) -> Result<()> {
     }
 }
 
+fn doctor(opts: &DoctorOpts) -> Result<ExitCode> {
+    let report = Report::of_this_machine(&opts.locks);
+    let text = if opts.json {
+        report.to_json()?
+    } else {
+        report.to_text()
+    };
+    output::print(&text)?;
+    Ok(ExitCode::from(u8::from(!report.is_well())))
+}
+
+fn facts() -> Result<ExitCode> {
+    output::print(&KernelFacts::live()?.to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn main() -> ExitCode {
     let opts = match Opts::try_parse() {
         Ok(opts) => opts,
@@ -92,13 +110,16 @@ fn main() -> ExitCode {
         println!("{}", version());
         return ExitCode::SUCCESS;
     }
-    let result = if opts.help_stats {
-        stats::server_data().describe_meta(&mut std::io::stdout(), None)
-    } else {
-        run(&opts)
+    let result = match &opts.command {
+        Some(Command::Doctor(opts)) => doctor(opts),
+        Some(Command::Facts) => facts(),
+        None if opts.help_stats => stats::server_data()
+            .describe_meta(&mut std::io::stdout(), None)
+            .map(|()| ExitCode::SUCCESS),
+        None => run(&opts).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(e) => {
             eprintln!("error: {e:#}");
             ExitCode::FAILURE

@@ -69,3 +69,44 @@ fn a_kernel_without_sched_ext_is_refused_in_two_lines() {
     );
     assert_eq!(said.lines().count(), 2, "{said}");
 }
+
+/// True for whatever kernel runs this, and without root.
+#[test]
+fn doctor_says_what_this_kernel_can_do_and_loads_nothing() {
+    let out = scx_proxy(&["doctor", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let rows = report["locks"].as_array().expect("rows");
+    let well = report["loads"]["ok"] == true && rows.iter().any(|row| row["state"] == "on");
+    assert_eq!(out.status.code(), Some(i32::from(!well)));
+
+    let out = scx_proxy(&["doctor"]);
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(i32::from(!well)));
+    assert!(said.starts_with("kernel: "), "{said}");
+    for row in rows {
+        let name = row["lock"].as_str().expect("name");
+        assert!(said.contains(&format!("\n{name} ")), "no {name} in {said}");
+    }
+}
+
+#[test]
+fn doctor_follows_no_lock_if_none_is_asked_for() {
+    let out = scx_proxy(&["doctor", "--locks", "none", "--json"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(!text(&out.stdout).contains(r#""state": "on""#));
+    let out = scx_proxy(&["doctor", "--locks", "spinlock"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("no lock type 'spinlock'; known are mutex,"));
+}
+
+#[test]
+fn doctor_ends_quietly_when_nobody_reads() {
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    drop(reader);
+    let out = Command::new(env!("CARGO_BIN_EXE_scx_proxy"))
+        .args(["doctor", "--json"])
+        .stdout(writer)
+        .output()
+        .expect("runs");
+    assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
+}

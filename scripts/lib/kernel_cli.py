@@ -25,7 +25,7 @@ def parse(argv):
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("series", nargs="*", metavar="SERIES", help="7.3, 6.18, ... (see --list)")
+    parser.add_argument("series", nargs="*", metavar="SERIES", help="7.3, 6.18, 7.3-rt, ... (see --list)")
     parser.add_argument("--all", action="store_true", help="every series of scripts/kernels.toml")
     parser.add_argument("--list", action="store_true", help="show the series, fetch nothing")
     parser.add_argument("--refresh", action="store_true", help="read the package lists again first")
@@ -39,10 +39,10 @@ def parse(argv):
 def main(argv):
     args = parse(argv)
     if args.list:
-        print(f"{'series':8} {'tests':11} {'cached':32} note")
+        print(f"{'series':11} {'tests':11} {'cached':32} note")
         for name, table in kernels.matrix().items():
             have = kernels.cached(name)
-            print(f"{name:8} {table['tests']:11} {have.name if have else '-':32} {table['note']}")
+            print(f"{name:11} {table['tests']:11} {have.name if have else '-':32} {table['note']}")
         return 0
     try:
         # All the names first: a typo should not show after a long download.

@@ -52,7 +52,7 @@ def matrix():
     """series name -> its table, with suite and flavour filled in."""
     data = tomllib.loads(MATRIX.read_text())
     defaults = {"suite": data["suite"], "flavour": data["flavour"], "tests": "none", "note": ""}
-    return {name: defaults | {"series": name} | table for name, table in data["series"].items()}
+    return {name: defaults | {"series": name, "version": name} | table for name, table in data["series"].items()}
 
 
 def entry(name):
@@ -77,7 +77,8 @@ def newest(versions):
 
 
 def version_pattern(table):
-    return rf"{re.escape(table['series'])}\.\d+\S*?-{re.escape(table['flavour'])}"
+    """Full versions of the series: no dash before the flavour, or "amd64" would take "rt-amd64" too."""
+    return rf"{re.escape(table['version'])}\.\d+[^\s-]*-{re.escape(table['flavour'])}"
 
 
 def cached(name):
@@ -187,7 +188,7 @@ def find_packages(table, names):
     pattern = re.compile(rf"linux-(?:binary|image)-({version_pattern(table)})")
     version = newest({m[1] for m in map(pattern.fullmatch, names) if m})
     if version is None:
-        raise KernelError(f"no {table['series']} kernel ({table['flavour']}) in {table['suite']}")
+        raise KernelError(f"no {table['version']} kernel ({table['flavour']}) in {table['suite']}")
     image = "binary" if f"linux-binary-{version}" in names else "image"
     packages = [f"linux-{part}-{version}" for part in (image, "modules", "base")]
     return version, [package for package in packages if package in names]

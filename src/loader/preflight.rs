@@ -111,8 +111,29 @@ impl Machine<'_> {
 /// # Errors
 /// The reason for which the scheduler cannot be loaded.
 pub fn check() -> Result<(), Refusal> {
+    check_for(euid())
+}
+
+/// Check the machine that we run on, for root whoever we are.
+///
+/// # Errors
+/// The reason for which root could not load the scheduler.
+pub fn check_for_root() -> Result<(), Refusal> {
+    check_for(0)
+}
+
+/// Whether this process is root's.
+#[must_use]
+pub fn is_root() -> bool {
+    euid() == 0
+}
+
+fn euid() -> u32 {
     // SAFETY: geteuid() has no preconditions and cannot fail.
-    let euid = unsafe { libc::geteuid() };
+    unsafe { libc::geteuid() }
+}
+
+fn check_for(euid: u32) -> Result<(), Refusal> {
     let has_kfunc = |kfunc: &str| scx_utils::ksym_exists(kfunc).unwrap_or(false);
     Machine {
         root: Path::new("/").into(),

@@ -3,9 +3,9 @@
 //! not match.
 
 use crate::report::{Report, ScenarioReport};
-use crate::table::Table;
 use crate::text::staged_cell;
 use anyhow::{Result, bail, ensure};
+use scx_proxy::output::Table;
 
 pub fn compare(before: &Report, after: &Report) -> Result<String> {
     ensure!(

@@ -21,7 +21,6 @@ mod report;
 mod scenario;
 mod summary;
 mod sys;
-mod table;
 mod text;
 mod topology;
 mod trial;
@@ -32,7 +31,6 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use cli::Cli;
 use report::{Report, ScenarioReport};
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -100,12 +98,6 @@ fn publish(report: &Report, json: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Prints to the standard output; a reader that has gone away is no error.
 fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to the standard output")
-        }
-        _ => Ok(()),
-    }
+    scx_proxy::output::print(text).context("cannot write to the standard output")
 }

@@ -3,7 +3,7 @@
 
 use crate::policy::WaiterPolicy;
 use crate::report::{Report, ScenarioReport};
-use crate::table::Table;
+use scx_proxy::output::Table;
 
 /// The table, and below it what went other than planned.
 pub fn table(report: &Report) -> String {

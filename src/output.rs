@@ -1,12 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the layout of text tables: words to the left, numbers to the right, columns as wide as needed.
+//! What the programs print: the layout of text tables, and a standard output whose reader may go away.
 
+use std::io::{self, Write};
+
+/// Prints to the standard output; a reader that has gone away is no error.
+///
+/// # Errors
+/// Whatever else keeps the text from being written.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A text table: words to the left, numbers to the right, columns as wide as needed.
 #[derive(Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
+    /// A table with these heads, and no rows yet.
+    #[must_use]
     pub fn new(heads: &[&str]) -> Table {
         Table {
             rows: vec![heads.iter().map(ToString::to_string).collect()],
@@ -19,6 +39,8 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// The text, a line a row.
+    #[must_use]
     pub fn render(&self) -> String {
         let columns = 0..self.rows[0].len();
         let layout: Vec<(usize, bool)> = columns

@@ -1,0 +1,235 @@
+//! What is followed on a kernel: a row a lock type, from what the kernel has and what was asked for.
+//!
+//! A fact that is missing turns off the locks that need it, with the reason, and nothing else. The
+//! loader asks a plan which optional BPF programs to load; `scx_proxy doctor` prints it.
+
+use super::row::{Row, State};
+use super::{KernelFacts, LockSet, LockType};
+
+const CONTENTION: [&str; 2] = ["proxy_contention_begin", "proxy_contention_end"];
+const FUTEX: [&str; 2] = ["proxy_futex_wait", "proxy_futex_wait_done"];
+const BINDER: [&str; 1] = ["proxy_binder_transaction"];
+
+const BY_BLOCKED_ON: &str = "task->blocked_on";
+const BY_CONTENTION: &str = "tracepoint lock:contention_begin";
+const BY_PI_BLOCKED_ON: &str = "task->pi_blocked_on";
+const BY_FUTEX_WAIT: &str = "fentry __futex_wait";
+const BY_TRANSACTION: &str = "tracepoint binder_transaction";
+const RT_OWNER: &str = "rt_mutex_base.owner";
+
+const KNOWN_KERNEL: &str = "boot a kernel of the table in README.md, Support";
+
+/// What is followed, how, and by which programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    rows: Vec<Row>,
+}
+
+impl Plan {
+    /// Decide for a kernel with these facts.
+    #[must_use]
+    pub fn new(facts: &KernelFacts, wanted: &LockSet) -> Self {
+        let rtmutex = asked_for(rtmutex(facts), *wanted);
+        let rows = LockType::ALL.into_iter().map(|lock| match lock {
+            LockType::Rtmutex => rtmutex.clone(),
+            LockType::Mutex | LockType::Rwsem if facts.preempt_rt() => as_rtmutex(lock, &rtmutex),
+            LockType::Mutex => asked_for(mutex(facts), *wanted),
+            LockType::Rwsem => asked_for(rwsem(facts), *wanted),
+            LockType::Pthread => asked_for(pthread(facts), *wanted),
+            LockType::Binder => asked_for(binder(facts), *wanted),
+            LockType::PercpuRwsem => Row::never(
+                lock,
+                BY_CONTENTION,
+                "no owner word: readers are counted per CPU",
+            ),
+            LockType::Semaphore => Row::never(
+                lock,
+                BY_CONTENTION,
+                "last_holder is only a hint: anybody may release it",
+            ),
+            LockType::Futex => Row::never(
+                lock,
+                BY_FUTEX_WAIT,
+                "condition variables, semaphores and barriers have no owner",
+            ),
+            LockType::Ntsync => Row::never(
+                lock,
+                "none",
+                "its owners are numbers that Wine hands out, not tasks",
+            ),
+        });
+        Self {
+            rows: rows.collect(),
+        }
+    }
+
+    /// All rows, in the order of `LockType::ALL`.
+    #[must_use]
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Whether waits for the type lead to donations.
+    #[must_use]
+    pub fn is_on(&self, lock: LockType) -> bool {
+        let mut rows = self.rows.iter();
+        rows.any(|row| row.lock == lock && row.state == State::On)
+    }
+
+    /// Whether anything at all is followed.
+    #[must_use]
+    pub fn follows_any(&self) -> bool {
+        self.rows.iter().any(|row| row.state == State::On)
+    }
+
+    /// The optional BPF programs to load, each once.
+    #[must_use]
+    pub fn programs(&self) -> Vec<&'static str> {
+        let mut programs: Vec<_> = self
+            .rows
+            .iter()
+            .flat_map(|row| row.programs.clone())
+            .collect();
+        programs.sort_unstable();
+        programs.dedup();
+        programs
+    }
+}
+
+/// A row that could be on is off if nobody asked for it.
+fn asked_for(row: Row, wanted: LockSet) -> Row {
+    if wanted.contains(row.lock) || row.state != State::On {
+        return row;
+    }
+    let help = format!("--locks +{}", row.lock.name());
+    row.off("not asked for", help)
+}
+
+fn missing_fields(facts: &KernelFacts, fields: &[(&str, &str)]) -> Vec<String> {
+    let missing = fields
+        .iter()
+        .filter(|(record, member)| !facts.field(record, member));
+    missing
+        .map(|(record, member)| format!("{record}.{member}"))
+        .collect()
+}
+
+fn missing_tracepoints(facts: &KernelFacts) -> Vec<String> {
+    let needed = ["contention_begin", "contention_end"].into_iter();
+    let missing = needed.filter(|tracepoint| !facts.tracepoint(tracepoint));
+    missing
+        .map(|tracepoint| format!("tracepoint lock:{tracepoint}"))
+        .collect()
+}
+
+/// Fair waiters are seen by `task->blocked_on` where there is one, by the tracepoint elsewhere.
+/// Real-time waiters pass no callback of sched_ext's: they are seen by the tracepoint everywhere.
+fn mutex(facts: &KernelFacts) -> Row {
+    const HELP: &str = "boot Linux 6.17 or later";
+    let tracepoints = missing_tracepoints(facts);
+    let row = |seen, programs| Row::on(LockType::Mutex, seen, "mutex.owner", programs);
+    let row = if !facts.field("task_struct", "blocked_on") {
+        row(BY_CONTENTION, &CONTENTION)
+            .because(
+                "this kernel has no task->blocked_on; what the tracepoint saw last stands in for it",
+            )
+            .helped_by(HELP)
+            .needs(&tracepoints, HELP)
+    } else if let Some(tracepoint) = tracepoints.first() {
+        row(BY_BLOCKED_ON, &[]).because(format!(
+            "real-time waiters are not seen: this kernel has no {tracepoint}"
+        ))
+    } else {
+        row(BY_BLOCKED_ON, &CONTENTION)
+    };
+    row.needs(&missing_fields(facts, &[("mutex", "owner")]), KNOWN_KERNEL)
+}
+
+fn rwsem(facts: &KernelFacts) -> Row {
+    let mut missing = missing_tracepoints(facts);
+    missing.extend(missing_fields(
+        facts,
+        &[("rw_semaphore", "owner"), ("rw_semaphore", "count")],
+    ));
+    let owner = "rw_semaphore.owner while count says writer";
+    Row::on(LockType::Rwsem, BY_CONTENTION, owner, &CONTENTION).needs(&missing, KNOWN_KERNEL)
+}
+
+/// Real-time waiters need no program here: the kernel itself makes their owner real-time.
+fn rtmutex(facts: &KernelFacts) -> Row {
+    let fields = [
+        ("task_struct", "pi_blocked_on"),
+        ("rt_mutex_waiter", "lock"),
+        ("rt_mutex_base", "owner"),
+    ];
+    Row::on(LockType::Rtmutex, BY_PI_BLOCKED_ON, RT_OWNER, &[]).needs(
+        &missing_fields(facts, &fields),
+        "boot a kernel with CONFIG_RT_MUTEXES=y",
+    )
+}
+
+/// A mutex or rwsem of PREEMPT_RT: nothing tells it from other rt_mutexes, so what was asked for
+/// about those decides.
+fn as_rtmutex(lock: LockType, rtmutex: &Row) -> Row {
+    let row = Row::on(lock, BY_PI_BLOCKED_ON, RT_OWNER, &[]);
+    match (&rtmutex.why, &rtmutex.help) {
+        (Some(why), Some(help)) if rtmutex.state != State::On => row.off(
+            format!("an rt_mutex on PREEMPT_RT, and rtmutex is off: {why}"),
+            help,
+        ),
+        _ => row.because("an rt_mutex on PREEMPT_RT, followed as such"),
+    }
+}
+
+fn pthread(facts: &KernelFacts) -> Row {
+    let mut missing = Vec::new();
+    if !facts.func("__futex_wait") {
+        missing.push("function __futex_wait that fentry can attach to".to_owned());
+    }
+    if !facts.ksym("page_offset_base") {
+        missing.push("symbol page_offset_base".to_owned());
+    }
+    Row::on(
+        LockType::Pthread,
+        BY_FUTEX_WAIT,
+        "pthread_mutex_t in user memory",
+        &FUTEX,
+    )
+    .needs(&missing, KNOWN_KERNEL)
+}
+
+fn binder(facts: &KernelFacts) -> Row {
+    const IN_C: &str = "use the binder driver in C (CONFIG_ANDROID_BINDER_IPC)";
+    let row = Row::on(
+        LockType::Binder,
+        BY_TRANSACTION,
+        "binder_transaction.to_thread",
+        &BINDER,
+    );
+    if facts.tracepoint("binder_transaction") {
+        let fields = [
+            ("binder_transaction", "to_thread"),
+            ("binder_thread", "pid"),
+        ];
+        return row.needs(&missing_fields(facts, &fields), IN_C);
+    }
+    let (why, help) = if facts.module_types("binder_linux") {
+        (
+            "module binder_linux has no tracepoint binder_transaction",
+            "build it with CONFIG_TRACEPOINTS=y",
+        )
+    } else if facts.module("binder_linux") {
+        (
+            "module binder_linux is not loaded, or describes no types",
+            "modprobe binder_linux before scx_proxy starts",
+        )
+    } else if facts.module("rust_binder") {
+        ("the binder driver in Rust is not known to scx_proxy", IN_C)
+    } else {
+        (
+            "this kernel has no binder",
+            "boot a kernel with CONFIG_ANDROID_BINDER_IPC (Debian: not the cloud flavour)",
+        )
+    };
+    row.off(why, help)
+}
