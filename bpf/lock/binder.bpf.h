@@ -109,8 +109,11 @@ int BPF_PROG(proxy_binder_transaction, bool reply, struct binder_transaction___p
 	if (!binder_readable() || reply || (BPF_CORE_READ(t, flags) & BINDER_ONE_WAY))
 		return 0;
 	tctx = task_ctx_of(bpf_get_current_task_btf());
-	if (tctx)
-		tctx->user_lock = (u64)t | LOCK_BINDER;
+	if (!tctx)
+		return 0;
+	/* the verifier wants no arithmetic on pointers: what is read back is a number to it */
+	*(volatile u64 *)&tctx->user_lock = (u64)t;
+	*(volatile u64 *)&tctx->user_lock |= LOCK_BINDER;
 	return 0;
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use crossbeam::channel::RecvTimeoutError;
 use libbpf_rs::query::ProgInfoIter;
+use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject, PrintLevel};
 use log::{debug, info, warn};
 use scx_stats::prelude::*;
@@ -22,6 +23,7 @@ use scx_utils::{
 use crate::abi;
 use crate::agent::{Agent, KernelSide};
 use crate::cli::Opts;
+use crate::locks::{KernelFacts, LockSet, LockType, Plan, State};
 use crate::stats::{self, Metrics, Readings};
 
 #[allow(missing_docs, dead_code, non_camel_case_types, non_snake_case)] // generated
@@ -43,7 +45,7 @@ pub struct Scheduler<'a> {
 }
 
 /// Fill the constants of include/config.h from the command line.
-fn configure(skel: &mut OpenBpfSkel, opts: &Opts, tracepoint: bool) -> Result<()> {
+fn configure(skel: &mut OpenBpfSkel, opts: &Opts, plan: &Plan, tracepoint: bool) -> Result<()> {
     let rodata = skel
         .maps
         .rodata_data
@@ -68,13 +70,47 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, tracepoint: bool) -> Result<()
     skel.maps.cpu_ctxs.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.donor_queues.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.events.set_max_entries(opts.events_kib * 1024)?;
-    skel.progs.proxy_contention_begin.set_autoload(true);
-    skel.progs.proxy_contention_end.set_autoload(true);
-    skel.progs.proxy_futex_wait.set_autoload(true);
-    skel.progs.proxy_futex_wait_done.set_autoload(true);
-    cfg.locks = 0xf;
+    cfg.locks = lock_bits(plan);
     skel.struct_ops.proxy_ops_mut().exit_dump_len = opts.exit_dump_len;
     Ok(())
+}
+
+/// The types of include/locks.h that are followed, a bit each.
+fn lock_bits(plan: &Plan) -> u32 {
+    let types = [
+        (LockType::Mutex, abi::lock_type_LOCK_MUTEX),
+        (LockType::Rwsem, abi::lock_type_LOCK_RWSEM),
+        (LockType::Rtmutex, abi::lock_type_LOCK_RTMUTEX),
+        (LockType::Pthread, abi::lock_type_LOCK_PTHREAD),
+        (LockType::Binder, abi::lock_type_LOCK_BINDER),
+    ];
+    let followed = types.into_iter().filter(|(lock, _)| plan.is_on(*lock));
+    followed.fold(0, |bits, (_, bit)| bits | 1 << bit)
+}
+
+/// Load the optional programs that the locks need; the others stay out of the kernel.
+fn choose_programs(skel: &mut OpenBpfSkel, plan: &Plan) -> Result<()> {
+    for name in plan.programs() {
+        let mut programs = skel.open_object_mut().progs_mut();
+        let mut program = programs
+            .find(|program| program.name() == name)
+            .with_context(|| format!("the BPF object has no program {name}"))?;
+        program.set_autoload(true);
+    }
+    Ok(())
+}
+
+/// Say once, at load, what is left out though it was asked for.
+fn report_plan(plan: &Plan, wanted: &LockSet) {
+    for row in plan.rows() {
+        let (name, why) = (row.lock.name(), row.why.as_deref().unwrap_or("unknown"));
+        if row.state == State::Off && wanted.contains(row.lock) {
+            info!("{name}: not followed: {why} (scx_proxy doctor says more)");
+        }
+    }
+    if !plan.follows_any() {
+        warn!("no lock is followed: nothing will be donated");
+    }
 }
 
 /// Whether mutex waiters must be followed by tracepoint: `task->blocked_on`
@@ -139,12 +175,13 @@ impl<'a> Scheduler<'a> {
         let open_opts = opts.libbpf.clone().into_bpf_open_opts();
         let mut skel = scx_ops_open!(builder, object, proxy_ops, open_opts)?;
         let tracepoint = opts.tracepoint || needs_tracepoint();
-        configure(&mut skel, opts, tracepoint)?;
+        let facts = KernelFacts::live().context("what this kernel has for locks")?;
+        let plan = Plan::new(&facts, &opts.locks);
+        configure(&mut skel, opts, &plan, tracepoint)?;
+        choose_programs(&mut skel, &plan)?;
+        report_plan(&plan, &opts.locks);
         if tracepoint {
             info!("mutex waiters are followed by tracepoint lock:contention_begin");
-        }
-        if !compat::struct_has_field("mutex", "owner").unwrap_or(false) {
-            warn!("mutexes of this kernel name no owner (PREEMPT_RT): nothing will be donated");
         }
         info!("loading (slow under emulation: the kernel verifies each program)");
         let mut skel = scx_ops_load!(skel, proxy_ops, uei)?;
