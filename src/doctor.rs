@@ -1,5 +1,6 @@
 //! `scx_proxy doctor`: whether this kernel can run the scheduler, and which locks it would follow.
-//! Loads nothing and changes nothing; needs no root.
+//! Loads nothing and changes nothing; needs no root. "Loads" is the preflight's opinion: nobody asks
+//! the verifier.
 
 use std::fmt::Write;
 
