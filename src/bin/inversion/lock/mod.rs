@@ -10,6 +10,7 @@ mod chain;
 mod f_pos;
 mod i_rwsem;
 mod mmap_lock;
+mod pthread;
 mod seq_file;
 mod sleeping;
 
@@ -21,6 +22,7 @@ use crate::sys;
 use crate::task::Task;
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs::File;
+use std::hint::black_box;
 use std::io::{self, Seek};
 use std::time::Duration;
 
@@ -36,6 +38,13 @@ pub const RECIPES: &[&Recipe] = &[
     &i_rwsem::RECIPE,
     &mmap_lock::WRITER,
     &mmap_lock::READER,
+    &pthread::PI,
+    &pthread::NORMAL,
+    &pthread::RECURSIVE,
+    &pthread::ERRORCHECK,
+    &pthread::ADAPTIVE,
+    &pthread::ROBUST,
+    &pthread::SHARED,
     &mmap_lock::READ_OWNED,
 ];
 
@@ -104,6 +113,21 @@ pub trait Stage: Sync {
 /// What waits for f_pos_lock: asks for the position of an open file.
 fn ask_position(mut file: &File) -> io::Result<()> {
     file.stream_position().map(drop)
+}
+
+/// Turns of a loop in one unit of `compute`: about as long as one page keeps the kernel busy.
+const UNIT_TURNS: u64 = 1000;
+
+/// What an owner does inside a lock of its program. It must not need the kernel or other memory.
+fn compute(units: usize) {
+    for turn in 0..units as u64 * UNIT_TURNS {
+        black_box(turn);
+    }
+}
+
+/// Several seconds.
+fn compute_max() -> usize {
+    1 << 23
 }
 
 const FIRST_PAGES: usize = 2048;
