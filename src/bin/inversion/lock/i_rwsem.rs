@@ -76,6 +76,10 @@ impl Reserved {
         }
         Ok(())
     }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 impl Stage for Reserved {

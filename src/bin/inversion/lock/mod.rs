@@ -9,6 +9,7 @@
 mod chain;
 mod f_pos;
 mod i_rwsem;
+mod mixed;
 mod mmap_lock;
 mod pthread;
 mod seq_file;
@@ -45,6 +46,8 @@ pub const RECIPES: &[&Recipe] = &[
     &pthread::ADAPTIVE,
     &pthread::ROBUST,
     &pthread::SHARED,
+    &mixed::MUTEX_RWSEM,
+    &mixed::PTHREAD_THEN_MUTEX,
     &mmap_lock::READ_OWNED,
 ];
 
