@@ -13,6 +13,7 @@ mod mixed;
 mod mmap_lock;
 mod pthread;
 mod seq_file;
+mod signal;
 mod sleeping;
 
 use crate::board::Board;
@@ -49,6 +50,9 @@ pub const RECIPES: &[&Recipe] = &[
     &mixed::MUTEX_RWSEM,
     &mixed::PTHREAD_THEN_MUTEX,
     &mmap_lock::READ_OWNED,
+    &signal::CONDVAR,
+    &signal::SEMAPHORE,
+    &signal::BARRIER,
 ];
 
 #[derive(Debug)]
@@ -108,6 +112,11 @@ pub trait Stage: Sync {
     /// What holder `link` does, mostly one syscall. Holder 0, the end owner, needs the CPU in it; the others own
     /// their lock and wait for the one before.
     fn hold(&self, link: usize) -> io::Result<()>;
+
+    /// What the calibration has the end owner do: the same, unless that needs a waiter to end.
+    fn hold_alone(&self) -> io::Result<()> {
+        self.hold(0)
+    }
 
     /// What the waiter does, mostly one syscall; it needs next to no CPU of its own.
     fn wait(&self) -> io::Result<()>;
@@ -221,7 +230,7 @@ fn critical_section_ns(stage: &mut dyn Stage) -> Result<u64> {
             slot.fail(&error);
             return 1;
         }
-        slot.measure(|| stage.hold(0));
+        slot.measure(|| stage.hold_alone());
         0
     })?;
     let mut end = None;
