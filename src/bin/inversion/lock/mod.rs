@@ -7,10 +7,12 @@
 //! new file and one line in `RECIPES`.
 
 mod chain;
+mod console_sem;
 mod f_pos;
 mod i_rwsem;
 mod mixed;
 mod mmap_lock;
+mod percpu_rwsem;
 mod pthread;
 mod seq_file;
 mod signal;
@@ -50,6 +52,8 @@ pub const RECIPES: &[&Recipe] = &[
     &mixed::MUTEX_RWSEM,
     &mixed::PTHREAD_THEN_MUTEX,
     &mmap_lock::READ_OWNED,
+    &percpu_rwsem::RECIPE,
+    &console_sem::RECIPE,
     &signal::CONDVAR,
     &signal::SEMAPHORE,
     &signal::BARRIER,
