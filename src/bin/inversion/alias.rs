@@ -20,6 +20,11 @@ pub struct AliasMap {
     bytes: usize,
 }
 
+// SAFETY: only the address is kept; what is done by it are system calls on the range.
+unsafe impl Send for AliasMap {}
+// SAFETY: as above.
+unsafe impl Sync for AliasMap {}
+
 impl AliasMap {
     /// Maps `pages` pages, shared and writable, without populating them. A process forked later
     /// sees the mapping but starts with empty page tables in it.
@@ -55,6 +60,25 @@ impl AliasMap {
     /// Fills the page tables of the calling process.
     pub fn populate(&self) -> io::Result<()> {
         self.advise(libc::MADV_POPULATE_READ)
+    }
+
+    /// Takes the right to write from the whole range.
+    pub fn make_read_only(&self) -> io::Result<()> {
+        // SAFETY: the range is ours, and no reference into it is ever made.
+        if unsafe { libc::mprotect(self.address, self.bytes, libc::PROT_READ) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel whether the first page is in memory, as one may of any page.
+    pub fn ask_in_memory(&self) -> io::Result<()> {
+        let mut resident = 0;
+        // SAFETY: `resident` is valid for writing, and one page has one entry.
+        if unsafe { libc::mincore(self.address, PAGE_BYTES, &mut resident) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
     }
 
     /// Puts an empty page of the calling process's own in place of the first one.

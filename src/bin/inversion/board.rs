@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the memory shared by the processes of one trial: what each actor measured around its
+//! Owns the memory shared by the actors and the director of one trial: what each actor measured around its
 //! syscall, and what the waiter saw of the holders just before its own.
 //!
 //! Who writes: a `Slot` only its own actor; `seen_*` only the waiter. The phase is stored last
 //! (release) and read first (acquire), so what was stored before it is complete.
 
 use crate::lock::LINKS_MAX;
+use crate::shared::{Shared, Zeroed};
 use crate::sys;
-use anyhow::{Context, Result};
+use crate::task::Task;
 use std::io;
-use std::ops::Deref;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// What zeroed memory says: the actor has not come to its gate yet.
 #[cfg(test)]
@@ -24,6 +23,7 @@ pub const PHASE_DONE: u32 = 3;
 #[repr(C)]
 pub struct Slot {
     phase: AtomicU32,
+    task_id: AtomicI32,
     errno: AtomicU32,
     enter_cpu_ns: AtomicU64,
     leave_cpu_ns: AtomicU64,
@@ -37,8 +37,15 @@ impl Slot {
         self.phase.load(Ordering::Acquire)
     }
 
+    /// Called by the actor itself.
     pub fn set_ready(&self) {
+        self.task_id.store(Task::current().id(), Ordering::Relaxed);
         self.phase.store(PHASE_READY, Ordering::Release);
+    }
+
+    /// The actor, once it is ready; it lasts as long as the process that it lives in.
+    pub fn task(&self) -> Task {
+        Task::new(self.task_id.load(Ordering::Relaxed))
     }
 
     /// Keeps the error that ended the actor's part.
@@ -81,7 +88,7 @@ impl Slot {
         self.leave_cpu_ns.load(Ordering::Relaxed)
     }
 
-    /// When the syscall began, by CLOCK_MONOTONIC, which all processes share.
+    /// When the syscall began, by CLOCK_MONOTONIC, which all actors share.
     pub fn enter_ns(&self) -> u64 {
         self.enter_ns.load(Ordering::Relaxed)
     }
@@ -110,14 +117,24 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The slots of the holders of a chain of so many locks, end owner first.
+    pub fn owners(&self, links: usize) -> impl Iterator<Item = &Slot> {
+        self.holders.iter().take(links)
+    }
+
+    /// The same, and the waiter's.
+    pub fn actors(&self, links: usize) -> impl Iterator<Item = &Slot> {
+        self.owners(links).chain(std::iter::once(&self.waiter))
+    }
+
     /// Called by the waiter just before its syscall: what has each holder used by now, and is it
     /// still inside? The clock is read first, so an `inside` holds for the moment of the clock.
-    pub fn look_at_holders(&self, pids: &[libc::pid_t]) {
-        for (link, pid) in pids.iter().enumerate() {
-            let Ok(cpu_ns) = sys::cpu_ns_of(*pid) else {
+    pub fn look_at_holders(&self, links: usize) {
+        for (link, holder) in self.owners(links).enumerate() {
+            let Ok(cpu_ns) = holder.task().cpu_ns() else {
                 continue;
             };
-            let inside = self.holders[link].phase() == PHASE_INSIDE;
+            let inside = holder.phase() == PHASE_INSIDE;
             self.seen_cpu_ns[link].store(cpu_ns, Ordering::Relaxed);
             self.seen_inside[link].store(u32::from(inside), Ordering::Relaxed);
         }
@@ -142,56 +159,15 @@ impl Layout {
     }
 }
 
-/// The shared mapping itself.
-#[derive(Debug)]
-pub struct Board {
-    layout: NonNull<Layout>,
-}
+// SAFETY: it is made of atomics, for which zero is a value like any other.
+unsafe impl Zeroed for Layout {}
 
-impl Board {
-    pub fn new() -> Result<Board> {
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping at a place the kernel chooses.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<Layout>(),
-                protection,
-                flags,
-                -1,
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error()).context("cannot map shared memory");
-        }
-        let layout =
-            NonNull::new(address.cast()).context("shared memory was mapped at address 0")?;
-        Ok(Board { layout })
-    }
-}
-
-impl Deref for Board {
-    type Target = Layout;
-
-    fn deref(&self) -> &Layout {
-        // SAFETY: the mapping is page-aligned, large enough, lives as long as `self`, and zeroed
-        // memory is a valid Layout; other processes change it through atomics only.
-        unsafe { self.layout.as_ref() }
-    }
-}
-
-impl Drop for Board {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new` with this size; borrows of the layout end before the board does.
-        unsafe { libc::munmap(self.layout.as_ptr().cast(), size_of::<Layout>()) };
-    }
-}
+pub type Board = Shared<Layout>;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::Result;
 
     #[test]
     fn a_slot_goes_through_its_phases() -> Result<()> {

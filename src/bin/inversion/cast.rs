@@ -2,12 +2,14 @@
 //! Owns the actors of a trial, holders and waiter: their lives, and each step that the director makes
 //! them take or sees them take. `trial` has the order of the steps.
 
-use crate::board::{Board, PHASE_DONE, PHASE_INSIDE, PHASE_READY, Slot};
+use crate::board::{Board, Layout, PHASE_DONE, PHASE_INSIDE, PHASE_READY, Slot};
 use crate::child::Child;
+use crate::crew::{self, Part};
 use crate::gate::Gate;
 use crate::lock::Stage;
 use crate::missing_page::Sleeper;
 use crate::sys;
+use crate::task::Task;
 use crate::topology::Placement;
 use crate::trial::Terms;
 use crate::verdict::{Evidence, NotStaged, Owner, Sleep};
@@ -32,15 +34,12 @@ const SLEEP: Duration = Duration::from_millis(30);
 /// How much longer it may have to sleep until the hogs occupy the CPUs.
 const OCCUPY_LIMIT: Duration = Duration::from_millis(500);
 
-struct Actor {
-    child: Child,
-    gate: Gate,
-}
-
 /// The actors of one trial; dropped, they are killed and reaped.
 pub struct Cast<'a> {
-    holders: Vec<Actor>,
-    waiter: Actor,
+    crew: Vec<Child>,
+    /// At which the holders sleep, end owner first.
+    holder_gates: Vec<Gate>,
+    waiter_gate: Gate,
     /// Opened by the waiter when its syscall is over.
     back: Gate,
     board: &'a Board,
@@ -53,62 +52,58 @@ impl<'a> Cast<'a> {
         place: &Placement,
         board: &'a Board,
     ) -> Result<Cast<'a>> {
-        let mut holders = Vec::with_capacity(terms.links);
-        for link in 0..terms.links {
-            let gate = Gate::new()?;
-            let slot = &board.holders[link];
-            let body = || {
-                let prepare = || stage.prepare(link);
-                act(slot, &gate, prepare, || slot.measure(|| stage.hold(link)))
-            };
-            let child = Child::spawn(place.holders, 0, body)?;
-            holders.push(Actor { child, gate });
-        }
-        let pids: Vec<_> = holders
-            .iter()
-            .map(|holder: &Actor| holder.child.pid())
-            .collect();
-        let back = Gate::new()?;
-        let gate = Gate::new()?;
-        let body = || {
-            let prepare = || terms.waiter_policy.prepare();
-            act(&board.waiter, &gate, prepare, || {
-                board.note_policy(terms.waiter_policy.is_own());
-                board.look_at_holders(&pids);
-                board.waiter.measure(|| stage.wait());
-                // Should this fail, the trial times out.
-                let _ = back.open();
-            })
+        let holder_gates = (0..terms.links)
+            .map(|_| Gate::new())
+            .collect::<Result<Vec<_>>>()?;
+        let (waiter_gate, back) = (Gate::new()?, Gate::new()?);
+        // What actors share must be fit for threads: the board itself is memory of this process.
+        let layout: &Layout = board;
+        let holders = holder_gates.iter().enumerate().map(|(link, gate)| Part {
+            place: place.holders,
+            nice: 0,
+            body: Box::new(move || hold(stage, layout, link, gate)),
+        });
+        let waiter = Part {
+            place: place.waiter,
+            nice: terms.waiter_nice,
+            body: Box::new(|| wait(stage, layout, terms, &waiter_gate, &back)),
         };
-        let child = Child::spawn(place.waiter, terms.waiter_nice, body)?;
+        let parts = holders.chain(std::iter::once(waiter)).collect();
         Ok(Cast {
-            holders,
-            waiter: Actor { child, gate },
+            crew: crew::spawn(terms.actors, parts)?,
+            holder_gates,
+            waiter_gate,
             back,
             board,
         })
     }
 
-    pub fn end_owner(&self) -> libc::pid_t {
-        self.holders[0].child.pid()
+    /// Known when all actors are ready, as every other task of the cast.
+    pub fn end_owner(&self) -> Task {
+        self.board.holders[0].task()
     }
 
-    fn slots(&self) -> impl Iterator<Item = &'a Slot> + use<'a> {
-        let holders = self.board.holders.iter().take(self.holders.len());
-        holders.chain(std::iter::once(&self.board.waiter))
+    fn links(&self) -> usize {
+        self.holder_gates.len()
+    }
+
+    fn actors(&self) -> impl Iterator<Item = &Slot> {
+        self.board.actors(self.links())
     }
 
     pub fn wait_ready(&mut self) -> Result<()> {
         let ready = sys::poll_until(QUICK_LIMIT, STEP, || {
-            let slots = self.slots();
-            let actors = self.holders.iter_mut();
-            for (actor, slot) in actors.chain(std::iter::once(&mut self.waiter)).zip(slots) {
-                if let Some(end) = actor.child.ended()? {
-                    let cause = slot.error().map_or_else(|| Error::msg(end), Error::new);
+            for child in &mut self.crew {
+                if let Some(end) = child.ended()? {
+                    let error = self
+                        .board
+                        .actors(self.holder_gates.len())
+                        .find_map(Slot::error);
+                    let cause = error.map_or_else(|| Error::msg(end), Error::new);
                     return Err(cause.context("an actor ended before the trial began"));
                 }
             }
-            Ok(self.slots().all(|slot| slot.phase() == PHASE_READY))
+            Ok(self.actors().all(|slot| slot.phase() == PHASE_READY))
         })?;
         if !ready {
             bail!(
@@ -125,39 +120,42 @@ impl<'a> Cast<'a> {
         mut sleeper: Option<&mut Sleeper>,
     ) -> Result<Result<Vec<bool>, NotStaged>> {
         let mut blocked = Vec::new();
-        for (link, holder) in self.holders.iter().enumerate() {
-            holder.gate.open().context("cannot start an owner")?;
+        for (link, gate) in self.holder_gates.iter().enumerate() {
+            gate.open().context("cannot start an owner")?;
             if link == 0 {
                 let inside = match &mut sleeper {
-                    None => self.wait_owner_inside(&holder.child)?,
-                    Some(sleeper) => self.wait_owner_asleep(&holder.child, sleeper)?,
+                    None => self.wait_owner_inside()?,
+                    Some(sleeper) => self.wait_owner_asleep(sleeper)?,
                 };
                 if !inside {
                     return Ok(Err(NotStaged::OwnerNotInside));
                 }
             } else {
-                blocked.push(self.wait_blocked(holder, &self.board.holders[link])?);
+                blocked.push(self.wait_blocked(&self.board.holders[link])?);
             }
         }
         Ok(Ok(blocked))
     }
 
     /// False if the end owner came out before it was seen inside.
-    fn wait_owner_inside(&self, owner: &Child) -> Result<bool> {
+    fn wait_owner_inside(&self) -> Result<bool> {
         let slot = &self.board.holders[0];
+        let owner = self.end_owner();
         self.wait_owner(|| {
-            let cpu_ns =
-                sys::cpu_ns_of(owner.pid()).context("cannot read the owner's CPU clock")?;
+            let cpu_ns = owner
+                .cpu_ns()
+                .context("cannot read the owner's CPU clock")?;
             Ok(cpu_ns >= slot.enter_cpu_ns() + INSIDE_CPU_NS)
         })
     }
 
     /// False if the end owner came out before it was seen asleep inside.
-    fn wait_owner_asleep(&self, owner: &Child, sleeper: &mut Sleeper) -> Result<bool> {
+    fn wait_owner_asleep(&self, sleeper: &mut Sleeper) -> Result<bool> {
+        let owner = self.end_owner();
         let mut touched = false;
         self.wait_owner(|| {
             touched = touched || sleeper.has_touched()?;
-            Ok(touched && is_asleep(owner))
+            Ok(touched && owner.is_asleep())
         })
     }
 
@@ -179,10 +177,10 @@ impl<'a> Cast<'a> {
     }
 
     /// False if the actor does not block before it or the end owner comes out.
-    fn wait_blocked(&self, actor: &Actor, slot: &Slot) -> Result<bool> {
+    fn wait_blocked(&self, slot: &Slot) -> Result<bool> {
         let mut blocked = false;
         sys::poll_until(QUICK_LIMIT, STEP, || {
-            blocked = slot.phase() == PHASE_INSIDE && actor.child.is_blocked();
+            blocked = slot.phase() == PHASE_INSIDE && slot.task().is_blocked();
             let over = |slot: &Slot| slot.phase() == PHASE_DONE;
             Ok(blocked || over(slot) || over(&self.board.holders[0]))
         })?;
@@ -191,17 +189,17 @@ impl<'a> Cast<'a> {
 
     /// Step 4 for an owner that wants to run. False if it keeps getting the CPU, or comes out meanwhile.
     pub fn starve_owner(&self, terms: &Terms) -> Result<bool> {
-        let (owner, slot) = (&self.holders[0].child, &self.board.holders[0]);
+        let (owner, slot) = (self.end_owner(), &self.board.holders[0]);
         let before = owner.preemptions()?;
         sys::poll_until(PREEMPT_LIMIT, STEP, || {
             Ok(slot.phase() == PHASE_DONE || owner.preemptions()? > before)
         })?;
         self.lower_holders(terms)?;
-        let mut last = (Instant::now(), sys::cpu_ns_of(owner.pid())?);
+        let mut last = (Instant::now(), owner.cpu_ns()?);
         let mut starved = false;
         sys::poll_until(STARVE_LIMIT, Duration::ZERO, || {
             std::thread::sleep(STARVE_WINDOW);
-            let now = (Instant::now(), sys::cpu_ns_of(owner.pid())?);
+            let now = (Instant::now(), owner.cpu_ns()?);
             let used = Duration::from_nanos(now.1.saturating_sub(last.1));
             starved = used < (now.0 - last.0) / 2 && owner.preemptions()? > before;
             last = now;
@@ -211,8 +209,9 @@ impl<'a> Cast<'a> {
     }
 
     pub fn lower_holders(&self, terms: &Terms) -> Result<()> {
-        for holder in &self.holders {
-            sys::set_nice(holder.child.pid(), terms.owner_nice)
+        for holder in self.board.owners(self.links()) {
+            let task = holder.task();
+            task.set_nice(terms.owner_nice)
                 .context("cannot give an owner its nice value")?;
         }
         Ok(())
@@ -220,8 +219,8 @@ impl<'a> Cast<'a> {
 
     /// Step 5.
     pub fn start_waiter(&self, terms: &Terms) -> Result<()> {
-        terms.waiter_policy.give_to(self.waiter.child.pid())?;
-        self.waiter.gate.open().context("cannot start the waiter")
+        terms.waiter_policy.give_to(self.board.waiter.task())?;
+        self.waiter_gate.open().context("cannot start the waiter")
     }
 
     /// Step 6. `occupied`: whether each CPU on which the owner may wake has a hog.
@@ -231,11 +230,11 @@ impl<'a> Cast<'a> {
         terms: &Terms,
         occupied: impl Fn() -> bool,
     ) -> Result<Sleep> {
-        self.wait_blocked(&self.waiter, &self.board.waiter)?;
+        self.wait_blocked(&self.board.waiter)?;
         std::thread::sleep(SLEEP);
         let busy = sys::poll_until(OCCUPY_LIMIT, STEP, || Ok(occupied()))?;
-        let owner = &self.holders[0].child;
-        let overlaps = is_asleep(owner) && self.waiter.child.is_blocked();
+        let owner = self.end_owner();
+        let overlaps = owner.is_asleep() && self.board.waiter.task().is_blocked();
         let low = owner
             .stat()
             .is_some_and(|stat| stat.nice == terms.owner_nice);
@@ -256,7 +255,7 @@ impl<'a> Cast<'a> {
     /// With the hogs stopped, the holders come out soon.
     pub fn wait_done(&self) -> Result<()> {
         let done = sys::poll_until(QUICK_LIMIT, STEP, || {
-            Ok(self.slots().all(|slot| slot.phase() == PHASE_DONE))
+            Ok(self.actors().all(|slot| slot.phase() == PHASE_DONE))
         })?;
         if !done {
             bail!(
@@ -264,14 +263,14 @@ impl<'a> Cast<'a> {
                 QUICK_LIMIT.as_secs()
             );
         }
-        match self.slots().find_map(Slot::error) {
+        match self.actors().find_map(Slot::error) {
             Some(error) => Err(error).context("an actor's syscall failed"),
             None => Ok(()),
         }
     }
 
     pub fn evidence(&self, blocked: Vec<bool>, owner: Owner, terms: &Terms) -> Evidence {
-        let links = 0..self.holders.len();
+        let links = 0..self.links();
         let need_ns = |link: usize| {
             let end_ns = self.board.holders[link].leave_cpu_ns();
             end_ns.saturating_sub(self.board.seen_cpu_ns(link))
@@ -292,8 +291,24 @@ impl<'a> Cast<'a> {
     }
 }
 
-fn is_asleep(child: &Child) -> bool {
-    child.stat().is_some_and(|stat| stat.is_asleep())
+fn hold(stage: &dyn Stage, board: &Layout, link: usize, gate: &Gate) -> i32 {
+    let slot = &board.holders[link];
+    let prepare = || {
+        stage.prepare(link)?;
+        stage.arm(link)
+    };
+    act(slot, gate, prepare, || slot.measure(|| stage.hold(link)))
+}
+
+fn wait(stage: &dyn Stage, board: &Layout, terms: &Terms, gate: &Gate, back: &Gate) -> i32 {
+    let prepare = || terms.waiter_policy.prepare();
+    act(&board.waiter, gate, prepare, || {
+        board.note_policy(terms.waiter_policy.is_own());
+        board.look_at_holders(terms.links);
+        board.waiter.measure(|| stage.wait());
+        // Should this fail, the trial times out.
+        let _ = back.open();
+    })
 }
 
 /// The life of an actor: prepare, say ready, sleep at the gate, do its part.

@@ -3,10 +3,11 @@
 //! on every path (error, Ctrl-C, panic). Should this process die without unwinding, the kernel kills
 //! the children (PR_SET_PDEATHSIG).
 //!
-//! The program has one thread, so a child may use everything after the fork. It never returns into
-//! the parent's code: its body's value is its exit status.
+//! The program has one thread, so a child may use everything after the fork, and start threads (`crew`).
+//! It never returns into the parent's code: its body's value is its exit status.
 
 use crate::sys;
+use crate::task::Task;
 use anyhow::{Context, Result, bail};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,35 +39,19 @@ impl Child {
         if pid > 0 {
             return Ok(Child { pid, reaped: false });
         }
-        let status = catch_unwind(AssertUnwindSafe(|| match settle_in(parent, cpu, nice) {
+        exit(guarded(|| match settle_in(parent, cpu, nice) {
             Ok(()) => body(),
             Err(error) => error.raw_os_error().unwrap_or(1),
-        }));
-        // SAFETY: ends the child without running any of the parent's destructors or exit handlers.
-        unsafe { libc::_exit(status.unwrap_or(STATUS_PANIC)) }
+        }))
     }
 
     pub fn pid(&self) -> libc::pid_t {
         self.pid
     }
 
-    /// Whether the child sleeps uninterruptibly, as waiters for kernel locks do.
-    pub fn is_blocked(&self) -> bool {
-        self.stat().is_some_and(|stat| stat.state == 'D')
-    }
-
-    /// None once the child is gone.
-    pub fn stat(&self) -> Option<Stat> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        Stat::of(&stat)
-    }
-
-    /// How often the child lost the CPU to another task so far.
-    pub fn preemptions(&self) -> Result<u64> {
-        let path = format!("/proc/{}/status", self.pid);
-        let status =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        preemptions_in(&status).with_context(|| format!("{path} counts no context switches"))
+    /// Valid while the child is not reaped.
+    pub fn task(&self) -> Task {
+        Task::new(self.pid)
     }
 
     /// Sends a stop and returns at once; `wait_stopped` waits for it.
@@ -149,45 +134,24 @@ fn settle_in(parent: libc::pid_t, cpu: Option<usize>, nice: i32) -> io::Result<(
             libc::_exit(1);
         }
     }
+    settle(cpu, nice)
+}
+
+/// Gives the calling thread its nice value and its CPU.
+pub fn settle(cpu: Option<usize>, nice: i32) -> io::Result<()> {
     sys::set_nice(0, nice)?;
     cpu.map_or(Ok(()), sys::pin_to)
 }
 
-/// What a line of /proc/PID/stat says, as far as it is of use here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stat {
-    pub state: char,
-    pub nice: i32,
-    /// On which it runs or ran last.
-    pub cpu: usize,
+/// The exit status of a body, which must not unwind into what it was forked from.
+pub fn guarded(body: impl FnOnce() -> i32) -> i32 {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(STATUS_PANIC)
 }
 
-impl Stat {
-    /// The command in the line may hold anything, but ends with the last closing bracket; the state
-    /// comes next and is field 3 in proc(5).
-    fn of(line: &str) -> Option<Stat> {
-        let mut from_state = line.rsplit_once(')')?.1.split_ascii_whitespace();
-        let state = from_state.next()?.chars().next()?;
-        let nice = from_state.nth(19 - 4)?.parse().ok()?;
-        let cpu = from_state.nth(39 - 20)?.parse().ok()?;
-        Some(Stat { state, nice, cpu })
-    }
-
-    pub fn is_asleep(&self) -> bool {
-        matches!(self.state, 'S' | 'D')
-    }
-
-    /// On a CPU or waiting for one.
-    pub fn is_runnable(&self) -> bool {
-        self.state == 'R'
-    }
-}
-
-fn preemptions_in(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"))?;
-    line.trim().parse().ok()
+/// Ends a child, with all of its threads.
+pub fn exit(status: i32) -> ! {
+    // SAFETY: ends the process without running any of the parent's destructors or exit handlers.
+    unsafe { libc::_exit(status) }
 }
 
 fn describe(status: libc::c_int) -> String {
@@ -203,39 +167,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stat_is_read_behind_the_command() {
-        let fields: Vec<_> = (4..=52).map(|field| field.to_string()).collect();
-        let line = format!("12 (a) b) c) D {}", fields.join(" "));
-        let expected = Stat {
-            state: 'D',
-            nice: 19,
-            cpu: 39,
-        };
-        assert_eq!(Stat::of(&line), Some(expected));
-        assert!(expected.is_asleep() && !expected.is_runnable());
-        assert_eq!(Stat::of("12 (a) R 1 2 3"), None);
-        assert_eq!(Stat::of("nonsense"), None);
-    }
-
-    #[test]
     fn a_child_has_a_stat() -> Result<()> {
         let child = Child::spawn(None, 5, || {
             std::thread::sleep(STOP_LIMIT);
             0
         })?;
         let asleep = sys::poll_until(STOP_LIMIT, STOP_STEP, || {
-            let stat = child.stat();
+            let stat = child.task().stat();
             Ok(stat.is_some_and(|stat| stat.is_asleep() && stat.nice == 5))
         })?;
         assert!(asleep);
         Ok(())
-    }
-
-    #[test]
-    fn preemptions_are_found() {
-        let status = "Name:\tx\nvoluntary_ctxt_switches:\t3\nnonvoluntary_ctxt_switches:\t41\n";
-        assert_eq!(preemptions_in(status), Some(41));
-        assert_eq!(preemptions_in("Name:\tx\n"), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// Stage priority inversions and measure the inversion factor.
 ///
-/// A low-priority task owns a kernel lock, a high-priority task waits for it, and hogs in between
+/// A low-priority task owns a lock of the kernel or of a program, a high-priority task waits for it, and hogs in between
 /// want the owner's CPU. The factor is the waiter's wait divided by the CPU time that the owner still
 /// needed when the wait began: 1 is the physical limit, the fair ideal is what the waiter would have
 /// got had it run the critical section itself. Time of the wait that the owner slept is taken off. Only trials in which the inversion is shown to have
@@ -24,7 +24,7 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "inversion", version, max_term_width = 100)]
 pub struct Cli {
-    /// Locks to measure, comma-separated [default: all]
+    /// Locks to measure, comma-separated, or `all`; --list has them [default: those that --list does not mark]
     #[arg(long, value_name = "LOCK", value_delimiter = ',', value_parser = lock_names())]
     lock: Vec<String>,
 
@@ -88,8 +88,12 @@ pub struct Cli {
     pub compare: Option<Vec<PathBuf>>,
 }
 
+/// The name that stands for every lock.
+const ALL: &str = "all";
+
 fn lock_names() -> PossibleValuesParser {
-    PossibleValuesParser::new(lock::RECIPES.map(|recipe| recipe.name))
+    let names = lock::RECIPES.iter().map(|recipe| recipe.name);
+    PossibleValuesParser::new(names.chain([ALL]))
 }
 
 fn nice_range() -> clap::builder::RangedI64ValueParser<i32> {
@@ -99,11 +103,13 @@ fn nice_range() -> clap::builder::RangedI64ValueParser<i32> {
 impl Cli {
     /// The locks asked for, each once, in the order of the list.
     pub fn recipes(&self) -> Vec<&'static Recipe> {
-        let wanted = |name: &str| self.lock.is_empty() || self.lock.iter().any(|l| l == name);
-        lock::RECIPES
-            .into_iter()
-            .filter(|recipe| wanted(recipe.name))
-            .collect()
+        let named = |name: &str| self.lock.iter().any(|lock| lock == name);
+        let wanted = |recipe: &Recipe| match self.lock.is_empty() {
+            true => recipe.by_default,
+            false => named(recipe.name) || named(ALL),
+        };
+        let all = lock::RECIPES.iter().copied();
+        all.filter(|recipe| wanted(recipe)).collect()
     }
 
     /// The topologies asked for, each once, in the order of the list.
@@ -147,14 +153,20 @@ pub fn list() -> String {
     let mut text = String::from("locks:\n");
     for recipe in lock::RECIPES {
         let (name, hogs) = (recipe.name, recipe.default_hogs);
-        text += &format!("  {name:<14}  {} (hogs per CPU: {hogs})\n", recipe.summary);
+        let mark = match (recipe.donates, recipe.by_default) {
+            (false, _) => "; no owner to lend to, not by default",
+            (true, false) => "; not by default",
+            (true, true) => "",
+        };
+        let summary = recipe.summary;
+        text += &format!("  {name:<18}  {summary} (hogs per CPU: {hogs}{mark})\n");
     }
     text += "topologies:\n";
     for topology in Topology::value_variants() {
         let help = topology
             .to_possible_value()
             .and_then(|value| value.get_help().cloned());
-        text += &format!("  {topology:<14}  {}\n", help.unwrap_or_default());
+        text += &format!("  {topology:<18}  {}\n", help.unwrap_or_default());
     }
     text
 }
@@ -176,7 +188,6 @@ mod tests {
     #[test]
     fn defaults() -> Result<()> {
         let cli = parse(&[])?;
-        assert_eq!(cli.recipes().len(), lock::RECIPES.len());
         assert_eq!(
             cli.topologies(),
             [Topology::Same, Topology::Cross, Topology::Unpinned]
@@ -190,6 +201,18 @@ mod tests {
         assert_eq!(cli.waiter_policy, WaiterPolicy::Other);
         assert!(cli.json.is_none());
         cli.check()
+    }
+
+    #[test]
+    fn all_is_more_than_the_default() -> Result<()> {
+        assert_eq!(
+            parse(&["--lock", "all"])?.recipes().len(),
+            lock::RECIPES.len()
+        );
+        let default = parse(&[])?.recipes();
+        assert!(default.len() < lock::RECIPES.len());
+        assert!(default.iter().all(|recipe| recipe.donates));
+        Ok(())
     }
 
     #[test]

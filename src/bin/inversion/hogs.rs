@@ -61,7 +61,11 @@ pub struct Running<'a> {
 impl Running<'_> {
     /// Whether each of these CPUs has a hog that runs or wants to run there.
     pub fn occupy(&self, cpus: &[usize]) -> bool {
-        let stats = self.hogs.children.iter().filter_map(Child::stat);
+        let stats = self
+            .hogs
+            .children
+            .iter()
+            .filter_map(|hog| hog.task().stat());
         let busy: Vec<_> = stats
             .filter(|stat| stat.is_runnable())
             .map(|stat| stat.cpu)

@@ -3,7 +3,7 @@
 //! factor. This file owns the program's flow: parse, run or compare, print, exit status.
 //!
 //! The rooms: `lock` has a recipe a lock; `trial` runs one trial of it with the `cast` of actors
-//! (`child`, `gate`, `board`) and the `hogs` placed by a `topology`; `verdict` decides whether it counts;
+//! (`crew`, `child`, `task`, `gate`, `board`) and the `hogs` placed by a `topology`; `verdict` decides whether it counts;
 //! `scenario` repeats trials; `report`, `text` and `compare` present them.
 
 mod alias;
@@ -12,6 +12,7 @@ mod cast;
 mod child;
 mod cli;
 mod compare;
+mod crew;
 mod gate;
 mod hogs;
 mod lock;
@@ -19,8 +20,10 @@ mod missing_page;
 mod policy;
 mod report;
 mod scenario;
+mod shared;
 mod summary;
 mod sys;
+mod task;
 mod text;
 mod topology;
 mod trial;

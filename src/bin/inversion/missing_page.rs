@@ -11,6 +11,7 @@
 
 use crate::alias::PAGE_BYTES;
 use crate::sys;
+use crate::task::Task;
 use anyhow::{Context, Result, ensure};
 use std::ffi::c_void;
 use std::fs::File;
@@ -158,8 +159,8 @@ impl MissingPage {
     }
 
     /// Called in the parent, once `sleeper` has armed the page.
-    pub fn of(&self, sleeper: libc::pid_t) -> Result<Sleeper> {
-        let uffd = copy_of_descriptor(sleeper, self.number.as_raw_fd())
+    pub fn of(&self, sleeper: Task) -> Result<Sleeper> {
+        let uffd = copy_of_descriptor(sleeper.id(), self.number.as_raw_fd())
             .context("cannot take over the owner's userfaultfd (pidfd_getfd)")?;
         Ok(Sleeper {
             uffd: uffd.into(),

@@ -7,6 +7,7 @@
 //! ends. Should that go wrong, RLIMIT_RTTIME makes the kernel end it.
 
 use crate::sys;
+use crate::task::Task;
 use crate::weight;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -128,11 +129,13 @@ impl WaiterPolicy {
     }
 
     /// Called by the director, when the waiter has only its system call left to make.
-    pub fn give_to(self, waiter: libc::pid_t) -> Result<()> {
+    pub fn give_to(self, waiter: Task) -> Result<()> {
         match self {
             WaiterPolicy::Other => Ok(()),
-            WaiterPolicy::Fifo(priority) => sys::set_policy(waiter, libc::SCHED_FIFO, priority)
-                .context("cannot give the waiter its SCHED_FIFO priority"),
+            WaiterPolicy::Fifo(priority) => {
+                sys::set_policy(waiter.id(), libc::SCHED_FIFO, priority)
+                    .context("cannot give the waiter its SCHED_FIFO priority")
+            }
         }
     }
 }

@@ -90,6 +90,7 @@ fn stage_trials(
 ) -> Result<()> {
     let terms = Terms {
         links: recipe.links,
+        actors: recipe.actors,
         owner_nice: cli.owner_nice,
         waiter_nice: cli.waiter_nice,
         waiter_policy: cli.waiter_policy,
@@ -185,6 +186,7 @@ fn empty_report(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crew::Actors;
     use crate::policy::WaiterPolicy;
     use crate::report::tests::scenario;
     use std::time::Duration;
@@ -193,6 +195,7 @@ mod tests {
     fn the_section_is_corrected_towards_the_target() {
         let terms = Terms {
             links: 1,
+            actors: Actors::Processes,
             owner_nice: 19,
             waiter_nice: -10,
             waiter_policy: WaiterPolicy::Other,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Owns one trial, from forking its actors to the evidence.
 //!
-//! 1. All actors are forked and sleep at their gates; holders have nice 0. Then hogs run, so that
+//! 1. All actors are forked (or started as threads of a fork) and sleep at their gates; holders have nice 0. Then hogs run, so that
 //!    wherever an owner goes it finds one.
 //! 2. The end owner goes. Its own CPU clock shows when it is well inside its critical section, or the
 //!    page fault in which it sleeps there.
@@ -17,6 +17,7 @@
 
 use crate::board::Board;
 use crate::cast::Cast;
+use crate::crew::Actors;
 use crate::hogs::{Hogs, Running};
 use crate::lock::Stage;
 use crate::missing_page::Sleeper;
@@ -35,6 +36,7 @@ const ENTRY_NS: u64 = 12_000_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub links: usize,
+    pub actors: Actors,
     pub owner_nice: i32,
     pub waiter_nice: i32,
     pub waiter_policy: WaiterPolicy,
@@ -122,6 +124,7 @@ mod tests {
     fn the_section_is_longer_than_what_shall_be_left() {
         let mut terms = Terms {
             links: 1,
+            actors: Actors::Processes,
             owner_nice: 19,
             waiter_nice: -10,
             waiter_policy: WaiterPolicy::Other,

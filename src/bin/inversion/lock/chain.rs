@@ -12,6 +12,7 @@
 
 use super::seq_file::{self, Rollup};
 use super::{Recipe, Stage, ask_position};
+use crate::crew::Actors;
 use anyhow::{Context, Result};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
@@ -24,8 +25,11 @@ pub static RECIPE: Recipe = Recipe {
     name: "chain",
     summary: "two mutexes: waiter lseek()s a /proc file whose reader waits for another reader",
     default_hogs: 1,
+    by_default: true,
+    donates: true,
+    actors: Actors::Processes,
     links: 2,
-    pages_max: seq_file::PAGES_MAX,
+    pages_max: || seq_file::PAGES_MAX,
     unavailable: seq_file::rollup_unavailable,
     build: |pages| {
         let rollup = Rollup::new(pages)?;

@@ -8,6 +8,7 @@
 
 use super::{Recipe, Stage, ask_position};
 use crate::alias::{AliasMap, PAGE_BYTES, memfd};
+use crate::crew::Actors;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{self, Seek};
@@ -20,8 +21,11 @@ pub static RECIPE: Recipe = Recipe {
     name: "f_pos_lock",
     summary: "mutex of a file's position: owner read()s a large file, waiter lseek()s it",
     default_hogs: 2,
+    by_default: true,
+    donates: true,
+    actors: Actors::Processes,
     links: 1,
-    pages_max: PAGES_MAX,
+    pages_max: || PAGES_MAX,
     unavailable: || None,
     build: |pages| Ok(Box::new(SharedFile::new(pages)?)),
 };

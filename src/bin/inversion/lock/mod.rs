@@ -3,20 +3,30 @@
 //!
 //! One file a lock: a `Recipe` names it and builds a `Stage` of a given size; a `Stage` knows the
 //! syscall by which a holder holds the lock for a time that grows with the size, the one by which a
-//! waiter waits for it, and whether the owner sleeps inside. Nothing here knows of hogs, topologies or trials. A new lock is a new file
-//! and one line in `RECIPES`.
+//! waiter waits for it, and whether the owner sleeps inside. Nothing here knows of hogs, topologies or trials. A new lock is a
+//! new file and one line in `RECIPES`.
 
 mod chain;
+mod console_sem;
 mod f_pos;
+mod i_rwsem;
+mod mixed;
+mod mmap_lock;
+mod percpu_rwsem;
+mod pthread;
 mod seq_file;
+mod signal;
 mod sleeping;
 
 use crate::board::Board;
 use crate::child::Child;
+use crate::crew::Actors;
 use crate::missing_page::Sleeper;
 use crate::sys;
+use crate::task::Task;
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs::File;
+use std::hint::black_box;
 use std::io::{self, Seek};
 use std::time::Duration;
 
@@ -24,11 +34,29 @@ use std::time::Duration;
 pub const LINKS_MAX: usize = 2;
 
 /// All locks, in the order in which they are measured.
-pub const RECIPES: [&Recipe; 4] = [
+pub const RECIPES: &[&Recipe] = &[
     &f_pos::RECIPE,
     &seq_file::RECIPE,
     &chain::RECIPE,
     &sleeping::RECIPE,
+    &i_rwsem::RECIPE,
+    &mmap_lock::WRITER,
+    &mmap_lock::READER,
+    &pthread::PI,
+    &pthread::NORMAL,
+    &pthread::RECURSIVE,
+    &pthread::ERRORCHECK,
+    &pthread::ADAPTIVE,
+    &pthread::ROBUST,
+    &pthread::SHARED,
+    &mixed::MUTEX_RWSEM,
+    &mixed::PTHREAD_THEN_MUTEX,
+    &mmap_lock::READ_OWNED,
+    &percpu_rwsem::RECIPE,
+    &console_sem::RECIPE,
+    &signal::CONDVAR,
+    &signal::SEMAPHORE,
+    &signal::BARRIER,
 ];
 
 #[derive(Debug)]
@@ -41,11 +69,21 @@ pub struct Recipe {
     /// Hogs per CPU unless the command line says otherwise.
     pub default_hogs: u32,
 
+    /// Whether it is staged when no lock is named.
+    pub by_default: bool,
+
+    /// False if the kernel names no owner that a scheduler may trust, so that it must not lend to
+    /// the task that is waited for.
+    pub donates: bool,
+
+    /// Where its actors live: tasks that share memory, not only files, are threads.
+    pub actors: Actors,
+
     /// How many holders stand between the waiter and the end owner, both counted: 1 for one lock.
     pub links: usize,
 
     /// The largest size that `build` takes.
-    pub pages_max: usize,
+    pub pages_max: fn() -> usize,
 
     /// Why this kernel or this user cannot stage it, if so.
     pub unavailable: fn() -> Option<String>,
@@ -54,32 +92,58 @@ pub struct Recipe {
     pub build: fn(pages: usize) -> Result<Box<dyn Stage>>,
 }
 
-pub trait Stage {
+pub trait Stage: Sync {
     /// Brings files back to where a trial starts; called before each, with all actors gone.
     fn reset(&mut self) -> Result<()>;
 
-    /// What only holder `link` itself can set up; called in its process before it is ready.
+    /// What only holder `link` itself can set up; called by it before it is ready, and before the
+    /// calibration.
     fn prepare(&self, _link: usize) -> io::Result<()> {
         Ok(())
     }
 
-    /// Of a lock whose end owner (process `owner`) goes to sleep inside as soon as it holds it: what
+    /// As `prepare`, and called after it, but in trials only: sets up what holder `link` is to sleep on.
+    fn arm(&self, _link: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Of a lock whose end owner (`owner`, a process) goes to sleep inside as soon as it holds it: what
     /// wakes it. The director does so when the wait has begun. Called when all actors are ready.
-    fn sleeper(&self, _owner: libc::pid_t) -> Result<Option<Sleeper>> {
+    fn sleeper(&self, _owner: Task) -> Result<Option<Sleeper>> {
         Ok(None)
     }
 
-    /// The syscall of holder `link`. Holder 0, the end owner, needs the CPU in it; the others own
+    /// What holder `link` does, mostly one syscall. Holder 0, the end owner, needs the CPU in it; the others own
     /// their lock and wait for the one before.
     fn hold(&self, link: usize) -> io::Result<()>;
 
-    /// The waiter's syscall; it needs next to no CPU of its own.
+    /// What the calibration has the end owner do: the same, unless that needs a waiter to end.
+    fn hold_alone(&self) -> io::Result<()> {
+        self.hold(0)
+    }
+
+    /// What the waiter does, mostly one syscall; it needs next to no CPU of its own.
     fn wait(&self) -> io::Result<()>;
 }
 
 /// What waits for f_pos_lock: asks for the position of an open file.
 fn ask_position(mut file: &File) -> io::Result<()> {
     file.stream_position().map(drop)
+}
+
+/// Turns of a loop in one unit of `compute`: about as long as one page keeps the kernel busy.
+const UNIT_TURNS: u64 = 1000;
+
+/// What an owner does inside a lock of its program. It must not need the kernel or other memory.
+fn compute(units: usize) {
+    for turn in 0..units as u64 * UNIT_TURNS {
+        black_box(turn);
+    }
+}
+
+/// Several seconds.
+fn compute_max() -> usize {
+    1 << 23
 }
 
 const FIRST_PAGES: usize = 2048;
@@ -106,7 +170,7 @@ impl SizedStage {
     /// Builds it again, larger or smaller.
     pub fn resize(&mut self, scale: f64) -> Result<()> {
         let pages = (self.pages as f64 * scale) as usize;
-        self.pages = pages.clamp(1, self.recipe.pages_max);
+        self.pages = pages.clamp(1, (self.recipe.pages_max)());
         self.stage = (self.recipe.build)(self.pages)?;
         Ok(())
     }
@@ -130,7 +194,7 @@ pub fn calibrate(recipe: &'static Recipe, target_ns: u64) -> Result<SizedStage> 
         if ratio.ln().abs() < f64::ln(closest.0).abs() {
             closest = (ratio, pages);
         }
-        let next = next_pages(pages, took_ns, target_ns, recipe.pages_max);
+        let next = next_pages(pages, took_ns, target_ns, (recipe.pages_max)());
         if next == pages {
             break;
         }
@@ -166,7 +230,11 @@ fn critical_section_ns(stage: &mut dyn Stage) -> Result<u64> {
     let board = Board::new()?;
     let slot = &board.holders[0];
     let mut child = Child::spawn(None, 0, || {
-        slot.measure(|| stage.hold(0));
+        if let Err(error) = stage.prepare(0) {
+            slot.fail(&error);
+            return 1;
+        }
+        slot.measure(|| stage.hold_alone());
         0
     })?;
     let mut end = None;
@@ -198,13 +266,14 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_chains_bounded() {
-        for recipe in RECIPES {
+        for &recipe in RECIPES {
             let same = RECIPES
                 .iter()
                 .filter(|other| other.name == recipe.name)
                 .count();
             assert_eq!(same, 1);
             assert!((1..=LINKS_MAX).contains(&recipe.links));
+            assert!(recipe.donates || !recipe.by_default, "{}", recipe.name);
         }
     }
 

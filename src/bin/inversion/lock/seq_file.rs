@@ -9,6 +9,7 @@
 use super::{Recipe, Stage};
 use crate::alias::AliasMap;
 use crate::child::Child;
+use crate::crew::{Actors, pause_forever};
 use crate::gate::Gate;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
@@ -25,8 +26,11 @@ pub static RECIPE: Recipe = Recipe {
     name: "seq_file",
     summary: "mutex of a /proc file: owner pread()s another process's smaps_rollup, waiter the same file",
     default_hogs: 1,
+    by_default: true,
+    donates: true,
+    actors: Actors::Processes,
     links: 1,
-    pages_max: PAGES_MAX,
+    pages_max: || PAGES_MAX,
     unavailable: rollup_unavailable,
     build: |pages| Ok(Box::new(Rollup::new(pages)?)),
 };
@@ -49,10 +53,7 @@ impl Rollup {
                 return error.raw_os_error().unwrap_or(1);
             }
             let _ = populated.open();
-            loop {
-                // SAFETY: pause has no preconditions.
-                unsafe { libc::pause() };
-            }
+            pause_forever()
         })?;
         if !wait_populated(&mut subject, &populated)? {
             bail!(

@@ -5,7 +5,9 @@
 
 use super::f_pos::{self, SharedFile};
 use super::{Recipe, Stage};
+use crate::crew::Actors;
 use crate::missing_page::{self, MissingPage, Sleeper};
+use crate::task::Task;
 use anyhow::Result;
 use std::io;
 
@@ -13,8 +15,11 @@ pub static RECIPE: Recipe = Recipe {
     name: "sleeping_owner",
     summary: "f_pos_lock, whose owner sleeps in read() when the wait begins, and then needs CPU",
     default_hogs: 1,
+    by_default: true,
+    donates: true,
+    actors: Actors::Processes,
     links: 1,
-    pages_max: f_pos::PAGES_MAX,
+    pages_max: || f_pos::PAGES_MAX,
     unavailable: missing_page::unavailable,
     build: |pages| {
         let shared = SharedFile::new(pages)?;
@@ -33,13 +38,13 @@ impl Stage for SleepyFile {
         self.shared.reset()
     }
 
-    fn prepare(&self, _link: usize) -> io::Result<()> {
+    fn arm(&self, _link: usize) -> io::Result<()> {
         // The buffer's own pages have memory behind them, so none of those is ever missing.
         self.shared.buffer.renew_first_page()?;
         self.page.arm()
     }
 
-    fn sleeper(&self, owner: libc::pid_t) -> Result<Option<Sleeper>> {
+    fn sleeper(&self, owner: Task) -> Result<Option<Sleeper>> {
         self.page.of(owner).map(Some)
     }
 
