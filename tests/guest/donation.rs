@@ -49,7 +49,7 @@ pub const OFF: &[Test] = &[("donation::off_means_off", off_means_off)];
 const INVERSION: &str = env!("CARGO_BIN_EXE_inversion");
 
 /// Not a goal (that is 1.6, see scripts/bench): what noise does not reach, nor luck.
-const DONATED_MAX: f64 = 5.0;
+pub const DONATED_MAX: f64 = 5.0;
 
 /// Median factor of two staged trials, and what the scheduler counted meanwhile.
 /// `more`: --critical-ms and further arguments of `inversion`.

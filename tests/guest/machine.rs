@@ -15,6 +15,11 @@ pub fn has_blocked_on() -> bool {
     scx_utils::compat::struct_has_field("task_struct", "blocked_on").unwrap_or(false)
 }
 
+/// False on PREEMPT_RT, where mutexes and rwsems are made of rt_mutexes.
+pub fn has_mutex_owner() -> bool {
+    scx_utils::compat::struct_has_field("mutex", "owner").unwrap_or(false)
+}
+
 /// `enabled`, `disabled`, ...
 pub fn sched_ext_state() -> String {
     read("/sys/kernel/sched_ext/state")

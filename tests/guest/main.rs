@@ -7,9 +7,11 @@
 mod agent;
 mod behaviour;
 mod donation;
+mod forge;
 mod handover;
 mod lifecycle;
 mod load;
+mod locks;
 mod machine;
 mod scenarios;
 mod sched;
@@ -25,7 +27,14 @@ pub type Test = (&'static str, fn() -> Result<(), Failed>);
 /// Tests that compare times, or depend on what runs first. An emulated CPU stands still for as
 /// long as its host is busy with something else, so these may fail once; the second attempt
 /// counts, and is reported.
-const TIMED: [&str; 4] = ["agent::", "donation::", "handover::", "scenario::"];
+const TIMED: [&str; 6] = [
+    "agent::",
+    "donation::",
+    "forge::",
+    "handover::",
+    "locks::",
+    "scenario::",
+];
 
 fn attempts(name: &str, test: impl Fn() -> Result<(), Failed>) -> Result<(), Failed> {
     match test() {
@@ -61,20 +70,25 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 7] = [
+const ON_DEFAULTS: [&[Test]; 11] = [
     lifecycle::FIRST,
     shares::TESTS,
     donation::TESTS,
     donation::BEYOND,
+    locks::TESTS,
+    locks::MORE,
+    locks::NEVER,
+    forge::TESTS,
     handover::TESTS,
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 8] = [
+const AFTERWARDS: [&[Test]; 9] = [
     lifecycle::HOTPLUG,
     donation::TRACEPOINT,
     shares::STARVE,
     agent::ON_NARROW,
+    locks::CHOSEN,
     lifecycle::KILL_9,
     donation::OFF,
     lifecycle::CTRL_C,

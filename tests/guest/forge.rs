@@ -1,0 +1,191 @@
+//! User space says who owns its mutexes, and may lie: a thread can lend its own share to a
+//! thread of its own process, and nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+
+use crate::Test;
+use crate::load::{Load, cpu_time_ns};
+use crate::machine::ensure;
+use crate::sched::{self, Stats};
+
+pub const TESTS: &[Test] = &[
+    (
+        "forge::others_owners_are_not_lent_to",
+        others_owners_are_not_lent_to,
+    ),
+    (
+        "forge::lends_its_own_share_and_no_more",
+        lends_its_own_share_and_no_more,
+    ),
+];
+
+const CPU: usize = 2;
+const MEASURED: Duration = Duration::from_secs(8);
+/// By how much a share may be moved, of the whole.
+const MOVED_MAX: f64 = 0.02;
+/// No task has this TID: it is above the kernel's limit for pids.
+const NO_TID: u32 = 0x3fff_ffff;
+
+/// The beginning of a pthread_mutex_t that says: contended, and owned by that TID.
+#[repr(C, align(8))]
+struct Forged([AtomicU32; 6]);
+
+impl Forged {
+    fn owned_by(tid: u32) -> Self {
+        Self([2, 0, tid, 1, 0, 0].map(AtomicU32::new))
+    }
+
+    /// Waits for it, as a contended pthread mutex is waited for; nobody ever wakes it.
+    fn wait(&self, op: libc::c_int) {
+        let at_most = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 300_000,
+        };
+        // SAFETY: the word and the time are valid; the kernel reads them only.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.0[0].as_ptr(),
+                op,
+                2,
+                std::ptr::from_ref(&at_most),
+            )
+        };
+    }
+}
+
+/// Threads of this process, ended when this is dropped.
+#[derive(Default)]
+struct Threads {
+    stop: Arc<AtomicBool>,
+    all: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// Starts a thread on `CPU`; its TID.
+    fn start(&mut self, part: impl Fn() + Send + 'static) -> u32 {
+        let (stop, tid) = (self.stop.clone(), Arc::new(AtomicU32::new(0)));
+        let tell = tid.clone();
+        self.all.push(std::thread::spawn(move || {
+            let set = 1_u64 << CPU;
+            // SAFETY: the set is valid and as long as said; 0 is the calling thread.
+            let tid = unsafe {
+                libc::sched_setaffinity(0, size_of_val(&set), std::ptr::from_ref(&set).cast());
+                libc::gettid()
+            };
+            tell.store(tid as u32, Ordering::Release);
+            while !stop.load(Ordering::Relaxed) {
+                part();
+            }
+        }));
+        while tid.load(Ordering::Acquire) == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        tid.load(Ordering::Acquire)
+    }
+
+    fn forge(&mut self, tid: u32, op: libc::c_int) -> u32 {
+        let forged = Forged::owned_by(tid);
+        self.start(move || forged.wait(op))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.all.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// CPU time that each task used while it was measured.
+fn used_ns(tasks: &[u32]) -> Result<Vec<f64>, Failed> {
+    // every task of the test is on one CPU, so it takes a moment until all have begun
+    std::thread::sleep(Duration::from_millis(500));
+    let times = || {
+        tasks
+            .iter()
+            .map(|t| cpu_time_ns(*t))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let before = times()?;
+    std::thread::sleep(MEASURED);
+    let after = times()?;
+    Ok(after
+        .iter()
+        .zip(before)
+        .map(|(a, b)| (a - b) as f64)
+        .collect())
+}
+
+/// A foreign process, an exited one, one that cannot be, through private and shared futexes:
+/// of two hogs neither gains by being named.
+fn others_owners_are_not_lent_to() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let mut load = Load::default();
+        let exited = load.start(&["true"])?;
+        let named = load.hog(CPU, 0)?;
+        let other = load.hog(CPU, 0)?;
+        let mut threads = Threads::default();
+        let private = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+        threads.forge(named, private);
+        threads.forge(named, libc::FUTEX_WAIT);
+        threads.forge(exited, private);
+        threads.forge(NO_TID, private);
+        let mut stats = Stats::open()?;
+        let used = used_ns(&[named, other])?;
+        let metrics = stats.delta()?;
+        let moved = (used[0] - used[1]).abs() / (used[0] + used[1]);
+        println!(
+            "named {:.0} ms, other {:.0} ms; unproven {} pthread edges {} donations {}",
+            used[0] / 1e6,
+            used[1] / 1e6,
+            metrics.unproven,
+            metrics.edges_pthread,
+            metrics.donations_pthread
+        );
+        ensure(metrics.unproven > 100, || "nothing was forged".into())?;
+        ensure(metrics.donations_pthread == 0, || "a forger lent".into())?;
+        ensure(moved <= MOVED_MAX, || {
+            format!("who was named got {:.1} % more or less", 100.0 * moved)
+        })
+    })
+}
+
+/// A forger that names a thread of its own lends to it what it could have used itself:
+/// beside these two, two hogs keep a half of the CPU.
+fn lends_its_own_share_and_no_more() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let mut load = Load::default();
+        let hogs = [load.hog(CPU, 0)?, load.hog(CPU, 0)?];
+        let mut threads = Threads::default();
+        let owner = threads.start(std::hint::spin_loop);
+        let forger = threads.forge(owner, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG);
+        let mut stats = Stats::open()?;
+        let used = used_ns(&[hogs[0], hogs[1], owner, forger])?;
+        let metrics = stats.delta()?;
+        let all: f64 = used.iter().sum();
+        let share = |nr: usize| used[nr] / all;
+        println!(
+            "hogs {:.3} {:.3}, owner {:.3}, forger {:.3}; donations {}",
+            share(0),
+            share(1),
+            share(2),
+            share(3),
+            metrics.donations_pthread
+        );
+        ensure(metrics.donations_pthread > 0, || "nothing was lent".into())?;
+        for hog in [0, 1] {
+            ensure(share(hog) >= 0.25 - MOVED_MAX, || {
+                format!("a hog has {:.3} of the CPU", share(hog))
+            })?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,205 @@
+//! Every type of lock: donation through those whose owner is known, none through the
+//! others. Staged by `inversion`, judged as in `donation.rs`.
+
+use std::process::Command;
+
+use libtest_mimic::Failed;
+use scx_proxy::stats::Metrics;
+use serde_json::Value;
+
+use crate::Test;
+use crate::donation::{DONATED_MAX, staged};
+use crate::machine::{ensure, has_mutex_owner};
+use crate::sched::{self, SCX_PROXY};
+
+/// Locks with an owner, one test a type at least.
+pub const TESTS: &[Test] = &[
+    ("locks::f_pos_lock", || {
+        donates("f_pos_lock", "cross", MUTEX)
+    }),
+    ("locks::i_rwsem", || donates("i_rwsem", "cross", RWSEM)),
+    ("locks::mmap_lock", || donates("mmap_lock", "cross", RWSEM)),
+    ("locks::pi_mutex", || donates("pi_mutex", "cross", RTMUTEX)),
+    ("locks::pthread_same", || {
+        donates("pthread", "same", PTHREAD)
+    }),
+    ("locks::pthread_cross", || {
+        donates("pthread", "cross", PTHREAD)
+    }),
+    ("locks::mutex_then_rwsem", || {
+        donates("mutex_rwsem", "cross", MUTEX)
+    }),
+    ("locks::pthread_then_mutex", || {
+        donates("pthread_then_mutex", "cross", PTHREAD)
+    }),
+];
+
+/// Other kinds of the same, and other waiters.
+pub const MORE: &[Test] = &[
+    ("locks::mmap_lock_reader_waits", || {
+        donates("mmap_lock_read", "cross", RWSEM)
+    }),
+    ("locks::pthread_unpinned", || {
+        donates("pthread", "unpinned", PTHREAD)
+    }),
+    ("locks::pthread_recursive", || {
+        donates("pthread_recursive", "cross", PTHREAD)
+    }),
+    ("locks::pthread_errorcheck", || {
+        donates("pthread_errorcheck", "cross", PTHREAD)
+    }),
+    ("locks::pthread_adaptive", || {
+        donates("pthread_adaptive", "cross", PTHREAD)
+    }),
+    ("locks::pthread_robust", || {
+        donates("pthread_robust", "cross", PTHREAD)
+    }),
+    ("locks::pthread_of_two_processes", || {
+        donates("pthread_shared", "cross", PTHREAD)
+    }),
+    ("locks::rt_waiter_rwsem", || rt_waiter("i_rwsem")),
+    ("locks::rt_waiter_pthread", || rt_waiter("pthread")),
+];
+
+/// Nobody is lent to.
+pub const NEVER: &[Test] = &[
+    ("locks::never_rwsem_of_readers", never_rwsem_of_readers),
+    ("locks::never_percpu_rwsem", || {
+        never("percpu_rwsem", |m| m.waits_percpu_rwsem)
+    }),
+    ("locks::never_kernel_semaphore", || {
+        never("console_sem", |m| m.waits_semaphore)
+    }),
+    ("locks::never_condvar", || {
+        never("condvar", |m| m.waits_futex)
+    }),
+    ("locks::never_semaphore", || {
+        never("semaphore", |m| m.waits_futex)
+    }),
+    ("locks::never_barrier", || {
+        never("barrier", |m| m.waits_futex)
+    }),
+];
+
+/// On other flags than the rest.
+pub const CHOSEN: &[Test] = &[("locks::only_those_chosen", only_those_chosen)];
+
+/// A type of lock, and what is counted of it.
+struct Type {
+    name: &'static str,
+    edges: fn(&Metrics) -> u64,
+    donations: fn(&Metrics) -> u64,
+}
+
+const MUTEX: &Type = &Type {
+    name: "mutex",
+    edges: |m| m.edges_mutex,
+    donations: |m| m.donations_mutex,
+};
+const RWSEM: &Type = &Type {
+    name: "rwsem",
+    edges: |m| m.edges_rwsem,
+    donations: |m| m.donations_rwsem,
+};
+const RTMUTEX: &Type = &Type {
+    name: "rtmutex",
+    edges: |m| m.edges_rtmutex,
+    donations: |m| m.donations_rtmutex,
+};
+const PTHREAD: &Type = &Type {
+    name: "pthread",
+    edges: |m| m.edges_pthread,
+    donations: |m| m.donations_pthread,
+};
+
+/// Short, since what nobody donates to takes 70 times as long.
+const NEED_MS: &str = "30";
+const NEED_NS: u64 = 30_000_000;
+
+/// What `scx_proxy doctor` says of a type of lock: `on`, `off`, `never`.
+fn doctor_says(name: &str) -> Result<String, Failed> {
+    let out = Command::new(SCX_PROXY)
+        .args(["doctor", "--json"])
+        .output()?;
+    let json: Value = serde_json::from_slice(&out.stdout).map_err(|e| e.to_string())?;
+    let rows = json["locks"].as_array().ok_or("doctor names no locks")?;
+    let row = rows.iter().find(|row| row["lock"] == name);
+    let state = row.and_then(|row| row["state"].as_str());
+    Ok(state
+        .ok_or_else(|| format!("doctor does not know {name}"))?
+        .to_owned())
+}
+
+/// What doctor says is followed is donated through, and counted as what it is.
+fn donates(lock: &str, topology: &str, of_type: &Type) -> Result<(), Failed> {
+    let said = doctor_says(of_type.name)?;
+    ensure(said == "on", || {
+        format!("doctor says {}: {said}", of_type.name)
+    })?;
+    // on PREEMPT_RT the locks of the kernel are rt_mutexes
+    let kernels = matches!(of_type.name, "mutex" | "rwsem");
+    let of_type = match kernels && !has_mutex_owner() {
+        true => RTMUTEX,
+        false => of_type,
+    };
+    sched::with(&[], || {
+        let (factor, metrics) = staged(lock, topology, &[NEED_MS])?;
+        ensure((of_type.edges)(&metrics) > 0, || {
+            format!("no edge of type {} was seen", of_type.name)
+        })?;
+        ensure((of_type.donations)(&metrics) > 0, || {
+            format!("nothing was donated through type {}", of_type.name)
+        })?;
+        ensure(factor <= DONATED_MAX, || {
+            format!("factor {factor:.2} with donation")
+        })
+    })
+}
+
+fn rt_waiter(lock: &str) -> Result<(), Failed> {
+    sched::with(&[], || {
+        let more = [NEED_MS, "--hogs", "1", "--waiter-policy", "fifo"];
+        let (factor, metrics) = staged(lock, "cross", &more)?;
+        ensure(metrics.edges_urgent > 0, || {
+            "no urgent edge was seen".into()
+        })?;
+        ensure(factor <= DONATED_MAX, || {
+            format!("factor {factor:.2} with donation")
+        })
+    })
+}
+
+/// The wait is counted as what it is, and stays as long as it would be without us.
+fn never(lock: &str, waits: fn(&Metrics) -> u64) -> Result<(), Failed> {
+    sched::with(&[], || {
+        let (factor, metrics) = staged(lock, "cross", &[NEED_MS])?;
+        ensure(waits(&metrics) > 0, || "no wait was counted".into())?;
+        // the mutex of a condition variable has an owner, for a moment
+        ensure(metrics.donated_ns < NEED_NS / 10, || {
+            format!("{} ns were donated", metrics.donated_ns)
+        })?;
+        ensure(factor > 2.0 * DONATED_MAX, || {
+            format!("factor {factor:.2}: somebody was lent to")
+        })
+    })
+}
+
+fn never_rwsem_of_readers() -> Result<(), Failed> {
+    never("rwsem_read_owned", |m| m.reader_owned)
+}
+
+/// `--locks` switches types off, in the kernel as well.
+fn only_those_chosen() -> Result<(), Failed> {
+    sched::with(&["--locks", "mutex"], || {
+        let (factor, metrics) = staged("pthread", "cross", &[NEED_MS])?;
+        let seen = metrics.edges_pthread + metrics.edges_rwsem + metrics.waits_futex;
+        ensure(seen == 0, || format!("followed all the same: {metrics:?}"))?;
+        ensure(factor > 2.0 * DONATED_MAX, || {
+            format!("factor {factor:.2} without donation")
+        })?;
+        let (factor, _) = staged("f_pos_lock", "cross", &[NEED_MS])?;
+        ensure(factor <= DONATED_MAX, || {
+            format!("factor {factor:.2} of a mutex")
+        })
+    })
+}
