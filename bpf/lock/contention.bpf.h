@@ -77,7 +77,7 @@ static __always_inline u64 contention_edge(struct task_struct *p, u64 lock, u32 
 }
 
 SEC("?tp_btf/contention_begin")
-int BPF_PROG(proxy_contention_begin, void *lock, unsigned int flags)
+int BPF_PROG(proxy_cont_begin, void *lock, unsigned int flags)
 {
 	struct task_struct *p;
 	struct task_ctx *tctx;
@@ -96,7 +96,7 @@ int BPF_PROG(proxy_contention_begin, void *lock, unsigned int flags)
 }
 
 SEC("?tp_btf/contention_end")
-int BPF_PROG(proxy_contention_end, void *lock, int ret)
+int BPF_PROG(proxy_cont_end, void *lock, int ret)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct task_ctx *tctx = task_ctx_of(p);

@@ -27,7 +27,7 @@ int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
 }
 
 SEC("?fexit/__futex_wait")
-int BPF_PROG(proxy_futex_wait_done)
+int BPF_PROG(proxy_futex_done)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct task_ctx *tctx = task_ctx_of(p);

@@ -63,6 +63,11 @@ def parse(argv):
     parser.add_argument("--append", action="append", default=[], metavar="KARGS", help="more kernel command line")
     parser.add_argument("--kernel-log", type=Path, metavar="FILE", help="keep the whole console")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write how it went as JSON: boots, retries, times, complaints")
+    parser.add_argument(
+        "--virtual-time",
+        action="store_true",
+        help="emulate, on a clock that counts instructions (2 ns each) and nothing else; slow",
+    )
     parser.add_argument("--offline", action="store_true", help="take the cached kernel, without asking the network")
     args = parser.parse_args(own)
     if not command:
@@ -86,6 +91,7 @@ def main(argv):
             timeout_secs=args.timeout,
             rw=[os.path.realpath(path) for path in args.rw],
             append=args.append,
+            virtual_time=args.virtual_time,
             kernel_log=args.kernel_log,
             fail_boots=int(os.environ.get("SCX_PROXY_VM_FAIL_BOOTS", "0")),
         )

@@ -76,6 +76,7 @@ class Job:
     boot_secs: float | None = None  # None: by accelerator
     stdout: object = None  # binary streams; None: this process's own
     stderr: object = None
+    virtual_time: bool = False  # emulated: the clock counts instructions, 2 ns each, and nothing else
     fail_boots: int = 0  # for the self-test: let that many boots die early
 
 
@@ -157,6 +158,8 @@ def vng_command(job, run_dir, kvm, attempt):
     append = ["oops=panic", *job.append]
     if not kvm:
         command.append("--disable-kvm")
+        if job.virtual_time:
+            command.append("--qemu-opts=-icount shift=1 -accel tcg,thread=single")
         # Emulated CPUs starve now and then; the watchdog would then give up the TSC for a slow clock.
         append.append("tsc=reliable")
     if attempt <= job.fail_boots:

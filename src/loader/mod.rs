@@ -142,6 +142,18 @@ fn note_caches(skel: &BpfSkel) -> Result<()> {
     Ok(())
 }
 
+/// With `-v`, and if the kernel keeps account (sysctl kernel.bpf_stats_enabled): what each
+/// program cost.
+fn report_costs() {
+    for program in ProgInfoIter::default() {
+        let name = program.name.to_string_lossy();
+        if program.run_cnt > 0 && name.starts_with("proxy_") {
+            let each_ns = program.run_time_ns / program.run_cnt;
+            debug!("{name}: {} runs, {each_ns} ns each", program.run_cnt);
+        }
+    }
+}
+
 fn start_agent(skel: &mut BpfSkel, print_events: bool) -> Result<Agent> {
     let snapshot = skel.links.proxy_snapshot.take();
     let snapshot = Arc::new(snapshot.context("the task iterator is not attached")?);
@@ -223,6 +235,7 @@ impl<'a> Scheduler<'a> {
                 Err(e) => Err(e)?,
             }
         }
+        report_costs();
         drop(self.agent.take());
         drop(self.struct_ops.take());
         self.report()

@@ -6,8 +6,8 @@
 use super::row::{Row, State};
 use super::{KernelFacts, LockSet, LockType};
 
-const CONTENTION: [&str; 2] = ["proxy_contention_begin", "proxy_contention_end"];
-const FUTEX: [&str; 2] = ["proxy_futex_wait", "proxy_futex_wait_done"];
+const CONTENTION: [&str; 2] = ["proxy_cont_begin", "proxy_cont_end"];
+const FUTEX: [&str; 2] = ["proxy_futex_wait", "proxy_futex_done"];
 const BINDER: [&str; 1] = ["proxy_binder_transaction"];
 
 const BY_BLOCKED_ON: &str = "task->blocked_on";

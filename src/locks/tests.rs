@@ -6,8 +6,8 @@ use crate::loader::preflight::KFUNCS_NEEDED;
 
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kernels");
 
-const CONTENTION: [&str; 2] = ["proxy_contention_begin", "proxy_contention_end"];
-const FUTEX: [&str; 2] = ["proxy_futex_wait", "proxy_futex_wait_done"];
+const CONTENTION: [&str; 2] = ["proxy_cont_begin", "proxy_cont_end"];
+const FUTEX: [&str; 2] = ["proxy_futex_wait", "proxy_futex_done"];
 
 fn all_kernels() -> Vec<KernelFacts> {
     let files = std::fs::read_dir(KERNELS).expect("folder of frozen kernels");
@@ -131,7 +131,7 @@ fn on_preempt_rt_mutexes_and_rwsems_are_rt_mutexes() {
     let programs = [
         "proxy_binder_transaction",
         "proxy_futex_wait",
-        "proxy_futex_wait_done",
+        "proxy_futex_done",
     ];
     assert_eq!(plan.programs(), programs);
 

@@ -36,53 +36,49 @@ pub const TESTS: &[Test] = &[
 
 /// Other kinds of the same, and other waiters.
 pub const MORE: &[Test] = &[
-    ("locks::mmap_lock_reader_waits", || {
+    ("kinds::mmap_lock_reader_waits", || {
         donates("mmap_lock_read", "cross", RWSEM)
     }),
-    ("locks::pthread_unpinned", || {
+    ("kinds::pthread_unpinned", || {
         donates("pthread", "unpinned", PTHREAD)
     }),
-    ("locks::pthread_recursive", || {
+    ("kinds::pthread_recursive", || {
         donates("pthread_recursive", "cross", PTHREAD)
     }),
-    ("locks::pthread_errorcheck", || {
+    ("kinds::pthread_errorcheck", || {
         donates("pthread_errorcheck", "cross", PTHREAD)
     }),
-    ("locks::pthread_adaptive", || {
+    ("kinds::pthread_adaptive", || {
         donates("pthread_adaptive", "cross", PTHREAD)
     }),
-    ("locks::pthread_robust", || {
+    ("kinds::pthread_robust", || {
         donates("pthread_robust", "cross", PTHREAD)
     }),
-    ("locks::pthread_of_two_processes", || {
+    ("kinds::pthread_of_two_processes", || {
         donates("pthread_shared", "cross", PTHREAD)
     }),
-    ("locks::rt_waiter_rwsem", || rt_waiter("i_rwsem")),
-    ("locks::rt_waiter_pthread", || rt_waiter("pthread")),
+    ("kinds::rt_waiter_rwsem", || rt_waiter("i_rwsem")),
+    ("kinds::rt_waiter_pthread", || rt_waiter("pthread")),
 ];
 
 /// Nobody is lent to.
 pub const NEVER: &[Test] = &[
-    ("locks::never_rwsem_of_readers", never_rwsem_of_readers),
-    ("locks::never_percpu_rwsem", || {
+    ("unowned::rwsem_of_readers", never_rwsem_of_readers),
+    ("unowned::percpu_rwsem", || {
         never("percpu_rwsem", |m| m.waits_percpu_rwsem)
     }),
-    ("locks::never_kernel_semaphore", || {
+    ("unowned::kernel_semaphore", || {
         never("console_sem", |m| m.waits_semaphore)
     }),
-    ("locks::never_condvar", || {
-        never("condvar", |m| m.waits_futex)
-    }),
-    ("locks::never_semaphore", || {
+    ("unowned::condvar", || never("condvar", |m| m.waits_futex)),
+    ("unowned::semaphore", || {
         never("semaphore", |m| m.waits_futex)
     }),
-    ("locks::never_barrier", || {
-        never("barrier", |m| m.waits_futex)
-    }),
+    ("unowned::barrier", || never("barrier", |m| m.waits_futex)),
 ];
 
 /// On other flags than the rest.
-pub const CHOSEN: &[Test] = &[("locks::only_those_chosen", only_those_chosen)];
+pub const CHOSEN: &[Test] = &[("kinds::only_those_chosen", only_those_chosen)];
 
 /// A type of lock, and what is counted of it.
 struct Type {
