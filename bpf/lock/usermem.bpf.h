@@ -6,8 +6,9 @@
  * page that they lead to. Each step is a fault-proof load, so a table that goes
  * away meanwhile yields garbage or nothing: whoever asks must prove what it got.
  *
- * x86-64 (arch/x86/include/asm/pgtable_64_types.h, pgtable_types.h). Only what
- * is present is found; what was swapped out, or never touched, is not.
+ * x86-64 (arch/x86/include/asm/pgtable_64_types.h, pgtable_types.h). Only memory
+ * that is present is found; what was swapped out, never touched, or is a device's, is
+ * not.
  */
 #ifndef PROXY_LOCK_USERMEM_H
 #define PROXY_LOCK_USERMEM_H
@@ -21,6 +22,7 @@
 
 #define ENTRY_PRESENT 1ULL
 #define ENTRY_HUGE 0x80ULL	       /* _PAGE_PSE */
+#define ENTRY_SPECIAL 0x200ULL	       /* _PAGE_SPECIAL: no page of memory, perhaps a device's */
 #define ENTRY_ADDRESS 0x000ffffffffff000ULL /* PTE_PFN_MASK */
 
 /* variables of the kernel, known by address (kallsyms) */
@@ -62,6 +64,8 @@ __noinline u64 user_to_kernel(u64 pgd, u64 at)
 		pgd = base + (entry & mask);
 		shift -= TABLE_BITS;
 	}
+	if (entry & ENTRY_SPECIAL)
+		return 0;
 	within = (1ULL << (shift & 63)) - 1;
 	return base + (entry & mask & ~within) + (at & within);
 }

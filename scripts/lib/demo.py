@@ -13,8 +13,14 @@ import kernels
 import project
 import vmrun
 
-# LOCKS:TOPOLOGIES[:WAITER_POLICY]; two hogs a CPU for f_pos_lock, one for the others: inversion's own defaults
-SCENARIOS = ["f_pos_lock:same,cross,unpinned", "seq_file,chain,sleeping_owner:cross", "f_pos_lock:cross,unpinned:fifo"]
+# LOCKS:TOPOLOGIES[:WAITER_POLICY]; two hogs a CPU for f_pos_lock and pthread, one for the others: inversion's own defaults
+SCENARIOS = [
+    "f_pos_lock:same,cross,unpinned",
+    "seq_file,chain,sleeping_owner:cross",
+    "f_pos_lock:cross,unpinned:fifo",
+    "i_rwsem,mmap_lock,pi_mutex,mutex_rwsem,pthread_then_mutex:cross",
+    "pthread:same,cross,unpinned",
+]
 
 
 def parse(argv):

@@ -77,6 +77,18 @@ pub const NEVER: &[Test] = &[
     ("unowned::barrier", || never("barrier", |m| m.waits_futex)),
 ];
 
+/// Locks of modules: where the kernel has them, they are loaded before the scheduler.
+pub const MODULES: &[Test] = &[
+    ("modules::binder", || donates("binder", "cross", BINDER)),
+    ("modules::ww_mutex", || donates("ww_mutex", "cross", MUTEX)),
+];
+
+/// The module and the device that a test of `MODULES` needs.
+pub const DEVICES: [(&str, &str, &str); 2] = [
+    ("modules::binder", "binder_linux", "/dev/binder"),
+    ("modules::ww_mutex", "vgem", "/dev/dri/card0"),
+];
+
 /// On other flags than the rest.
 pub const CHOSEN: &[Test] = &[("kinds::only_those_chosen", only_those_chosen)];
 
@@ -106,6 +118,11 @@ const PTHREAD: &Type = &Type {
     name: "pthread",
     edges: |m| m.edges_pthread,
     donations: |m| m.donations_pthread,
+};
+const BINDER: &Type = &Type {
+    name: "binder",
+    edges: |m| m.edges_binder,
+    donations: |m| m.donations_binder,
 };
 
 /// Short, since what nobody donates to takes 70 times as long.

@@ -58,8 +58,11 @@ const BLOCKED_ON_ONLY: [&str; 1] = ["donation::tracepoint_path_donates_too"];
 fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> Trial {
     let named = name.to_owned();
     let trial = Trial::test(name, move || attempts(&named, test));
+    let device = locks::DEVICES.iter().find(|(test, ..)| *test == name);
     let reason = if !machine::in_guest() {
         Some("runs in a guest: scripts/test")
+    } else if device.is_some_and(|(_, _, path)| !std::path::Path::new(path).exists()) {
+        Some("this kernel has no such module")
     } else if BLOCKED_ON_ONLY.contains(&name) && !machine::has_blocked_on() {
         Some("the tracepoint path is the only one on this kernel")
     } else {
@@ -73,7 +76,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 11] = [
+const ON_DEFAULTS: [&[Test]; 12] = [
     lifecycle::FIRST,
     shares::TESTS,
     donation::TESTS,
@@ -81,6 +84,7 @@ const ON_DEFAULTS: [&[Test]; 11] = [
     locks::TESTS,
     locks::MORE,
     locks::NEVER,
+    locks::MODULES,
     forge::TESTS,
     handover::TESTS,
     behaviour::TESTS,
@@ -109,6 +113,12 @@ fn choose(args: &mut Arguments, trials: &mut Vec<Trial>) {
 fn main() {
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
+    if machine::in_guest() {
+        // programs attach to what is there when the scheduler is loaded
+        for (_, module, _) in locks::DEVICES {
+            let _ = machine::run(&["modprobe", "-q", module]);
+        }
+    }
     let plain = |tests: &[&[Test]]| {
         let tests = tests.concat().into_iter();
         tests

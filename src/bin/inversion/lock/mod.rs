@@ -17,6 +17,7 @@ mod pthread;
 mod seq_file;
 mod signal;
 mod sleeping;
+mod ww_mutex;
 
 use crate::board::Board;
 use crate::child::Child;
@@ -51,6 +52,7 @@ pub const RECIPES: &[&Recipe] = &[
     &pthread::SHARED,
     &mixed::MUTEX_RWSEM,
     &mixed::PTHREAD_THEN_MUTEX,
+    &ww_mutex::RECIPE,
     &mmap_lock::READ_OWNED,
     &percpu_rwsem::RECIPE,
     &console_sem::RECIPE,
