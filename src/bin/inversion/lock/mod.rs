@@ -6,6 +6,7 @@
 //! waiter waits for it, and whether the owner sleeps inside. Nothing here knows of hogs, topologies or trials. A new lock is a
 //! new file and one line in `RECIPES`.
 
+mod binder;
 mod chain;
 mod console_sem;
 mod f_pos;
@@ -57,6 +58,7 @@ pub const RECIPES: &[&Recipe] = &[
     &signal::CONDVAR,
     &signal::SEMAPHORE,
     &signal::BARRIER,
+    &binder::RECIPE,
 ];
 
 #[derive(Debug)]
@@ -111,6 +113,11 @@ pub trait Stage: Sync {
     /// wakes it. The director does so when the wait has begun. Called when all actors are ready.
     fn sleeper(&self, _owner: Task) -> Result<Option<Sleeper>> {
         Ok(None)
+    }
+
+    /// Whether the end owner sleeps inside until the waiter's own syscall wakes it, to work for it.
+    fn serves(&self) -> bool {
+        false
     }
 
     /// What holder `link` does, mostly one syscall. Holder 0, the end owner, needs the CPU in it; the others own
