@@ -18,6 +18,7 @@ mod pthread;
 mod seq_file;
 mod signal;
 mod sleeping;
+mod ww_mutex;
 
 use crate::board::Board;
 use crate::child::Child;
@@ -59,6 +60,7 @@ pub const RECIPES: &[&Recipe] = &[
     &signal::SEMAPHORE,
     &signal::BARRIER,
     &binder::RECIPE,
+    &ww_mutex::RECIPE,
 ];
 
 #[derive(Debug)]
