@@ -12,7 +12,7 @@ use crate::sys;
 use crate::task::Task;
 use crate::topology::Placement;
 use crate::trial::Terms;
-use crate::verdict::{Evidence, NotStaged, Owner, Sleep};
+use crate::verdict::{Evidence, NotStaged, Owner, Service, Sleep};
 use anyhow::{Context, Error, Result, bail};
 use std::io;
 use std::time::{Duration, Instant};
@@ -33,6 +33,15 @@ const STARVE_WINDOW: Duration = Duration::from_millis(10);
 const SLEEP: Duration = Duration::from_millis(30);
 /// How much longer it may have to sleep until the hogs occupy the CPUs.
 const OCCUPY_LIMIT: Duration = Duration::from_millis(500);
+
+/// How the end owner is, once inside, until the wait begins.
+pub enum Inside {
+    Working,
+    /// Until the director wakes it.
+    Asleep(Sleeper),
+    /// Until the waiter wakes it.
+    Serving,
+}
 
 /// The actors of one trial; dropped, they are killed and reaped.
 pub struct Cast<'a> {
@@ -115,19 +124,17 @@ impl<'a> Cast<'a> {
     }
 
     /// Steps 2 and 3. Returns for each holder but the first whether it was seen blocked.
-    pub fn enter_holders(
-        &self,
-        mut sleeper: Option<&mut Sleeper>,
-    ) -> Result<Result<Vec<bool>, NotStaged>> {
+    pub fn enter_holders(&self, inside: &mut Inside) -> Result<Result<Vec<bool>, NotStaged>> {
         let mut blocked = Vec::new();
         for (link, gate) in self.holder_gates.iter().enumerate() {
             gate.open().context("cannot start an owner")?;
             if link == 0 {
-                let inside = match &mut sleeper {
-                    None => self.wait_owner_inside()?,
-                    Some(sleeper) => self.wait_owner_asleep(sleeper)?,
+                let is_inside = match inside {
+                    Inside::Working => self.wait_owner_inside()?,
+                    Inside::Asleep(sleeper) => self.wait_owner_asleep(sleeper)?,
+                    Inside::Serving => self.wait_owner(|| Ok(self.end_owner().is_asleep()))?,
                 };
-                if !inside {
+                if !is_inside {
                     return Ok(Err(NotStaged::OwnerNotInside));
                 }
             } else {
@@ -232,18 +239,25 @@ impl<'a> Cast<'a> {
     ) -> Result<Sleep> {
         self.wait_blocked(&self.board.waiter)?;
         std::thread::sleep(SLEEP);
-        let busy = sys::poll_until(OCCUPY_LIMIT, STEP, || Ok(occupied()))?;
-        let owner = self.end_owner();
-        let overlaps = owner.is_asleep() && self.board.waiter.task().is_blocked();
-        let low = owner
-            .stat()
-            .is_some_and(|stat| stat.nice == terms.owner_nice);
+        let seen = self.look_at_end_owner(terms, occupied)?;
+        let overlaps = seen.asleep && self.board.waiter.task().is_blocked();
         let woken_ns = sleeper.wake()?;
         Ok(Sleep {
             overlaps,
-            low,
-            busy,
+            low: seen.low,
+            busy: seen.busy,
             slept_ns: woken_ns.saturating_sub(self.board.waiter.enter_ns()),
+        })
+    }
+
+    /// What there is to see of an end owner that is about to be woken, as soon as CPUs are occupied.
+    pub fn look_at_end_owner(&self, terms: &Terms, occupied: impl Fn() -> bool) -> Result<Service> {
+        let busy = sys::poll_until(OCCUPY_LIMIT, STEP, || Ok(occupied()))?;
+        let stat = self.end_owner().stat();
+        Ok(Service {
+            asleep: stat.is_some_and(|stat| stat.is_asleep()),
+            low: stat.is_some_and(|stat| stat.nice == terms.owner_nice),
+            busy,
         })
     }
 

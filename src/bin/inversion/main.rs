@@ -26,6 +26,7 @@ mod sys;
 mod task;
 mod text;
 mod topology;
+mod transaction;
 mod trial;
 mod verdict;
 mod weight;

@@ -13,14 +13,15 @@
 //!    priority, if it is to have one, reads the holders' clocks and makes its syscall.
 //! 6. An owner that sleeps is woken a while after the waiter was seen blocked, as soon as there is a
 //!    hog on each CPU on which it may wake.
+//!    One that serves sleeps until the waiter's syscall wakes it; there the waiter goes as soon as
+//!    there are such hogs.
 //! 7. When the waiter is back, hogs stop, holders finish, and the evidence is judged.
 
 use crate::board::Board;
-use crate::cast::Cast;
+use crate::cast::{Cast, Inside};
 use crate::crew::Actors;
 use crate::hogs::{Hogs, Running};
 use crate::lock::Stage;
-use crate::missing_page::Sleeper;
 use crate::policy::WaiterPolicy;
 use crate::topology::Placement;
 use crate::verdict::{Measured, NotStaged, Owner};
@@ -73,18 +74,22 @@ pub fn run(
     let board = Board::new()?;
     let mut cast = Cast::spawn(stage, terms, place, &board)?;
     cast.wait_ready()?;
-    let mut sleeper = stage.sleeper(cast.end_owner())?;
+    let mut inside = match stage.sleeper(cast.end_owner())? {
+        Some(sleeper) => Inside::Asleep(sleeper),
+        None if stage.serves() => Inside::Serving,
+        None => Inside::Working,
+    };
     // Declared after the cast, so that hogs stop first on every path and cannot starve its end.
     let running = hogs.run();
     std::thread::sleep(SETTLE);
-    let blocked = match cast.enter_holders(sleeper.as_mut())? {
+    let blocked = match cast.enter_holders(&mut inside)? {
         Ok(blocked) => blocked,
         Err(reason) => {
             running.stop()?;
             return Ok(Outcome::NotStaged(reason));
         }
     };
-    let owner = begin_wait(&cast, sleeper, terms, place, &running)?;
+    let owner = begin_wait(&cast, inside, terms, place, &running)?;
     let back = cast.is_back_within(terms.max_wait)?;
     running.stop()?;
     if !back {
@@ -97,23 +102,33 @@ pub fn run(
     })
 }
 
-/// Steps 4 to 6. Returns with the waiter waiting and the end owner awake.
+/// Steps 4 to 6. Returns with the waiter on its way, and an end owner that the director wakes awake.
 fn begin_wait(
     cast: &Cast,
-    sleeper: Option<Sleeper>,
+    inside: Inside,
     terms: &Terms,
     place: &Placement,
     running: &Running,
 ) -> Result<Owner> {
-    let Some(sleeper) = sleeper else {
-        let starved = cast.starve_owner(terms)?;
-        cast.start_waiter(terms)?;
-        return Ok(Owner::Runnable { starved });
-    };
-    cast.lower_holders(terms)?;
-    cast.start_waiter(terms)?;
     let occupied = || running.occupy(&place.holder_cpus);
-    cast.wake_owner(sleeper, terms, occupied).map(Owner::Asleep)
+    match inside {
+        Inside::Working => {
+            let starved = cast.starve_owner(terms)?;
+            cast.start_waiter(terms)?;
+            Ok(Owner::Runnable { starved })
+        }
+        Inside::Asleep(sleeper) => {
+            cast.lower_holders(terms)?;
+            cast.start_waiter(terms)?;
+            cast.wake_owner(sleeper, terms, occupied).map(Owner::Asleep)
+        }
+        Inside::Serving => {
+            cast.lower_holders(terms)?;
+            let seen = cast.look_at_end_owner(terms, occupied)?;
+            cast.start_waiter(terms)?;
+            Ok(Owner::Serving(seen))
+        }
+    }
 }
 
 #[cfg(test)]

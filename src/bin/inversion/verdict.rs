@@ -33,6 +33,18 @@ pub enum Owner {
     Runnable { starved: bool },
     /// It slept until it was woken.
     Asleep(Sleep),
+    /// It slept until the waiter woke it.
+    Serving(Service),
+}
+
+/// What was seen of such an owner just before the waiter went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub asleep: bool,
+    /// Had it its low priority?
+    pub low: bool,
+    /// Had each CPU on which it might wake a hog that wanted to run there?
+    pub busy: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +70,16 @@ impl Owner {
             Owner::Asleep(sleep) if !sleep.low => Err(NotStaged::SleeperNotLow),
             Owner::Asleep(sleep) if !sleep.busy => Err(NotStaged::CpuFreeAtWakeup),
             Owner::Asleep(_) => Ok(()),
+            Owner::Serving(service) if !service.asleep => Err(NotStaged::ServerNotAsleep),
+            Owner::Serving(service) if !service.low => Err(NotStaged::SleeperNotLow),
+            Owner::Serving(service) if !service.busy => Err(NotStaged::CpuFreeAtWakeup),
+            Owner::Serving(_) => Ok(()),
         }
     }
 
     fn slept_ns(self) -> u64 {
         match self {
-            Owner::Runnable { .. } => 0,
+            Owner::Runnable { .. } | Owner::Serving(_) => 0,
             Owner::Asleep(sleep) => sleep.slept_ns,
         }
     }
@@ -76,6 +92,7 @@ pub enum NotStaged {
     OwnerNotStarved,
     WaiterMissedSleep,
     SleeperNotLow,
+    ServerNotAsleep,
     CpuFreeAtWakeup,
     WrongPolicy,
     WaiterDidNotSleep,
@@ -91,6 +108,7 @@ impl fmt::Display for NotStaged {
             NotStaged::OwnerNotStarved => "the hogs did not keep the owner off the CPU",
             NotStaged::WaiterMissedSleep => "the waiter did not block while the owner slept",
             NotStaged::SleeperNotLow => "the owner woke without its low priority",
+            NotStaged::ServerNotAsleep => "the owner did not sleep before the waiter went",
             NotStaged::CpuFreeAtWakeup => "the hogs left a CPU free for the owner to wake on",
             NotStaged::WrongPolicy => "the waiter did not have its scheduling policy",
             NotStaged::WaiterDidNotSleep => "the waiter did not sleep",
@@ -287,6 +305,23 @@ mod tests {
             owner: Owner::Asleep(sleep),
             ..good()
         }
+    }
+
+    #[test]
+    fn a_server_has_evidence_of_its_own() {
+        let serving = |asleep, low, busy| Evidence {
+            owner: Owner::Serving(Service { asleep, low, busy }),
+            ..good()
+        };
+        let reason = |evidence: Evidence| evidence.judge().err();
+        let not_asleep = Some(NotStaged::ServerNotAsleep);
+        assert_eq!(reason(serving(false, true, true)), not_asleep);
+        let not_low = Some(NotStaged::SleeperNotLow);
+        assert_eq!(reason(serving(true, false, true)), not_low);
+        let free = Some(NotStaged::CpuFreeAtWakeup);
+        assert_eq!(reason(serving(true, true, false)), free);
+        let measured = serving(true, true, true).judge();
+        assert_eq!(measured.map(|measured| measured.factor()), Ok(1.5));
     }
 
     #[test]

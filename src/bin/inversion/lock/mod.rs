@@ -6,6 +6,7 @@
 //! waiter waits for it, and whether the owner sleeps inside. Nothing here knows of hogs, topologies or trials. A new lock is a
 //! new file and one line in `RECIPES`.
 
+mod binder;
 mod chain;
 mod console_sem;
 mod f_pos;
@@ -52,13 +53,14 @@ pub const RECIPES: &[&Recipe] = &[
     &pthread::SHARED,
     &mixed::MUTEX_RWSEM,
     &mixed::PTHREAD_THEN_MUTEX,
-    &ww_mutex::RECIPE,
     &mmap_lock::READ_OWNED,
     &percpu_rwsem::RECIPE,
     &console_sem::RECIPE,
     &signal::CONDVAR,
     &signal::SEMAPHORE,
     &signal::BARRIER,
+    &binder::RECIPE,
+    &ww_mutex::RECIPE,
 ];
 
 #[derive(Debug)]
@@ -113,6 +115,11 @@ pub trait Stage: Sync {
     /// wakes it. The director does so when the wait has begun. Called when all actors are ready.
     fn sleeper(&self, _owner: Task) -> Result<Option<Sleeper>> {
         Ok(None)
+    }
+
+    /// Whether the end owner sleeps inside until the waiter's own syscall wakes it, to work for it.
+    fn serves(&self) -> bool {
+        false
     }
 
     /// What holder `link` does, mostly one syscall. Holder 0, the end owner, needs the CPU in it; the others own

@@ -1,54 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the recipe for a ww_mutex: the reservation lock (dma_resv) of a buffer of the virtual GPU
-//! driver vgem. Who maps such a buffer first allocates and clears all its pages under that lock
-//! (drm_gem_shmem_mmap()); the waiter maps a page of the same buffer.
-//!
-//! Needs the module vgem, and takes the card that is its, whatever other cards there are.
+//! Owns the recipe for a ww_mutex, the `dma_resv` lock of a graphics buffer: the owner maps a buffer
+//! of the driver vgem for the first time, which allocates its pages inside the lock; the waiter maps
+//! the same buffer.
 
-use super::{Recipe, Stage, i_rwsem};
+use super::{Recipe, Stage};
 use crate::alias::PAGE_BYTES;
 use crate::crew::Actors;
-use anyhow::{Context, Result};
-use std::fs::{self, File};
+use anyhow::{Context, Result, bail};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
 
 pub static RECIPE: Recipe = Recipe {
     name: "ww_mutex",
-    summary: "ww_mutex of a buffer of the module vgem: owner mmap()s it first, waiter mmap()s a page of it",
+    summary: "dma_resv lock of a vgem buffer: owner mmap()s it first, waiter mmap()s it",
     default_hogs: 1,
     by_default: false,
     donates: true,
     actors: Actors::Processes,
     links: 1,
-    pages_max: i_rwsem::pages_max,
-    unavailable: || {
-        let help =
-            "the module vgem is not loaded: modprobe vgem (Debian: not in the cloud flavour)";
-        card().is_none().then(|| help.to_string())
-    },
+    pages_max: || PAGES_MAX,
+    unavailable,
     build: |pages| Ok(Box::new(Buffer::new(pages)?)),
 };
 
-/// The device of vgem, by where its folder in /sys is.
-fn card() -> Option<PathBuf> {
-    let cards = fs::read_dir("/sys/class/drm").ok()?;
-    let mut names = cards.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let name = names.find(|name| {
-        let number = name.strip_prefix("card");
-        let is_card = number.is_some_and(|number| number.parse::<u32>().is_ok());
-        is_card
-            && fs::canonicalize(format!("/sys/class/drm/{name}"))
-                .is_ok_and(|path| path.to_string_lossy().contains("/vgem/"))
-    })?;
-    Some(PathBuf::from("/dev/dri").join(name))
+/// 512 MiB, all of which an owner takes up.
+const PAGES_MAX: usize = 1 << 17;
+const CARDS_MAX: usize = 16;
+const DRIVER: &[u8] = b"vgem";
+
+// Numbers and structures from include/uapi/drm/drm.h and drm_mode.h.
+const DRM_IOCTL_VERSION: libc::Ioctl = libc::_IOWR::<Version>(b'd' as u32, 0x00);
+const CREATE_DUMB: libc::Ioctl = libc::_IOWR::<CreateDumb>(b'd' as u32, 0xB2);
+const MAP_DUMB: libc::Ioctl = libc::_IOWR::<MapDumb>(b'd' as u32, 0xB3);
+const DESTROY_DUMB: libc::Ioctl = libc::_IOWR::<u32>(b'd' as u32, 0xB4);
+
+#[derive(Default)]
+#[repr(C)]
+struct Version {
+    numbers: [i32; 3],
+    name_bytes: usize,
+    name: usize,
+    date_bytes: usize,
+    date: usize,
+    description_bytes: usize,
+    description: usize,
 }
 
-// include/uapi/drm/drm_mode.h
-
-#[repr(C)]
 #[derive(Default)]
+#[repr(C)]
 struct CreateDumb {
     height: u32,
     width: u32,
@@ -59,86 +59,60 @@ struct CreateDumb {
     size: u64,
 }
 
-#[repr(C)]
 #[derive(Default)]
+#[repr(C)]
 struct MapDumb {
     handle: u32,
     pad: u32,
     offset: u64,
 }
 
-#[repr(C)]
-struct DestroyDumb {
-    handle: u32,
+fn unavailable() -> Option<String> {
+    let error = Buffer::new(1).err()?;
+    Some(format!("cannot make a vgem buffer: {error:#}"))
 }
 
-const CREATE_DUMB: libc::c_ulong = 0xb2;
-const MAP_DUMB: libc::c_ulong = 0xb3;
-const DESTROY_DUMB: libc::c_ulong = 0xb4;
-/// A row of 32-bit pixels that fills a page.
-const ROW_PIXELS: u32 = (PAGE_BYTES / 4) as u32;
-
-/// DRM_IOWR of include/uapi/drm/drm.h.
-fn drm<T>(card: &File, number: libc::c_ulong, argument: &mut T) -> io::Result<()> {
-    let request = 3 << 30 | (size_of::<T>() as libc::c_ulong) << 16 | 0x64 << 8 | number;
-    // SAFETY: the argument is of the size that the request says, and valid for the call.
-    if unsafe { libc::ioctl(card.as_raw_fd(), request, std::ptr::from_mut(argument)) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
+/// A row of the picture is a page. Its descriptor is the actors' too; its pages go with the last mapping.
 struct Buffer {
     card: File,
     pages: usize,
-    /// Of the present buffer: its handle, and where it is to be mapped.
-    present: Option<(u32, u64)>,
+    handle: u32,
+    offset: u64,
 }
 
 impl Buffer {
     fn new(pages: usize) -> Result<Buffer> {
-        let path = card().context("the module vgem is not loaded")?;
-        let card = File::options().read(true).write(true).open(&path);
-        Ok(Buffer {
-            card: card.with_context(|| format!("cannot open {}", path.display()))?,
+        let mut buffer = Buffer {
+            card: open_card()?,
             pages,
-            present: None,
-        })
+            handle: 0,
+            offset: 0,
+        };
+        buffer.reset()?;
+        Ok(buffer)
     }
 
-    fn renew(&mut self) -> io::Result<()> {
-        if let Some((handle, _)) = self.present.take() {
-            drm(&self.card, DESTROY_DUMB, &mut DestroyDumb { handle })?;
+    fn destroy(&mut self) -> io::Result<()> {
+        if self.handle == 0 {
+            return Ok(());
         }
-        let mut create = CreateDumb {
-            height: self.pages as u32,
-            width: ROW_PIXELS,
-            bits_per_pixel: 32,
-            ..CreateDumb::default()
-        };
-        drm(&self.card, CREATE_DUMB, &mut create)?;
-        let mut map = MapDumb {
-            handle: create.handle,
-            ..MapDumb::default()
-        };
-        drm(&self.card, MAP_DUMB, &mut map)?;
-        self.present = Some((create.handle, map.offset));
+        drm_ioctl(&self.card, DESTROY_DUMB, &mut self.handle)?;
+        self.handle = 0;
         Ok(())
     }
 
-    /// Maps that much of the buffer; the mapping ends with the process.
-    fn map(&self, bytes: usize) -> io::Result<()> {
-        let (_, offset) = self.present.ok_or(io::ErrorKind::NotFound)?;
-        let (protection, fd) = (libc::PROT_READ | libc::PROT_WRITE, self.card.as_raw_fd());
-        // SAFETY: the kernel chooses the place, and nobody touches what is there.
+    /// Leaves it mapped: the process ends soon.
+    fn map(&self) -> io::Result<()> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at a place that the kernel chooses.
         let mapped = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                bytes,
+                self.pages * PAGE_BYTES,
                 protection,
                 libc::MAP_SHARED,
-                fd,
-                offset as libc::off_t,
+                self.card.as_raw_fd(),
+                self.offset as libc::off_t,
             )
         };
         if mapped == libc::MAP_FAILED {
@@ -148,18 +122,64 @@ impl Buffer {
     }
 }
 
+/// Closing it destroys the buffers made by it.
+fn open_card() -> Result<File> {
+    for number in 0..CARDS_MAX {
+        let path = format!("/dev/dri/card{number}");
+        let Ok(card) = File::options().read(true).write(true).open(&path) else {
+            continue;
+        };
+        let mut name = [0u8; DRIVER.len()];
+        let mut version = Version {
+            name_bytes: name.len(),
+            name: name.as_mut_ptr().expose_provenance(),
+            ..Version::default()
+        };
+        drm_ioctl(&card, DRM_IOCTL_VERSION, &mut version)
+            .with_context(|| format!("cannot ask {path} for its driver"))?;
+        if version.name_bytes == DRIVER.len() && name == DRIVER {
+            return Ok(card);
+        }
+    }
+    bail!("no /dev/dri/card* of it can be opened; load its module (modprobe vgem), run as root")
+}
+
+/// Calls one of the ioctls above with its own structure.
+fn drm_ioctl<T>(card: &File, request: libc::Ioctl, argument: &mut T) -> io::Result<()> {
+    let argument: *mut T = argument;
+    // SAFETY: `argument` is valid for reading and writing a T, which is what `request` is made of.
+    if unsafe { libc::ioctl(card.as_raw_fd(), request, argument) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 impl Stage for Buffer {
     fn reset(&mut self) -> Result<()> {
-        self.renew()
-            .context("cannot make a buffer of the module vgem")
+        self.destroy().context("cannot destroy a buffer")?;
+        let mut create = CreateDumb {
+            height: self.pages as u32,
+            width: (PAGE_BYTES / 4) as u32,
+            bits_per_pixel: 32,
+            ..CreateDumb::default()
+        };
+        drm_ioctl(&self.card, CREATE_DUMB, &mut create).context("cannot create a buffer")?;
+        self.handle = create.handle;
+        let mut map = MapDumb {
+            handle: self.handle,
+            ..MapDumb::default()
+        };
+        drm_ioctl(&self.card, MAP_DUMB, &mut map).context("cannot have a buffer mapped")?;
+        self.offset = map.offset;
+        Ok(())
     }
 
     fn hold(&self, _link: usize) -> io::Result<()> {
-        self.map(self.pages * PAGE_BYTES)
+        self.map()
     }
 
     fn wait(&self) -> io::Result<()> {
-        self.map(PAGE_BYTES)
+        self.map()
     }
 }
 
@@ -168,14 +188,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_as_large_as_the_kernel_has_them() {
-        assert_eq!(size_of::<CreateDumb>(), 32);
-        assert_eq!(size_of::<MapDumb>(), 16);
-        assert_eq!(size_of::<DestroyDumb>(), 4);
-    }
-
-    #[test]
-    fn without_the_module_it_says_so() {
-        assert_eq!((RECIPE.unavailable)().is_none(), card().is_some());
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn numbers_are_those_of_the_kernel() {
+        assert_eq!(DRM_IOCTL_VERSION, 0xc040_6400);
+        assert_eq!(CREATE_DUMB, 0xc020_64b2);
+        assert_eq!(MAP_DUMB, 0xc010_64b3);
+        assert_eq!(DESTROY_DUMB, 0xc004_64b4);
     }
 }
