@@ -13,6 +13,7 @@ enum lock_type {
 	LOCK_RTMUTEX = 2, /* rt_mutex: PI futexes; on PREEMPT_RT also mutexes, rwsems, spinlocks */
 	LOCK_PTHREAD = 3, /* pthread_mutex_t of glibc, at its address in the kernel's map of memory */
 	LOCK_BINDER = 4,  /* binder transaction: who waits for the reply -> who serves it */
+	LOCK_NTSYNC = 5,  /* mutex of /dev/ntsync */
 	NR_LOCK_TYPES,
 };
 

@@ -31,6 +31,7 @@ enum proxy_stat {
 	STAT_EDGE_RTMUTEX,
 	STAT_EDGE_PTHREAD,
 	STAT_EDGE_BINDER,
+	STAT_EDGE_NTSYNC,
 	STAT_DONOR_QUEUED,		/* entries put on a donor queue */
 	STAT_DONATION,			/* donations begun */
 	STAT_DONATION_MUTEX,		/* of the donations, by type of the lock that the donor waits for */
@@ -38,6 +39,7 @@ enum proxy_stat {
 	STAT_DONATION_RTMUTEX,
 	STAT_DONATION_PTHREAD,
 	STAT_DONATION_BINDER,
+	STAT_DONATION_NTSYNC,
 	STAT_DONATED_NS,		/* CPU time charged to donors */
 	STAT_OWN_NS,			/* CPU time charged to the tasks themselves */
 	STAT_RUNTIME_NS,		/* CPU time of all tasks: DONATED + OWN */
@@ -58,7 +60,7 @@ enum proxy_stat {
 	STAT_OTHER_CLASS,
 	STAT_LOST_RACE,
 	STAT_READER_OWNED,		/* rwsems held by readers: nobody to lend to */
-	STAT_UNPROVEN,			/* owners named by user memory, or by binder, that did not prove to be it */
+	STAT_UNPROVEN,			/* owners named by user memory, binder or ntsync that did not prove to be it */
 	STAT_QUEUE_FULL,
 	STAT_ATTACH_FULL,
 

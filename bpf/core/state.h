@@ -35,8 +35,9 @@ struct task_ctx {
 	 */
 	u64 contended_lock;
 	/*
-	 * [written by the task itself] edge word of the user-space mutex, or the binder
-	 * transaction, that it waits for; the former's address and how it waits
+	 * [written by the task itself] edge word of the user-space mutex, the binder
+	 * transaction or the ntsync mutex that it waits for; the first's address and how it waits;
+	 * as user_addr, the wait for the last
 	 */
 	u64 user_lock;
 	u64 user_addr;

@@ -3,7 +3,8 @@
  * Edges: waiter -> lock -> owner, whatever the type of the lock. This is all
  * that the rest of the scheduler knows of locks; one file a lock type stands
  * behind it. Nothing here is remembered: each call reads the kernel's own state,
- * or, of a mutex of user space, the mutex itself.
+ * or, of a mutex of user space, the mutex itself. Only what the owners of ntsync call
+ * themselves has to be learned (ntsync.bpf.h).
  *
  * An edge is one word: address and type of the lock (include/locks.h).
  */
@@ -31,6 +32,7 @@ static __always_inline bool lock_followed(enum lock_type type)
 #include "rtmutex.bpf.h"
 #include "pthread.bpf.h"
 #include "binder.bpf.h"
+#include "ntsync.bpf.h"
 
 /*
  * The lock that @p sleeps on, 0 if it waits for none that we can see through. A
@@ -51,6 +53,8 @@ static __always_inline u64 edge_lock(struct task_struct *p, const struct task_ct
 		lock = pthread_waited_for(tctx);
 	if (!lock && lock_followed(LOCK_BINDER))
 		lock = binder_waited_for(p, tctx);
+	if (!lock && lock_followed(LOCK_NTSYNC))
+		lock = ntsync_waited_for(p, tctx);
 	return lock;
 }
 
@@ -93,6 +97,8 @@ static __always_inline u32 edge_owner_pid(struct task_struct *p, const struct ta
 		return lock_followed(LOCK_PTHREAD) ? pthread_owner_pid(p, tctx) : 0;
 	case LOCK_BINDER:
 		return lock_followed(LOCK_BINDER) ? binder_server_pid(at) : 0;
+	case LOCK_NTSYNC:
+		return lock_followed(LOCK_NTSYNC) ? ntsync_owner_pid(at, p->tgid) : 0;
 	}
 	return 0;
 }

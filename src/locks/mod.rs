@@ -31,14 +31,14 @@ pub enum LockType {
     Pthread,
     /// Binder calls that wait for the thread that serves them.
     Binder,
+    /// Windows' mutexes for Wine, /dev/ntsync.
+    Ntsync,
     /// Per-CPU rwsems.
     PercpuRwsem,
     /// Kernel semaphores.
     Semaphore,
     /// Other waits in a futex: condition variables, semaphores, barriers.
     Futex,
-    /// Windows' locks for Wine, /dev/ntsync.
-    Ntsync,
 }
 
 impl LockType {
@@ -49,19 +49,20 @@ impl LockType {
         Self::Rtmutex,
         Self::Pthread,
         Self::Binder,
+        Self::Ntsync,
         Self::PercpuRwsem,
         Self::Semaphore,
         Self::Futex,
-        Self::Ntsync,
     ];
 
     /// The types that can be donated through, and so be asked for.
-    pub const FOLLOWED: [Self; 5] = [
+    pub const FOLLOWED: [Self; 6] = [
         Self::Mutex,
         Self::Rwsem,
         Self::Rtmutex,
         Self::Pthread,
         Self::Binder,
+        Self::Ntsync,
     ];
 
     /// The name on the command line and in reports.

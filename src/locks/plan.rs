@@ -9,12 +9,15 @@ use super::{KernelFacts, LockSet, LockType};
 const CONTENTION: [&str; 2] = ["proxy_cont_begin", "proxy_cont_end"];
 const FUTEX: [&str; 2] = ["proxy_futex_wait", "proxy_futex_done"];
 const BINDER: [&str; 1] = ["proxy_binder_transaction"];
+const NTSYNC: [&str; 1] = ["proxy_ntsync_wait"];
+const NTSYNC_ISRA: [&str; 1] = ["proxy_ntsync_isra"];
 
 const BY_BLOCKED_ON: &str = "task->blocked_on";
 const BY_CONTENTION: &str = "tracepoint lock:contention_begin";
 const BY_PI_BLOCKED_ON: &str = "task->pi_blocked_on";
 const BY_FUTEX_WAIT: &str = "fentry __futex_wait";
 const BY_TRANSACTION: &str = "tracepoint binder_transaction";
+const BY_NTSYNC: &str = "kprobe ntsync_schedule";
 const RT_OWNER: &str = "rt_mutex_base.owner";
 
 const KNOWN_KERNEL: &str = "boot a kernel of the table in README.md, Support";
@@ -37,6 +40,7 @@ impl Plan {
             LockType::Rwsem => asked_for(rwsem(facts), *wanted),
             LockType::Pthread => asked_for(pthread(facts), *wanted),
             LockType::Binder => asked_for(binder(facts), *wanted),
+            LockType::Ntsync => asked_for(ntsync(facts), *wanted),
             LockType::PercpuRwsem => Row::never(
                 lock,
                 BY_CONTENTION,
@@ -51,11 +55,6 @@ impl Plan {
                 lock,
                 BY_FUTEX_WAIT,
                 "condition variables, semaphores and barriers have no owner",
-            ),
-            LockType::Ntsync => Row::never(
-                lock,
-                "none",
-                "its owners are numbers that Wine hands out, not tasks",
             ),
         });
         Self {
@@ -229,6 +228,51 @@ fn binder(facts: &KernelFacts) -> Row {
         (
             "this kernel has no binder",
             "boot a kernel with CONFIG_ANDROID_BINDER_IPC (Debian: not the cloud flavour)",
+        )
+    };
+    row.off(why, help)
+}
+
+/// Real-time waiters are not seen: a kprobe may not touch the state of donors.
+fn ntsync(facts: &KernelFacts) -> Row {
+    let programs = if facts.ksym("ntsync_schedule") {
+        Some(&NTSYNC)
+    } else if facts.ksym("ntsync_schedule.isra.0") {
+        Some(&NTSYNC_ISRA)
+    } else {
+        None
+    };
+    let row = Row::on(
+        LockType::Ntsync,
+        BY_NTSYNC,
+        "ntsync_obj.u.mutex.owner, learned per process",
+        programs.unwrap_or(&NTSYNC),
+    );
+    let (why, help) = if facts.module_types("ntsync") || facts.field("ntsync_q", "owner") {
+        let mut missing = Vec::new();
+        if programs.is_none() {
+            missing.push("function ntsync_schedule that a kprobe can be set on".to_owned());
+        }
+        let fields = [
+            ("ntsync_q", "task"),
+            ("ntsync_q", "owner"),
+            ("ntsync_q", "signaled"),
+            ("ntsync_q", "entries"),
+            ("ntsync_obj", "u"),
+        ];
+        missing.extend(missing_fields(facts, &fields));
+        return row
+            .because("real-time waiters are not seen")
+            .needs(&missing, KNOWN_KERNEL);
+    } else if facts.module("ntsync") {
+        (
+            "module ntsync is not loaded, or describes no types",
+            "modprobe ntsync before scx_proxy starts",
+        )
+    } else {
+        (
+            "this kernel has no ntsync",
+            "boot a kernel with CONFIG_NTSYNC",
         )
     };
     row.off(why, help)

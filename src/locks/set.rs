@@ -6,12 +6,13 @@ use std::str::FromStr;
 use super::LockType;
 
 /// What is followed unless the user says otherwise; the one place to change it.
-const DEFAULT: [LockType; 5] = [
+const DEFAULT: [LockType; 6] = [
     LockType::Mutex,
     LockType::Rwsem,
     LockType::Rtmutex,
     LockType::Pthread,
     LockType::Binder,
+    LockType::Ntsync,
 ];
 
 /// A set of lock types that can be donated through.
@@ -136,9 +137,9 @@ mod tests {
             ("rwsem,mutex,rwsem", "mutex,rwsem"),
             (" mutex , rwsem ", "mutex,rwsem"),
             ("default", &default),
-            ("all", "mutex,rwsem,rtmutex,pthread,binder"),
+            ("all", "mutex,rwsem,rtmutex,pthread,binder,ntsync"),
             ("none", "none"),
-            ("all,-binder", "mutex,rwsem,rtmutex,pthread"),
+            ("all,-binder", "mutex,rwsem,rtmutex,pthread,ntsync"),
             ("mutex,+pthread", "mutex,pthread"),
             ("mutex,-mutex", "none"),
             ("default,-all,+mutex", "mutex"),
@@ -180,7 +181,7 @@ mod tests {
             let error = parsed(list);
             assert!(error.contains(says), "{list:?}: {error}");
             assert!(
-                error.contains("mutex, rwsem, rtmutex, pthread, binder"),
+                error.contains("mutex, rwsem, rtmutex, pthread, binder, ntsync"),
                 "{error}"
             );
         }

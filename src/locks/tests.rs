@@ -7,7 +7,8 @@ use crate::loader::preflight::KFUNCS_NEEDED;
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kernels");
 
 const CONTENTION: [&str; 2] = ["proxy_cont_begin", "proxy_cont_end"];
-const FUTEX: [&str; 2] = ["proxy_futex_wait", "proxy_futex_done"];
+const FUTEX: [&str; 2] = ["proxy_futex_done", "proxy_futex_wait"];
+const NTSYNC: [&str; 1] = ["proxy_ntsync_isra"];
 
 fn all_kernels() -> Vec<KernelFacts> {
     let files = std::fs::read_dir(KERNELS).expect("folder of frozen kernels");
@@ -70,6 +71,7 @@ const NO_BINDER: &str = "off this kernel has no binder";
 const BY_CONTENTION: &str = "on tracepoint lock:contention_begin";
 const BY_PI: &str = "on task->pi_blocked_on";
 const BY_FUTEX: &str = "on fentry __futex_wait";
+const BY_NTSYNC: &str = "on kprobe ntsync_schedule";
 
 #[test]
 fn cloud_kernels_from_6_17_on_follow_all_but_binder() {
@@ -83,9 +85,10 @@ fn cloud_kernels_from_6_17_on_follow_all_but_binder() {
                 (LockType::Rtmutex, BY_PI),
                 (LockType::Pthread, BY_FUTEX),
                 (LockType::Binder, NO_BINDER),
+                (LockType::Ntsync, BY_NTSYNC),
             ],
         );
-        assert_eq!(plan.programs(), [&CONTENTION[..], &FUTEX].concat());
+        assert_eq!(plan.programs(), [&CONTENTION[..], &FUTEX, &NTSYNC].concat());
         let mutex = row(&plan, LockType::Mutex);
         assert_eq!((mutex.owner, &mutex.why), ("mutex.owner", &None));
     }
@@ -125,13 +128,15 @@ fn on_preempt_rt_mutexes_and_rwsems_are_rt_mutexes() {
         (LockType::Rtmutex, BY_PI),
         (LockType::Pthread, BY_FUTEX),
         (LockType::Binder, "on tracepoint binder_transaction"),
+        (LockType::Ntsync, BY_NTSYNC),
     ];
     let plan = fates(&facts, "all", &followed);
     assert_eq!(row(&plan, LockType::Rwsem).owner, "rt_mutex_base.owner");
     let programs = [
         "proxy_binder_transaction",
-        "proxy_futex_wait",
         "proxy_futex_done",
+        "proxy_futex_wait",
+        "proxy_ntsync_isra",
     ];
     assert_eq!(plan.programs(), programs);
 
@@ -167,6 +172,37 @@ fn binder_needs_its_module_loaded() {
 
     let absent = unloaded.without(&["module binder_linux"]);
     fates(&absent, "binder", &[(LockType::Binder, NO_BINDER)]);
+}
+
+#[test]
+fn ntsync_needs_its_module_loaded() {
+    let facts = kernel("7.3", "amd64");
+    let plan = fates(&facts, "ntsync", &[(LockType::Ntsync, BY_NTSYNC)]);
+    assert_eq!(plan.programs(), NTSYNC);
+
+    // as a compiler leaves it that takes no arguments apart
+    let text = facts
+        .to_string()
+        .replace("ksym ntsync_schedule.isra.0", "func ntsync_schedule");
+    let plain = KernelFacts::parse(&text).expect("facts");
+    let plan = fates(&plain, "ntsync", &[(LockType::Ntsync, BY_NTSYNC)]);
+    assert_eq!(plan.programs(), ["proxy_ntsync_wait"]);
+
+    let unloaded = facts.without(&["types ntsync", "ksym ntsync_schedule.isra.0"]);
+    let text = unloaded.to_string();
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with("field ntsync_"));
+    let unloaded = KernelFacts::parse(&lines.collect::<Vec<_>>().join("\n")).expect("facts");
+    let why = "off module ntsync is not loaded, or describes no types";
+    let plan = fates(&unloaded, "ntsync", &[(LockType::Ntsync, why)]);
+    let help = row(&plan, LockType::Ntsync).help.as_deref();
+    assert_eq!(help, Some("modprobe ntsync before scx_proxy starts"));
+    assert!(plan.programs().is_empty());
+
+    let absent = unloaded.without(&["module ntsync"]);
+    let why = "off this kernel has no ntsync";
+    fates(&absent, "ntsync", &[(LockType::Ntsync, why)]);
 }
 
 #[test]
@@ -229,6 +265,13 @@ fn a_missing_fact_turns_off_its_lock_and_no_other() {
             LockType::Rwsem,
             "tracepoint lock:contention_end",
         ),
+        (
+            "ksym ntsync_schedule.isra.0",
+            LockType::Ntsync,
+            "function ntsync_schedule",
+        ),
+        ("field ntsync_q.owner", LockType::Ntsync, "ntsync_q.owner"),
+        ("field ntsync_obj.u", LockType::Ntsync, "ntsync_obj.u"),
     ] {
         let less = facts.without(&[missing]);
         assert_ne!(less, facts, "{missing:?} is no fact of {}", facts.release());

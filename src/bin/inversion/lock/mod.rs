@@ -13,6 +13,7 @@ mod f_pos;
 mod i_rwsem;
 mod mixed;
 mod mmap_lock;
+mod ntsync;
 mod percpu_rwsem;
 mod pthread;
 mod seq_file;
@@ -61,6 +62,7 @@ pub const RECIPES: &[&Recipe] = &[
     &signal::BARRIER,
     &binder::RECIPE,
     &ww_mutex::RECIPE,
+    &ntsync::RECIPE,
 ];
 
 #[derive(Debug)]
