@@ -7,7 +7,7 @@ use crate::loader::preflight::KFUNCS_NEEDED;
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kernels");
 
 const CONTENTION: [&str; 2] = ["proxy_cont_begin", "proxy_cont_end"];
-const FUTEX: [&str; 2] = ["proxy_futex_wait", "proxy_futex_done"];
+const FUTEX: [&str; 2] = ["proxy_futex_done", "proxy_futex_wait"];
 
 fn all_kernels() -> Vec<KernelFacts> {
     let files = std::fs::read_dir(KERNELS).expect("folder of frozen kernels");
@@ -130,8 +130,8 @@ fn on_preempt_rt_mutexes_and_rwsems_are_rt_mutexes() {
     assert_eq!(row(&plan, LockType::Rwsem).owner, "rt_mutex_base.owner");
     let programs = [
         "proxy_binder_transaction",
-        "proxy_futex_wait",
         "proxy_futex_done",
+        "proxy_futex_wait",
     ];
     assert_eq!(plan.programs(), programs);
 
