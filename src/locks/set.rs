@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use super::LockType;
 
-/// What is followed unless the user says otherwise; the one place to change it.
-const DEFAULT: [LockType; 6] = [
+/// What is followed unless the user says otherwise; the one place to change it. Not ntsync: its
+/// probe also runs for waits that need not sleep, and what that costs is not known well enough.
+const DEFAULT: [LockType; 5] = [
     LockType::Mutex,
     LockType::Rwsem,
     LockType::Rtmutex,
     LockType::Pthread,
     LockType::Binder,
-    LockType::Ntsync,
 ];
 
 /// A set of lock types that can be donated through.

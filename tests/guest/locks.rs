@@ -83,10 +83,14 @@ pub const MODULES: &[Test] = &[
     ("modules::ww_mutex", || donates("ww_mutex", "cross", MUTEX)),
 ];
 
+/// As above, on flags of their own.
+pub const ASKED_FOR: &[Test] = &[("modules::ntsync", ntsync_if_asked_for)];
+
 /// The module and the device that a test of `MODULES` needs.
-pub const DEVICES: [(&str, &str, &str); 2] = [
+pub const DEVICES: [(&str, &str, &str); 3] = [
     ("modules::binder", "binder_linux", "/dev/binder"),
     ("modules::ww_mutex", "vgem", "/dev/dri/card0"),
+    ("modules::ntsync", "ntsync", "/dev/ntsync"),
 ];
 
 /// On other flags than the rest.
@@ -124,7 +128,6 @@ const BINDER: &Type = &Type {
     edges: |m| m.edges_binder,
     donations: |m| m.donations_binder,
 };
-
 /// Short, since what nobody donates to takes 70 times as long.
 const NEED_MS: &str = "30";
 const NEED_NS: u64 = 30_000_000;
@@ -163,6 +166,22 @@ fn donates(lock: &str, topology: &str, of_type: &Type) -> Result<(), Failed> {
         ensure((of_type.donations)(&metrics) > 0, || {
             format!("nothing was donated through type {}", of_type.name)
         })?;
+        ensure(factor <= DONATED_MAX, || {
+            format!("factor {factor:.2} with donation")
+        })
+    })
+}
+
+/// Off by default, since its probe also runs when nobody has to wait.
+fn ntsync_if_asked_for() -> Result<(), Failed> {
+    let said = doctor_says("ntsync")?;
+    ensure(said == "off", || format!("doctor says ntsync: {said}"))?;
+    sched::with(&["--locks", "+ntsync"], || {
+        let (factor, metrics) = staged("ntsync", "cross", &[NEED_MS])?;
+        ensure(
+            metrics.edges_ntsync > 0 && metrics.donations_ntsync > 0,
+            || format!("nothing was donated through ntsync: {metrics:?}"),
+        )?;
         ensure(factor <= DONATED_MAX, || {
             format!("factor {factor:.2} with donation")
         })

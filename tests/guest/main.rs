@@ -90,12 +90,13 @@ const ON_DEFAULTS: [&[Test]; 12] = [
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 9] = [
+const AFTERWARDS: [&[Test]; 10] = [
     lifecycle::HOTPLUG,
     donation::TRACEPOINT,
     shares::STARVE,
     agent::ON_NARROW,
     locks::CHOSEN,
+    locks::ASKED_FOR,
     lifecycle::KILL_9,
     donation::OFF,
     lifecycle::CTRL_C,
