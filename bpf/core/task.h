@@ -137,6 +137,9 @@ static __always_inline void task_runnable(struct task_struct *p, struct task_ctx
 
 	tctx->place = PLACE_LOCAL;
 	tctx->weight = port_weight(p);
+	/* whatever it waited for in user space, it comes back to see; the program there may be skipped */
+	if ((tctx->user_lock & LOCK_TYPE_MASK) == LOCK_PTHREAD)
+		tctx->user_lock = 0;
 	if (!tctx->token)
 		return;
 	if (tctx->return_choice == RETURN_NONE) {

@@ -27,9 +27,12 @@ struct binder_proc___proxy {
 	int pid;
 } __attribute__((preserve_access_index));
 
+struct binder_transaction___proxy;
+
 struct binder_thread___proxy {
 	struct binder_proc___proxy *proc;
 	int pid;
+	struct binder_transaction___proxy *transaction_stack;
 	struct list_head todo;
 } __attribute__((preserve_access_index));
 
@@ -52,11 +55,16 @@ static __always_inline bool binder_readable(void)
 static __always_inline u64 binder_waited_for(struct task_struct *p, const struct task_ctx *tctx)
 {
 	struct binder_transaction___proxy *t;
+	struct binder_thread___proxy *th;
 
 	if (!binder_readable() || lock_type(tctx->user_lock) != LOCK_BINDER)
 		return 0;
 	t = (void *)lock_address(tctx->user_lock);
-	return (u32)BPF_CORE_READ(t, from, pid) == (u32)p->pid ? tctx->user_lock : 0;
+	th = BPF_CORE_READ(t, from);
+	/* on top of its stack: not while it serves a call itself, nor if sending this one failed */
+	if ((u32)BPF_CORE_READ(th, pid) != (u32)p->pid || BPF_CORE_READ(th, transaction_stack) != t)
+		return 0;
+	return tctx->user_lock;
 }
 
 /* Pid of the thread to whose work list @entry, the head of a list, belongs; 0 if it is not one of @proc's. */

@@ -7,7 +7,8 @@
  *
  * They fire on contended locks only, for spinlocks too, and for a mutex with its
  * wait_lock held: filter, record, queue; never move a task. For other locks
- * interrupts are on: what touches the state of donors turns them off.
+ * interrupts are on: what touches the state of donors turns them off, and there are
+ * two programs for the end, as futex.bpf.h says.
  */
 #ifndef PROXY_LOCK_CONTENTION_H
 #define PROXY_LOCK_CONTENTION_H
@@ -95,16 +96,27 @@ int BPF_PROG(proxy_cont_begin, void *lock, unsigned int flags)
 	return 0;
 }
 
+static __always_inline void contention_ended(struct task_struct *p, u64 lock)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (!tctx || !tctx->contended_lock || lock_address(tctx->contended_lock) != lock)
+		return;
+	tctx->contended_lock = 0;
+	contention_over(p, tctx);
+}
+
 SEC("?tp_btf/contention_end")
 int BPF_PROG(proxy_cont_end, void *lock, int ret)
 {
-	struct task_struct *p = bpf_get_current_task_btf();
-	struct task_ctx *tctx = task_ctx_of(p);
+	contention_ended(bpf_get_current_task_btf(), (u64)lock);
+	return 0;
+}
 
-	if (!tctx || !tctx->contended_lock || lock_address(tctx->contended_lock) != (u64)lock)
-		return 0;
-	tctx->contended_lock = 0;
-	contention_over(p, tctx);
+SEC("?tp_btf/contention_end")
+int BPF_PROG(proxy_cont_over, void *lock, int ret)
+{
+	contention_ended(bpf_get_current_task_btf(), (u64)lock);
 	return 0;
 }
 

@@ -6,6 +6,12 @@
  *
  * Interrupts are on here, and the kernel may preempt: what touches the state of
  * donors turns them off.
+ *
+ * A program that is preempted is skipped for whoever comes there on that CPU meanwhile
+ * (__bpf_prog_enter_recur()). A beginning that is missed costs a donation; an end that
+ * is missed would leave an edge behind. So there are two programs for the end, of which
+ * the second has something to do only if the first was skipped; and a fair task's edge
+ * is over at the latest when it wakes (task_runnable()).
  */
 #ifndef PROXY_LOCK_FUTEX_H
 #define PROXY_LOCK_FUTEX_H
@@ -26,16 +32,27 @@ int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
 	return 0;
 }
 
+static __always_inline void futex_wait_over(struct task_struct *p)
+{
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (!tctx || !(tctx->user_lock || (tctx->token && tctx->wait_urgency)))
+		return;
+	tctx->user_lock = 0;
+	contention_over(p, tctx);
+}
+
 SEC("?fexit/__futex_wait")
 int BPF_PROG(proxy_futex_done)
 {
-	struct task_struct *p = bpf_get_current_task_btf();
-	struct task_ctx *tctx = task_ctx_of(p);
+	futex_wait_over(bpf_get_current_task_btf());
+	return 0;
+}
 
-	if (!tctx || !tctx->user_lock)
-		return 0;
-	tctx->user_lock = 0;
-	contention_over(p, tctx);
+SEC("?fexit/__futex_wait")
+int BPF_PROG(proxy_futex_over)
+{
+	futex_wait_over(bpf_get_current_task_btf());
 	return 0;
 }
 

@@ -20,6 +20,7 @@
 /* kernel/locking/rwsem.c */
 #define RWSEM_WRITER_LOCKED 1UL
 #define RWSEM_READERS (~0xffUL)
+#define RWSEM_READER_OWNED 1UL
 #define RWSEM_OWNER_FLAGS 3UL
 
 /* CO-RE flavours: the kernel that runs us need not have these fields */
@@ -67,10 +68,13 @@ static __always_inline u64 rwsem_count(u64 at)
 static __always_inline u64 rwsem_owner_word(u64 at)
 {
 	struct rw_semaphore___proxy *s = (void *)at;
-	u64 count = rwsem_count(at);
+	u64 count = rwsem_count(at), word;
 
-	if (count & RWSEM_WRITER_LOCKED)
-		return (u64)BPF_CORE_READ(s, owner.counter) & ~RWSEM_OWNER_FLAGS;
+	if (count & RWSEM_WRITER_LOCKED) {
+		word = (u64)BPF_CORE_READ(s, owner.counter);
+		/* the writer has not put its name there yet: it is the one of a reader before it */
+		return word & RWSEM_READER_OWNED ? 0 : word & ~RWSEM_OWNER_FLAGS;
+	}
 	if (count & RWSEM_READERS)
 		stat_inc(STAT_READER_OWNED);
 	return 0;

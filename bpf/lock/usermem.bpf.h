@@ -28,7 +28,7 @@
 /* variables of the kernel, known by address (kallsyms) */
 extern const void page_offset_base __ksym __weak; /* where the map of all memory begins */
 extern const void pgdir_shift __ksym __weak;
-extern const void sme_me_mask __ksym __weak; /* the bit of encrypted memory, in each entry */
+extern const void physical_mask __ksym __weak; /* without the bits that say what is encrypted or shared */
 
 static __always_inline u64 kernel_word(u64 at)
 {
@@ -51,9 +51,12 @@ __noinline u64 user_to_kernel(u64 pgd, u64 at)
 		return 0;
 	base = kernel_word((u64)&page_offset_base);
 	shift = kernel_word((u64)&pgdir_shift);
-	if (&sme_me_mask)
-		mask &= ~kernel_word((u64)&sme_me_mask);
+	if (&physical_mask)
+		mask &= kernel_word((u64)&physical_mask);
 	if (shift != SHIFT_LEVEL_5 && shift != SHIFT_LEVEL_4)
+		return 0;
+	/* the lower half is user space, the upper one the kernel's */
+	if (at >> ((shift + TABLE_BITS - 1) & 63))
 		return 0;
 	while (can_loop) {
 		entry = kernel_word(pgd + ((at >> shift) & ((1 << TABLE_BITS) - 1)) * sizeof(entry));

@@ -81,6 +81,13 @@ impl HintTable {
         changes
     }
 
+    /// A cycle that was to be reported does not stand: it counts from now on.
+    pub fn not_confirmed(&mut self, cycle: &[u32], now_ns: u64) {
+        if let Some(seen) = self.cycles.get_mut(cycle) {
+            *seen = (now_ns, false);
+        }
+    }
+
     fn hint(
         &self,
         graph: &Graph,

@@ -148,7 +148,7 @@ fn serve(
         }
         if !events.is_empty() || last_refresh.elapsed() >= hints::LIFETIME / 4 {
             last_refresh = Instant::now();
-            mind.give_hints(&mut side, state)?;
+            mind.give_hints(&mut side)?;
         }
         mind.show(events.len(), state);
         std::thread::sleep(if events.is_empty() {
@@ -200,7 +200,7 @@ impl Mind {
         self.outcomes.learn(event);
     }
 
-    fn give_hints(&mut self, side: &mut KernelSide, state: &AgentState) -> Result<()> {
+    fn give_hints(&mut self, side: &mut KernelSide) -> Result<()> {
         let now_ns = kernel::now_ns();
         let changes = self.hints.refresh(&self.graph, now_ns);
         // the map has room for those that stand, no more
@@ -213,8 +213,9 @@ impl Mind {
         if !changes.new_deadlocks.is_empty() {
             // owners are remembered from when somebody last blocked: ask the kernel who has
             // the locks now, before anybody is told
-            rebuild(side, self, state)?;
-            self.report(&changes.new_deadlocks);
+            let mut now = Graph::default();
+            side.snapshot()?.iter().for_each(|event| now.apply(event));
+            self.report(&changes.new_deadlocks, &now, now_ns);
         }
         for (class, hint) in self.outcomes.hints(now_ns) {
             side.set_return_hint(class, &hint)?;
@@ -222,14 +223,15 @@ impl Mind {
         Ok(())
     }
 
-    /// Says which of these cycles stand.
-    fn report(&mut self, cycles: &[Vec<u32>]) {
+    /// Says which of these cycles stand in `now`; the others are looked at again later.
+    fn report(&mut self, cycles: &[Vec<u32>], now: &Graph, now_ns: u64) {
         for cycle in cycles {
-            if !self.graph.has_cycle(cycle) {
+            if !now.has_cycle(cycle) {
+                self.hints.not_confirmed(cycle, now_ns);
                 continue;
             }
             self.deadlocks += 1;
-            warn!("deadlock: {}", self.graph.describe(cycle));
+            warn!("deadlock: {}", now.describe(cycle));
         }
     }
 

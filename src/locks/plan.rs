@@ -6,8 +6,8 @@
 use super::row::{Row, State};
 use super::{KernelFacts, LockSet, LockType};
 
-const CONTENTION: [&str; 2] = ["proxy_cont_begin", "proxy_cont_end"];
-const FUTEX: [&str; 2] = ["proxy_futex_wait", "proxy_futex_done"];
+const CONTENTION: [&str; 3] = ["proxy_cont_begin", "proxy_cont_end", "proxy_cont_over"];
+const FUTEX: [&str; 3] = ["proxy_futex_wait", "proxy_futex_done", "proxy_futex_over"];
 const BINDER: [&str; 1] = ["proxy_binder_transaction"];
 const NTSYNC: [&str; 1] = ["proxy_ntsync_wait"];
 const NTSYNC_ISRA: [&str; 1] = ["proxy_ntsync_isra"];

@@ -6,8 +6,8 @@ use crate::loader::preflight::KFUNCS_NEEDED;
 
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kernels");
 
-const CONTENTION: [&str; 2] = ["proxy_cont_begin", "proxy_cont_end"];
-const FUTEX: [&str; 2] = ["proxy_futex_done", "proxy_futex_wait"];
+const CONTENTION: [&str; 3] = ["proxy_cont_begin", "proxy_cont_end", "proxy_cont_over"];
+const FUTEX: [&str; 3] = ["proxy_futex_done", "proxy_futex_over", "proxy_futex_wait"];
 const NTSYNC: [&str; 1] = ["proxy_ntsync_isra"];
 
 fn all_kernels() -> Vec<KernelFacts> {
@@ -135,6 +135,7 @@ fn on_preempt_rt_mutexes_and_rwsems_are_rt_mutexes() {
     let programs = [
         "proxy_binder_transaction",
         "proxy_futex_done",
+        "proxy_futex_over",
         "proxy_futex_wait",
         "proxy_ntsync_isra",
     ];
