@@ -35,7 +35,8 @@ struct task_ctx {
 	 */
 	u64 contended_lock;
 	/*
-	 * [written by the task itself] edge word of the user-space mutex, the binder
+	 * [written by the task itself; under its rq lock when it wakes and when it becomes ours,
+	 * which is while it does not run] edge word of the user-space mutex, the binder
 	 * transaction or the ntsync mutex that it waits for; the first's address and how it waits;
 	 * as user_addr, the wait for the last
 	 */

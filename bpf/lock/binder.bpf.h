@@ -7,7 +7,8 @@
  * waiter -> transaction: tracepoint binder_transaction, in the client, which then
  * sleeps in binder_wait_for_work() until the reply is there. The transaction names
  * its client, and loses that name when it is answered (binder_pop_transaction_ilocked()):
- * one that does not name @p any more is none that @p waits for.
+ * one that does not name @p any more, or is not on top of the client's stack, is none
+ * that @p waits for.
  * transaction -> server: .to_thread once a thread has taken it. Until then it is on
  * the work list of the thread that was chosen and woken for it, if one was idle;
  * binder lends that thread the client's nice value, but only once it runs.

@@ -128,6 +128,7 @@ const BINDER: &Type = &Type {
     edges: |m| m.edges_binder,
     donations: |m| m.donations_binder,
 };
+
 /// Short, since what nobody donates to takes 70 times as long.
 const NEED_MS: &str = "30";
 const NEED_NS: u64 = 30_000_000;
@@ -144,6 +145,12 @@ fn doctor_says(name: &str) -> Result<String, Failed> {
     Ok(state
         .ok_or_else(|| format!("doctor does not know {name}"))?
         .to_owned())
+}
+
+fn was_donated(factor: f64) -> Result<(), Failed> {
+    ensure(factor <= DONATED_MAX, || {
+        format!("factor {factor:.2} with donation")
+    })
 }
 
 /// What doctor says is followed is donated through, and counted as what it is.
@@ -166,9 +173,7 @@ fn donates(lock: &str, topology: &str, of_type: &Type) -> Result<(), Failed> {
         ensure((of_type.donations)(&metrics) > 0, || {
             format!("nothing was donated through type {}", of_type.name)
         })?;
-        ensure(factor <= DONATED_MAX, || {
-            format!("factor {factor:.2} with donation")
-        })
+        was_donated(factor)
     })
 }
 
@@ -182,9 +187,7 @@ fn ntsync_if_asked_for() -> Result<(), Failed> {
             metrics.edges_ntsync > 0 && metrics.donations_ntsync > 0,
             || format!("nothing was donated through ntsync: {metrics:?}"),
         )?;
-        ensure(factor <= DONATED_MAX, || {
-            format!("factor {factor:.2} with donation")
-        })
+        was_donated(factor)
     })
 }
 
@@ -195,9 +198,7 @@ fn rt_waiter(lock: &str) -> Result<(), Failed> {
         ensure(metrics.edges_urgent > 0, || {
             "no urgent edge was seen".into()
         })?;
-        ensure(factor <= DONATED_MAX, || {
-            format!("factor {factor:.2} with donation")
-        })
+        was_donated(factor)
     })
 }
 
@@ -230,8 +231,6 @@ fn only_those_chosen() -> Result<(), Failed> {
             format!("factor {factor:.2} without donation")
         })?;
         let (factor, _) = staged("f_pos_lock", "cross", &[NEED_MS])?;
-        ensure(factor <= DONATED_MAX, || {
-            format!("factor {factor:.2} of a mutex")
-        })
+        was_donated(factor)
     })
 }
