@@ -46,10 +46,18 @@ fn attempts(name: &str, test: impl Fn() -> Result<(), Failed>) -> Result<(), Fai
                 "second attempt of {name}, since the first failed: {}",
                 why.message().unwrap_or("no reason given")
             );
-            test()
+            told(test())
         }
-        first => first,
+        first => told(first),
     }
+}
+
+/// The harness gives reasons at the end only, far from the test in a long log.
+fn told(result: Result<(), Failed>) -> Result<(), Failed> {
+    if let Err(why) = &result {
+        println!("failed: {}", why.message().unwrap_or("no reason given"));
+    }
+    result
 }
 
 /// Needs `task->blocked_on` (6.17); on other kernels its tests would repeat others.
