@@ -14,3 +14,4 @@ pub mod locks;
 pub mod model;
 pub mod output;
 pub mod stats;
+pub mod watch;

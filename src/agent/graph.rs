@@ -170,9 +170,9 @@ pub(super) mod tests {
             lock,
             value: seq,
             kind: abi::proxy_event_kind_EVENT_BLOCK,
-            cpu: 0,
             pid,
             other: owner,
+            ..Default::default()
         }
     }
 

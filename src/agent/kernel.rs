@@ -36,14 +36,6 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// One event from the bytes of the ring or of the iterator; `None` if it is cut short.
-fn event_of(bytes: &[u8]) -> Option<abi::proxy_event> {
-    (bytes.len() >= size_of::<abi::proxy_event>()).then(|| {
-        // SAFETY: long enough, all fields are integers, and the copy need not be aligned.
-        unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
-    })
-}
-
 fn bytes_of<T: Copy>(value: &T) -> &[u8] {
     // SAFETY: only used for the structs of include/hints.h, which have no padding.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
@@ -62,7 +54,8 @@ impl KernelSide {
         let mut builder = RingBufferBuilder::new();
         builder
             .add(&events, move |bytes| {
-                sink.borrow_mut().extend(event_of(bytes));
+                sink.borrow_mut()
+                    .extend(abi::proxy_event::from_bytes(bytes));
                 0
             })
             .context("ring of events")?;
@@ -116,8 +109,8 @@ impl KernelSide {
         Iter::new(&self.snapshot)
             .and_then(|mut iter| Ok(iter.read_to_end(&mut bytes)?))
             .context("snapshot of all waits")?;
-        let events = bytes.chunks_exact(size_of::<abi::proxy_event>());
-        Ok(events.filter_map(event_of).collect())
+        let events = bytes.chunks_exact(abi::EVENT_BYTES);
+        Ok(events.filter_map(abi::proxy_event::from_bytes).collect())
     }
 
     /// Writes the hint about the wait of `pid`.

@@ -23,6 +23,7 @@ pub fn line(event: &abi::proxy_event) -> String {
         cpu,
         pid,
         other,
+        ..
     } = *event;
     let what = match kind {
         abi::proxy_event_kind_EVENT_BLOCK => {
@@ -63,6 +64,7 @@ mod tests {
             cpu: 3,
             pid: 10,
             other: 11,
+            ..Default::default()
         };
         assert_eq!(line(&event), "7 donate donor=10 owner=11 cpu=3 locks=2");
         let event = abi::proxy_event {

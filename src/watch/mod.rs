@@ -1,0 +1,16 @@
+//! What is to be seen of a scheduler: who waits for what, for how long, and at whose expense.
+//!
+//! Data flow: events, in batches with the names of what is in them (`batch`) → [`Watch`], which
+//! sums them up in bounded tables → a [`View`]. A running scheduler and a recording go the same
+//! way. `wire` is how both travel over the stats socket. Pure: no I/O, no clock.
+
+pub mod batch;
+pub mod client;
+pub mod names;
+pub mod view;
+pub mod wire;
+
+pub use batch::Batch;
+pub use client::Client;
+pub use names::{NameTable, Names, Site};
+pub use view::View;

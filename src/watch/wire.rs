@@ -1,0 +1,119 @@
+//! A [`Batch`] as JSON, for the stats socket: events are bytes in base64, since there may be very
+//! many. Both ends are of one build on one machine.
+
+use anyhow::{Context, Result, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Batch, Names};
+use crate::abi;
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    /// `abi::EVENT_BYTES` of who sent it.
+    event_bytes: usize,
+    events: String,
+    lost: u64,
+    names: Names,
+    donating: bool,
+}
+
+/// Packs a batch.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn to_json(batch: &Batch) -> Result<Value> {
+    let bytes: Vec<u8> = batch
+        .events
+        .iter()
+        .flat_map(abi::proxy_event::as_bytes)
+        .copied()
+        .collect();
+    let wire = Wire {
+        event_bytes: abi::EVENT_BYTES,
+        events: BASE64_STANDARD.encode(bytes),
+        lost: batch.lost,
+        names: batch.names.clone(),
+        donating: batch.donating,
+    };
+    Ok(serde_json::to_value(wire)?)
+}
+
+/// Unpacks a batch.
+///
+/// # Errors
+/// It is none, or of another build with other events.
+pub fn from_json(value: &Value) -> Result<Batch> {
+    let wire = Wire::deserialize(value).context("not a batch of events")?;
+    ensure!(
+        wire.event_bytes == abi::EVENT_BYTES,
+        "the scheduler that runs is of another version: its events have {} bytes, ours {}",
+        wire.event_bytes,
+        abi::EVENT_BYTES
+    );
+    let bytes = BASE64_STANDARD
+        .decode(wire.events)
+        .context("events that are no base64")?;
+    ensure!(
+        bytes.len().is_multiple_of(abi::EVENT_BYTES),
+        "events are cut short"
+    );
+    let events = bytes.chunks_exact(abi::EVENT_BYTES);
+    Ok(Batch {
+        events: events.filter_map(abi::proxy_event::from_bytes).collect(),
+        lost: wire.lost,
+        names: wire.names,
+        donating: wire.donating,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Site;
+
+    #[test]
+    fn a_batch_survives_the_wire() {
+        let event = abi::proxy_event {
+            time_ns: u64::MAX,
+            lock: 0xffff_8880_0000_1234,
+            kind: abi::proxy_event_kind_EVENT_WAKE,
+            inverted_ns: 7,
+            ..Default::default()
+        };
+        let site = Site {
+            kind: 1,
+            tgid: 0,
+            at: 5,
+        };
+        let batch = Batch {
+            events: vec![event, abi::proxy_event::default()],
+            lost: 3,
+            names: Names {
+                sites: vec![(site, "fdget_pos".into())],
+                ..Names::default()
+            },
+            donating: true,
+        };
+        let back = from_json(&to_json(&batch).expect("JSON")).expect("a batch");
+        assert_eq!(back.events, batch.events);
+        assert_eq!(
+            (back.lost, back.names, back.donating),
+            (3, batch.names, true)
+        );
+    }
+
+    #[test]
+    fn what_is_no_batch_is_refused() {
+        let batch = to_json(&Batch::default()).expect("JSON");
+        let mut other = batch.clone();
+        other["event_bytes"] = 40.into();
+        let why = from_json(&other).expect_err("another version").to_string();
+        assert!(why.contains("another version"), "{why}");
+        let mut cut = batch.clone();
+        cut["events"] = BASE64_STANDARD.encode([0_u8; 3]).into();
+        assert!(from_json(&cut).is_err());
+        assert!(from_json(&Value::Null).is_err());
+    }
+}
