@@ -61,8 +61,10 @@ const volatile struct proxy_config cfg = {
 	.nr_cpu_ids = 1,
 	.hops_max = HOPS_LIMIT,
 	.locks = (1U << NR_LOCK_TYPES) - 1,
-	.donate = 1,
 };
+
+/* [the loader writes] 1: donors lend; 0: they are only observed, see --observe */
+u32 donating = 1;
 
 /* [atomic] CPUs that are idle while donors wait on their queue */
 u32 nr_idle_with_donors;
@@ -72,6 +74,7 @@ u32 nr_idle_with_donors;
 #include "obs/event.bpf.h"
 #include "sched/maps.bpf.h"
 #include "lock/edge.bpf.h"
+#include "obs/wait.bpf.h"
 #include "sched/ports.bpf.h"
 #include "sched/balance.bpf.h"
 
@@ -79,6 +82,7 @@ u32 nr_idle_with_donors;
 #include "core/policy.h"
 
 /* where the kernel calls it */
+#include "obs/site.bpf.h"
 #include "lock/contention.bpf.h"
 #include "lock/futex.bpf.h"
 #include "sched/callbacks.bpf.h"

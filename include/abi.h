@@ -21,4 +21,8 @@
 /* donors that can wait on one running or sleeping owner, see core/donor.h */
 #define ATTACH_MAX 8
 
+/* locks whose waits are timed at one time, at the most: see core/inversion.h */
+#define LOCK_SLOT_BITS 13
+#define LOCK_SLOTS (1 << LOCK_SLOT_BITS)
+
 #endif /* PROXY_ABI_H */

@@ -47,6 +47,9 @@ enum proxy_stat {
 	STAT_CHAIN_FOLLOWED,		/* waiters in the middle of a chain that moved along */
 	STAT_DONOR_KICK,		/* CPUs preempted for a donor that arrived */
 	STAT_RETURN_PREEMPT,		/* donated slices cut short: the donor woke, or its chain moved on */
+	STAT_WAITED_NS,			/* how long the waits lasted that ended */
+	STAT_INVERTED_NS,		/* of that, inversion time (core/inversion.h) */
+	STAT_INVERSION_UNTRACKED,	/* waits of which no inversion time is known: two locks met */
 
 	/* why a look at a chain did not end in a donation */
 	STAT_OWNER_RUNNING,

@@ -107,8 +107,10 @@ pub struct Opts {
 
     /// See who waits for whom, but never donate: the same scheduler without
     /// proxy execution, to compare with.
-    #[arg(long)]
-    pub no_donate: bool,
+    ///
+    /// `scx_proxy donate` and `scx_proxy observe` switch the one that runs.
+    #[arg(long, alias = "no-donate")]
+    pub observe: bool,
 
     /// Follow mutexes through lock:contention_begin even where the kernel keeps
     /// task->blocked_on (6.17 and later).

@@ -9,6 +9,8 @@ mod engine;
 mod files;
 #[path = "model/generate.rs"]
 mod generate;
+#[path = "model/inversion.rs"]
+mod inversion;
 #[path = "model/lockstep.rs"]
 mod lockstep;
 #[path = "model/machine.rs"]

@@ -70,6 +70,7 @@ static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *t
 {
 	u64 seq = tctx->wait_seq + TOKEN_SEQ_ONE;
 	u64 lock = edge_lock(p, tctx);
+	u32 owner = edge_owner_pid(p, tctx, lock);
 
 	if (!token_seq(seq))
 		seq = TOKEN_SEQ_ONE; /* 0 marks a free entry in the heap */
@@ -85,10 +86,9 @@ static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *t
 	stat_inc(STAT_EDGE_MUTEX + tctx->wait_type);
 	if (urgency)
 		stat_inc(STAT_EDGE_URGENT);
-	if (cfg.events)
-		event(EVENT_BLOCK, cpu, port_pid(p), edge_owner_pid(p, tctx, lock), lock,
-		      seq);
-	tctx->token = token_make(seq, cfg.donate ? TOKEN_MOVING : TOKEN_LIMBO, 0);
+	inversion_begin(tctx, port_pid(p), lock, owner ? owner : edge_first_waiter_pid(lock));
+	event_wait(EVENT_BLOCK, cpu, p, tctx, owner, lock, seq, 0);
+	tctx->token = token_make(seq, TOKEN_MOVING, 0);
 	return seq;
 }
 
@@ -97,8 +97,6 @@ static __always_inline void donor_block(struct task_struct *p, struct task_ctx *
 {
 	u64 seq = donor_begin(p, tctx, cpu, 0);
 
-	if (!cfg.donate)
-		return;
 	if (donor_queue_push(cpu, tctx->wait_key, seq, port_pid(p), &tctx->token) == PUSHED) {
 		stat_inc(STAT_DONOR_QUEUED);
 	} else {
@@ -143,6 +141,16 @@ static __always_inline void lent_settle(struct task_ctx *tctx)
 		tctx->vtime = key;
 }
 
+/* Who has @lock, from which @p was woken, or is about to. */
+static __always_inline u32 lock_next_owner(struct task_struct *p, struct task_ctx *tctx, u64 lock)
+{
+	u32 pid = edge_owner_pid(p, tctx, lock);
+
+	if (!pid)
+		pid = edge_first_waiter_pid(lock);
+	return pid ? pid : port_pid(p);
+}
+
 /*
  * The wait of @p is over (ops.runnable(), class change, exit): take the token
  * back, whatever it is, and pay for what ran on it. Returns the CPU where an
@@ -150,7 +158,9 @@ static __always_inline void lent_settle(struct task_ctx *tctx)
  */
 static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tctx)
 {
-	u64 token;
+	struct lock_slot *slot;
+	u64 token, inverted_ns, waited_ns, lock = tctx->wait_lock, delay;
+	u32 owner;
 	s32 cpu = -1;
 
 	if (!tctx->token)
@@ -158,6 +168,10 @@ static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tc
 	tctx->woke_at_ns = port_now();
 	token = __sync_lock_test_and_set(&tctx->token, 0);
 	stat_inc(STAT_EDGE_WOKEN);
+	inverted_ns = inversion_so_far(tctx, tctx->woke_at_ns, &owner, &delay);
+	waited_ns = tctx->woke_at_ns - tctx->blocked_at_ns;
+	stat_add(STAT_WAITED_NS, waited_ns);
+	stat_add(STAT_INVERTED_NS, inverted_ns);
 	switch (token_kind(token)) {
 	case TOKEN_HEAP:
 		donor_queue_remove(token_place(token) >> 16, token_place(token) & 0xffff,
@@ -171,7 +185,11 @@ static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tc
 		break;
 	}
 	lent_settle(tctx);
-	event(EVENT_WAKE, cpu, port_pid(p), 0, 0, tctx->woke_at_ns - tctx->blocked_at_ns);
+	event_wait(EVENT_WAKE, cpu, p, tctx, owner, lock, waited_ns, inverted_ns);
+	slot = inversion_end(tctx, delay);
+	/* those who go on waiting wait for its next owner, in all likelihood this one */
+	if (lock && slot && slot->nr_waiting)
+		slot_turn(slot, lock_next_owner(p, tctx, lock), 0, tctx->woke_at_ns);
 	return cpu;
 }
 

@@ -32,12 +32,14 @@ struct host_engine {
 	struct proxy_config config;
 	u32 nr_tasks;
 	u32 nr_idle;
+	u32 donating;
 	u64 stats[NR_PROXY_STATS];
 	struct cpu_ctx cpus[HOST_CPUS_MAX];
 	struct donor_queue *queues;
 	struct task_struct *tasks; /* [pid] */
 	struct task_ctx *ctxs;
 	struct wait_hint *hints;
+	struct lock_slot slots[LOCK_SLOTS];
 	struct return_hint return_hints[NR_LOCK_TYPES];
 };
 
@@ -62,6 +64,7 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_pinned(p) (PORT(pinned, (p)->pid) != 0)
 #define port_is_agent(p) ((p)->pid == cfg.agent_tgid)
 #define port_set_slice(p, ns) PORT(set_slice, (p)->pid, ns)
+#define port_donating() (host->donating != 0)
 #define port_now() ((u64)PORT(now))
 #define port_kick(cpu, how) PORT(kick, cpu, how)
 #define queue_lock(q) ((void)(q))
@@ -74,7 +77,7 @@ static struct task_struct *port_task_get(u32 pid)
 	((enum moved)PORT(move_task, (o)->pid, from, cpu, cfg.slice_ns))
 #define idle_cpu_claim(p) PORT(idle_claim, (p)->pid)
 #define edge_lock(p, tctx) ((void)(tctx), (u64)PORT(blocked_on, (p)->pid))
-#define edge_owner_pid(p, tctx, lock) PORT(owner_of, lock)
+#define edge_owner_pid(p, tctx, lock) ((void)(tctx), PORT(owner_of, lock))
 #define edge_first_waiter_pid(lock) PORT(first_waiter_of, lock)
 #define stat_inc(stat) ((void)host->stats[stat]++)
 #define stat_add(stat, n) ((void)(host->stats[stat] += (n)))
@@ -108,6 +111,11 @@ static struct donor_queue *donor_queue_of(s32 cpu)
 	return cpu_ctx_of(cpu) ? &host->queues[cpu] : NULL;
 }
 
+static struct lock_slot *lock_slot_at(u32 nr)
+{
+	return nr < LOCK_SLOTS ? &host->slots[nr] : NULL;
+}
+
 static struct wait_hint *hint_of(u32 pid)
 {
 	return pid < host->nr_tasks && host->hints[pid].kind ? &host->hints[pid] : NULL;
@@ -134,6 +142,25 @@ static void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)
 		PORT(event, &e);
 }
 
+static void event_wait(u32 kind, s32 cpu, struct task_struct *p, const struct task_ctx *tctx,
+		       u32 owner, u64 lock, u64 value, u64 inverted_ns)
+{
+	struct proxy_event e = {
+		.time_ns = port_now(),
+		.lock = lock,
+		.value = value,
+		.kind = kind,
+		.cpu = (u32)cpu,
+		.pid = p->pid,
+		.other = owner,
+		.inverted_ns = inverted_ns,
+	};
+
+	(void)tctx;
+	if (cfg.events)
+		PORT(event, &e);
+}
+
 #include "policy.h"
 
 struct host_engine *host_engine_new(const struct proxy_config *config, unsigned int nr_tasks)
@@ -146,6 +173,7 @@ struct host_engine *host_engine_new(const struct proxy_config *config, unsigned 
 	memset(e, 0, sizeof(*e));
 	e->config = *config;
 	e->nr_tasks = nr_tasks;
+	e->donating = 1;
 	e->queues = calloc(config->nr_cpu_ids, sizeof(*e->queues));
 	e->tasks = calloc(nr_tasks, sizeof(*e->tasks));
 	e->ctxs = calloc(nr_tasks, sizeof(*e->ctxs));
@@ -266,6 +294,16 @@ void host_contention_end(struct host_engine *e, const struct host_ports *p, unsi
 {
 	ENTER(e, p);
 	task_contention_over(TASK(e, pid));
+}
+
+void host_set_donating(struct host_engine *e, int on)
+{
+	e->donating = on != 0;
+}
+
+host_u64 host_delay(const struct host_engine *e, unsigned int pid)
+{
+	return e->ctxs[pid].delay_ns;
 }
 
 host_u64 host_stat(const struct host_engine *e, unsigned int stat)

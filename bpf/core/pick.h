@@ -35,7 +35,7 @@ CORE_FN int pick_donor(s32 cpu, u64 limit, u32 prev_pid)
 	int i;
 
 	core_for(i, DONOR_LOOKS) {
-		u64 key = donor_queue_top_key(cpu);
+		u64 key = donor_first_key(cpu);
 		struct popped_donor d;
 		int ret;
 
@@ -105,7 +105,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	}
 	head_key = queue_head_key(cpu);
 	least = key_min(head_key, prev_key);
-	clock_advance(cctx, key_min(least, donor_queue_top_key(cpu)));
+	clock_advance(cctx, key_min(least, donor_first_key(cpu)));
 
 	/* an urgent donor may have the CPU for long: who starves comes before it */
 	looks_around = least != KEY_NONE && now_and_then(cctx);
@@ -155,7 +155,7 @@ static __always_inline void tick(void)
 {
 	u32 cpu;
 
-	if (!nr_idle_with_donors)
+	if (!nr_idle_with_donors || !port_donating())
 		return;
 	core_for(cpu, cfg.nr_cpu_ids) {
 		struct cpu_ctx *cctx = cpu_ctx_of(cpu);

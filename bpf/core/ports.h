@@ -19,10 +19,12 @@
  *   s32  port_this_cpu(void)
  *   u64  port_now(void)                          ns, monotonic
  *   void port_kick(s32 cpu, enum port_kick)
+ *   bool port_donating(void)                     whether donors lend, or are only observed
  *
  *   struct task_ctx *task_ctx_of(struct task_struct *)   state, see state.h
  *   struct cpu_ctx *cpu_ctx_of(s32 cpu)
  *   struct donor_queue *donor_queue_of(s32 cpu)
+ *   struct lock_slot *lock_slot_at(u32 nr)       below LOCK_SLOTS
  *   queue_lock(q), queue_unlock(q)               the donor queue's own lock
  *
  *   u64  queue_head_key(s32 cpu)                 first key on the run queue, or KEY_NONE
@@ -40,6 +42,8 @@
  *
  *   void stat_inc(u32), stat_add(u32, u64)       include/stats.h
  *   void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)  include/events.h
+ *   void event_wait(u32 kind, s32 cpu, struct task_struct *, const struct task_ctx *,
+ *                   u32 owner, u64 lock, u64 value, u64 inverted_ns)   likewise, of a wait
  *   hint_*: see hint.h
  */
 #ifndef PROXY_CORE_PORTS_H

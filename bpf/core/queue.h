@@ -17,6 +17,12 @@ static __always_inline u64 donor_queue_top_key(s32 cpu)
 	return q ? *(volatile u64 *)&q->heap.top_key : KEY_NONE;
 }
 
+/* The first key of @cpu's donors that competes for it: none while they are only observed. */
+static __always_inline u64 donor_first_key(s32 cpu)
+{
+	return port_donating() ? donor_queue_top_key(cpu) : KEY_NONE;
+}
+
 static __always_inline void nr_donors_add(s32 cpu, int n)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);

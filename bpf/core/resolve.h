@@ -368,6 +368,7 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid)
 	struct task_struct *d = port_task_get(donor_pid), *o;
 	struct task_ctx *dctx, *octx;
 	int ret = RESOLVED_NEXT;
+	struct cpu_ctx *cctx;
 	u64 seq = token_seq(token);
 	struct chain c = {};
 
@@ -376,6 +377,10 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid)
 	dctx = task_ctx_of(d);
 	if (!dctx || !token_cas(dctx, token, token_make(seq, TOKEN_MOVING, 0)))
 		goto out; /* woke */
+	/* changes nothing but for who waited while donors were only observed, and the clock went on */
+	cctx = cpu_ctx_of(cpu);
+	if (cctx && !dctx->wait_urgency)
+		dctx->wait_key = key_floor(dctx->wait_key, cctx->clock, cfg.lag_ns);
 	chain_walk(donor_pid, &c);
 	o = chain_leads_on(&c) ? port_task_get(c.end.owner_pid) : NULL;
 	octx = o ? task_ctx_of(o) : NULL;

@@ -27,6 +27,8 @@ struct task_ctx {
 	u32 queued_weight; /* its part of that queue's load */
 	u64 queued_at_ns;  /* when it was put there */
 	u32 yielded;	 /* lets the next one go first, once */
+	u64 off_since_ns; /* since when it could run and does not; 0: runs, or could not */
+	u64 delay_ns;	 /* sum of such times, and of those that waits of its were behind */
 
 	/*
 	 * [written by the task itself, and when it becomes ours] edge word of what it is about to
@@ -43,6 +45,10 @@ struct task_ctx {
 	u64 user_lock;
 	u64 user_addr;
 	u32 user_flags;
+	/* [written by the task itself] where it asked for the lock at site_lock: obs/site.bpf.h */
+	u64 site_lock;
+	u64 site;
+	u32 site_kind;
 	u32 wait_type;	 /* enum lock_type of what the wait is for; written as wait_seq */
 
 	/* as a donor. token: compare-and-swap; wait_*: whoever holds it (core/token.h) */
@@ -55,6 +61,8 @@ struct task_ctx {
 	u64 lent_cost;	  /* [atomic add] virtual time run on this context meanwhile */
 	u64 woke_at_ns;	  /* [rq lock] */
 	u64 blocked_at_ns; /* [rq lock] when this wait began */
+	u64 wait_lock;	  /* [as wait_seq] edge word of what it waits for, while that is timed */
+	u64 wait_delay_ns; /* [as wait_seq] its slot's delay_ns when the wait began */
 	/* [pi_lock in ops.select_cpu(), then rq lock] of a donor that woke, until it runs */
 	u32 return_choice; /* enum return_choice */
 	s32 return_cpu;	  /* where that choice sent it */
@@ -85,6 +93,15 @@ struct cpu_ctx {
 	u32 nr_donors;	     /* [atomic] entries on the donor queue, for stats */
 	u32 cache_id;	     /* CPUs of the same last-level cache have the same; set by the loader */
 } __attribute__((aligned(64)));
+
+/* A lock that is waited for, core/inversion.h. */
+struct lock_slot {
+	u64 lock;	/* [compare-and-swap, while nobody waits] edge word */
+	u64 owner_mark; /* [compare-and-swap] who owns it, and what that task's clock said then */
+	u64 delay_ns;	/* [atomic add] by how much the clocks of its owners went on */
+	u32 nr_waiting; /* [atomic] */
+	u32 pad;
+};
 
 struct donor_queue {
 	struct bpf_spin_lock lock;

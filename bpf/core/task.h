@@ -51,7 +51,7 @@ static __always_inline s32 task_select_cpu(struct task_struct *p, struct task_ct
 
 	if (idle)
 		stat_inc(STAT_DISPATCH_IDLE);
-	if (!tctx->token || !cfg.donate)
+	if (!tctx->token || !port_donating())
 		return cpu;
 	if (idle) {
 		tctx->return_choice = RETURN_IDLE;
@@ -137,12 +137,13 @@ static __always_inline void task_runnable(struct task_struct *p, struct task_ctx
 
 	tctx->place = PLACE_LOCAL;
 	tctx->weight = port_weight(p);
+	delay_begin(tctx);
 	/* whatever it waited for in user space, it comes back to see; the program there may be skipped */
 	if ((tctx->user_lock & LOCK_TYPE_MASK) == LOCK_PTHREAD)
 		tctx->user_lock = 0;
 	if (!tctx->token)
 		return;
-	if (tctx->return_choice == RETURN_NONE) {
+	if (tctx->return_choice == RETURN_NONE && port_donating()) {
 		/* the kernel did not ask: it may run on one CPU only */
 		tctx->return_choice = RETURN_HOME;
 		tctx->return_cpu = port_task_cpu(p);
@@ -164,7 +165,7 @@ static __always_inline void preempt_by_key(struct task_ctx *tctx, struct cpu_ctx
 	u64 key = tctx->vtime + key_cost(cfg.wakeup_gran_ns, tctx->weight);
 
 	if (with_donors)
-		key = key_min(key, donor_queue_top_key(cpu));
+		key = key_min(key, donor_first_key(cpu));
 	if (key_before(key, running_key_now(cctx, port_now()))) {
 		stat_inc(STAT_PREEMPT_WAKEUP);
 		port_kick(cpu, PORT_KICK_PREEMPT);
@@ -224,6 +225,7 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 					 struct cpu_ctx *cctx, s32 cpu)
 {
 	queue_left(tctx, PLACE_RUNNING);
+	delay_end(tctx);
 	vtime_join(tctx, cpu, cctx);
 	tctx->vtime += __sync_lock_test_and_set(&tctx->lent_cost, 0);
 	tctx->charged_exec_ns = port_exec_ns(p);
@@ -248,8 +250,10 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 	 * CPUs, and in its own context on a donor's slice. Without slice it is
 	 * queued by its own key.
 	 */
-	if (runnable)
+	if (runnable) {
 		port_set_slice(p, 0);
+		delay_begin(tctx);
+	}
 	/* if it can go on, its donors go with it to the queue that ops.enqueue() chooses */
 	if (!runnable)
 		donors_release(p, tctx, cpu);
@@ -259,7 +263,7 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 	 * along here, else its key would run away from it.
 	 */
 	if (!cctx->nr_queued)
-		clock_advance(cctx, key_min(tctx->vtime, donor_queue_top_key(cpu)));
+		clock_advance(cctx, key_min(tctx->vtime, donor_first_key(cpu)));
 }
 
 /* ops.quiescent(); @sleeps: it goes to sleep, as opposed to being moved */
@@ -267,6 +271,7 @@ static __always_inline void task_quiescent(struct task_struct *p, struct task_ct
 					   s32 cpu, bool sleeps)
 {
 	queue_left(tctx, PLACE_ASLEEP);
+	delay_end(tctx);
 	if (!sleeps || !edge_lock(p, tctx))
 		return;
 	donor_block(p, tctx, cpu);
@@ -293,6 +298,7 @@ static __always_inline void task_disable(struct task_struct *p, struct task_ctx 
 	donor_wake(p, tctx);
 	tctx->return_choice = RETURN_NONE;
 	queue_left(tctx, PLACE_OTHER);
+	delay_end(tctx);
 	donors_release(p, tctx, port_task_cpu(p));
 }
 
@@ -308,8 +314,10 @@ static __always_inline void task_contended(struct task_struct *p, struct task_ct
 	if (tctx->token)
 		return; /* another lock type's probe was first */
 	seq = donor_begin(p, tctx, cpu, urgency);
-	if (cfg.donate)
+	if (port_donating())
 		donor_block_urgent(port_pid(p), cpu, seq);
+	else
+		donor_put(port_pid(p), seq, cpu, 0);
 	/* it became ours meanwhile: nobody would end this wait */
 	if (*(volatile u32 *)&tctx->place != PLACE_OTHER)
 		donor_wake(p, tctx);

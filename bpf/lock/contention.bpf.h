@@ -70,11 +70,22 @@ static __always_inline u64 contention_edge(struct task_struct *p, u64 lock, u32 
 			       lock | LOCK_MUTEX : 0;
 	if (flags == LCB_F_READ || flags == LCB_F_WRITE)
 		return lock_followed(LOCK_RWSEM) ? lock | LOCK_RWSEM : 0;
+	if (flags & LCB_F_RT)
+		return 0;
 	if (flags & LCB_F_PERCPU)
 		stat_inc(STAT_WAIT_PERCPU_RWSEM);
 	else if (!flags)
 		stat_inc(STAT_WAIT_SEMAPHORE);
 	return 0;
+}
+
+/* Whether waits for such a lock may be followed, by whatever means: then it needs a name. */
+static __always_inline bool lock_has_site(u32 flags)
+{
+	if (flags & LCB_F_RT)
+		return lock_followed(LOCK_RTMUTEX);
+	return (flags == LCB_F_MUTEX && lock_followed(LOCK_MUTEX)) ||
+	       ((flags == LCB_F_READ || flags == LCB_F_WRITE) && lock_followed(LOCK_RWSEM));
 }
 
 SEC("?tp_btf/contention_begin")
@@ -84,12 +95,14 @@ int BPF_PROG(proxy_cont_begin, void *lock, unsigned int flags)
 	struct task_ctx *tctx;
 	u64 edge;
 
-	if (flags & (LCB_F_SPIN | LCB_F_RT))
+	if (flags & LCB_F_SPIN)
 		return 0;
 	p = bpf_get_current_task_btf();
+	tctx = lock_has_site(flags) ? task_ctx_of(p) : NULL;
+	if (tctx)
+		site_note_kernel(ctx, p, tctx, (u64)lock);
 	edge = contention_edge(p, (u64)lock, flags);
-	tctx = edge ? task_ctx_of(p) : NULL;
-	if (!tctx)
+	if (!edge || !tctx)
 		return 0;
 	tctx->contended_lock = edge;
 	contended_if_urgent(p, tctx);

@@ -25,10 +25,12 @@ int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
 	if (!tctx)
 		return 0;
 	tctx->user_lock = pthread_edge(p, tctx, (u64)addr, flags, val);
-	if (tctx->user_lock)
+	if (tctx->user_lock) {
+		site_note_user(p, tctx, lock_address(tctx->user_lock));
 		contended_if_urgent(p, tctx);
-	else
+	} else {
 		stat_inc(STAT_WAIT_FUTEX);
+	}
 	return 0;
 }
 

@@ -2,7 +2,8 @@
 /*
  * Events for the agent (include/events.h). A full ring loses them, counted; no
  * decision waits for one. Nobody is woken either: the agent comes by itself, since
- * a wakeup from under a run queue's lock would cost more than the event.
+ * a wakeup from under a run queue's lock would cost more than the event. Those of
+ * waits say more: wait.bpf.h.
  */
 #ifndef PROXY_OBS_EVENT_H
 #define PROXY_OBS_EVENT_H
@@ -16,7 +17,13 @@ struct {
 /* a BPF function has five arguments at the most */
 __noinline int event_send(u64 kind_and_cpu, u64 pids, u64 lock, u64 value)
 {
-	struct proxy_event e = {
+	struct proxy_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e) {
+		stat_inc(STAT_EVENT_LOST);
+		return 0;
+	}
+	*e = (struct proxy_event){
 		.time_ns = bpf_ktime_get_ns(),
 		.lock = lock,
 		.value = value,
@@ -25,9 +32,7 @@ __noinline int event_send(u64 kind_and_cpu, u64 pids, u64 lock, u64 value)
 		.pid = pids >> 32,
 		.other = pids,
 	};
-
-	if (bpf_ringbuf_output(&events, &e, sizeof(e), BPF_RB_NO_WAKEUP))
-		stat_inc(STAT_EVENT_LOST);
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	return 0;
 }
 

@@ -12,6 +12,8 @@ int proxy_snapshot(struct bpf_iter__task *ctx)
 	struct task_struct *p = ctx->task;
 	struct proxy_event e = {};
 	struct task_ctx *tctx;
+	u64 delay_ns;
+	u32 owner;
 
 	if (!p)
 		return 0;
@@ -21,12 +23,13 @@ int proxy_snapshot(struct bpf_iter__task *ctx)
 	e.lock = edge_lock(p, tctx);
 	if (!e.lock)
 		return 0;
-	e.time_ns = bpf_ktime_get_ns();
+	e.time_ns = tctx->blocked_at_ns;
 	e.value = tctx->wait_seq;
 	e.kind = EVENT_SNAPSHOT;
 	e.cpu = tctx->wait_cpu;
-	e.pid = p->pid;
 	e.other = edge_owner_pid(p, tctx, e.lock);
+	e.inverted_ns = inversion_so_far(tctx, bpf_ktime_get_ns(), &owner, &delay_ns);
+	event_fill_wait(&e, p, tctx);
 	bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
 	return 0;
 }

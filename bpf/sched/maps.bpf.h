@@ -27,6 +27,18 @@ struct {
 	__type(value, struct donor_queue);
 } donor_queues SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LOCK_SLOTS);
+	__type(key, u32);
+	__type(value, struct lock_slot);
+} lock_slots SEC(".maps");
+
+static __always_inline struct lock_slot *lock_slot_at(u32 nr)
+{
+	return bpf_map_lookup_elem(&lock_slots, &nr);
+}
+
 static __always_inline struct task_ctx *task_ctx_of(struct task_struct *p)
 {
 	return bpf_task_storage_get(&task_ctxs, p, 0, 0);

@@ -17,6 +17,7 @@
 #define port_current() bpf_get_current_task_btf()
 #define port_this_cpu() ((s32)bpf_get_smp_processor_id())
 #define port_now() bpf_ktime_get_ns()
+#define port_donating() (*(volatile u32 *)&donating)
 #define queue_lock(q) bpf_spin_lock(&(q)->lock)
 #define queue_unlock(q) bpf_spin_unlock(&(q)->lock)
 

@@ -65,8 +65,9 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, plan: &Plan, tracepoint: bool)
     cfg.agent_tgid = std::process::id();
     cfg.events = u8::from(!opts.no_agent);
     cfg.hints = u8::from(!opts.no_agent);
-    cfg.donate = u8::from(!opts.no_donate);
     cfg.track_by_tracepoint = u8::from(tracepoint);
+    let data = skel.maps.data_data.as_mut();
+    data.context("BPF object without variables")?.donating = u32::from(!opts.observe);
     skel.maps.cpu_ctxs.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.donor_queues.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.events.set_max_entries(opts.events_kib * 1024)?;

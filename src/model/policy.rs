@@ -31,7 +31,7 @@ pub struct Config {
     pub starve_ns: u64,
     /// Locks that one walk follows at the most.
     pub hops_max: u32,
-    /// Whether donors are put on queues at all.
+    /// Whether donors lend; else they are only observed.
     pub donate: bool,
     /// Whether the waiters between a donor and the end of its chain come along
     /// when that donor migrates.

@@ -201,17 +201,15 @@ impl Policy for Reference {
         self.task_mut(t).place = Place::Asleep;
         if flags.sleep && k.blocked_on(t).is_some() {
             self.donor_block(t, cpu, 0);
-            if self.cfg.donate {
-                let key = self.task(t).donor.key;
-                self.donor_queue_at_key(t, cpu, key);
-            }
+            let key = self.task(t).donor.key;
+            self.donor_queue_at_key(t, cpu, key);
             self.attached_release(t, cpu);
         }
     }
 
     fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
         for cpu in 0..self.cfg.nr_cpus {
-            if self.cpu(cpu).idle_with_donors {
+            if self.cfg.donate && self.cpu(cpu).idle_with_donors {
                 k.kick(cpu, Kick::Idle);
             }
         }
@@ -225,6 +223,8 @@ impl Policy for Reference {
         self.donor_block(t, cpu, k.urgency(t));
         if self.cfg.donate {
             self.resolve_urgent(k, t, cpu);
+        } else {
+            self.donor_put(t, cpu);
         }
     }
 

@@ -52,13 +52,14 @@ impl CoreC {
             hops_max: cfg.hops_max,
             events: 1,
             hints: 1,
-            donate: u8::from(cfg.donate),
             track_by_tracepoint: 0,
             locks: u32::MAX,
         };
         // SAFETY: config is valid for the call; the result is checked.
         let engine = unsafe { sys::host_engine_new(&config, TASKS_MAX) };
         assert!(!engine.is_null(), "no memory, or too many CPUs");
+        // SAFETY: it was made just now.
+        unsafe { sys::host_set_donating(engine, c_int::from(cfg.donate)) };
         Self {
             engine,
             nr_cpus: cfg.nr_cpus,
@@ -113,6 +114,13 @@ impl CoreC {
         assert!(pid < TASKS_MAX);
         // SAFETY: pid is in range, hint is valid for the call.
         unsafe { sys::host_set_wait_hint(self.engine, pid, &hint) };
+    }
+
+    /// ns that `pid` could have run and did not, or waited for somebody who could have, as far as
+    /// such times are over.
+    pub fn delay_ns(&self, pid: Pid) -> u64 {
+        // SAFETY: the engine lives as long as self.
+        unsafe { sys::host_delay(self.engine, pid) }
     }
 
     fn donor(&self, pid: Pid) -> Option<DonorView> {

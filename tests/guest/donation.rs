@@ -165,7 +165,7 @@ fn tracepoint_path_donates_too() -> Result<(), Failed> {
 
 /// The same scheduler without donation is inverted: the tests above show donation.
 fn off_means_off() -> Result<(), Failed> {
-    sched::with(&["--no-donate"], || {
+    sched::with(&["--observe"], || {
         let (factor, metrics) = staged("f_pos_lock", "same", &[])?;
         ensure(metrics.edges > 0, || "no edge was seen".into())?;
         ensure(metrics.donations == 0 && metrics.donated_ns == 0, || {

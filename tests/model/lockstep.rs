@@ -32,7 +32,11 @@ fn side(text: &mut String, name: &str, sim: &Sim, step: &Option<Step>) {
 /// Runs both to the end; the number of steps, or the first one that differs, seen
 /// from both sides.
 pub fn compare(setup: &Setup, a: Named, b: Named) -> Result<u64, String> {
-    let config = Config::new(setup.nr_cpus);
+    compare_with(Config::new(setup.nr_cpus), setup, a, b)
+}
+
+/// The same with other tunables.
+pub fn compare_with(config: Config, setup: &Setup, a: Named, b: Named) -> Result<u64, String> {
     let mut one = Sim::new(setup, (a.1)(config.clone()));
     let mut two = Sim::new(setup, (b.1)(config));
     for number in 0.. {

@@ -2,8 +2,55 @@
 //! agree with the first, step by step.
 
 use crate::engine::policy::CoreC;
-use scx_proxy::model::policy::{Config, Policy};
+use scx_proxy::model::policy::{Config, Cpu, DeqFlags, EnqFlags, Kernel, Pid, Policy, View};
 use scx_proxy::model::reference::Reference;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// A policy that somebody else looks into.
+pub struct Shared(pub Rc<RefCell<CoreC>>);
+
+impl Policy for Shared {
+    fn enable(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.0.borrow_mut().enable(k, t)
+    }
+    fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.0.borrow_mut().disable(k, t)
+    }
+    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu) -> Cpu {
+        self.0.borrow_mut().select_cpu(k, t, prev_cpu)
+    }
+    fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, flags: EnqFlags) {
+        self.0.borrow_mut().runnable(k, t, flags)
+    }
+    fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, flags: EnqFlags) {
+        self.0.borrow_mut().enqueue(k, t, cpu, flags)
+    }
+    fn dispatch(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Option<Pid>) {
+        self.0.borrow_mut().dispatch(k, cpu, prev)
+    }
+    fn running(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.0.borrow_mut().running(k, t)
+    }
+    fn stopping(&mut self, k: &mut dyn Kernel, t: Pid, runnable: bool) {
+        self.0.borrow_mut().stopping(k, t, runnable)
+    }
+    fn quiescent(&mut self, k: &mut dyn Kernel, t: Pid, flags: DeqFlags) {
+        self.0.borrow_mut().quiescent(k, t, flags)
+    }
+    fn tick(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.0.borrow_mut().tick(k, t)
+    }
+    fn contention_begin(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu) {
+        self.0.borrow_mut().contention_begin(k, t, cpu)
+    }
+    fn contention_end(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.0.borrow_mut().contention_end(k, t)
+    }
+    fn view(&self) -> View {
+        self.0.borrow().view()
+    }
+}
 
 /// Makes a policy for a machine.
 pub type MakePolicy = fn(Config) -> Box<dyn Policy>;

@@ -123,7 +123,12 @@ fn policies_agree_on_programs_by_chance() {
     for other in &policies()[1..] {
         let name = format!("lockstep-{}", other.0);
         try_many(&name, &|setup| {
-            lockstep::compare(setup, policies()[0], *other)
+            lockstep::compare(setup, policies()[0], *other)?;
+            let observed = Config {
+                donate: false,
+                ..Config::new(setup.nr_cpus)
+            };
+            lockstep::compare_with(observed, setup, policies()[0], *other)
         });
     }
 }

@@ -13,7 +13,9 @@ const QUEUE_MAX: usize = 2048;
 impl Reference {
     /// The earliest key of the donors that compete for `cpu`.
     pub(super) fn donor_head_key(&self, cpu: Cpu) -> Option<u64> {
-        self.cpu(cpu).donors.first().map(|&(key, _)| key)
+        let first = self.cpu(cpu).donors.first().map(|&(key, _)| key);
+        // donors that are only observed do not compete
+        first.filter(|_| self.cfg.donate)
     }
 
     /// A new wait of `t` begins, in the context that it has now. It has no place yet.

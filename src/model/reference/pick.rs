@@ -58,7 +58,7 @@ impl Reference {
             return self.keep(k, p, cpu);
         }
         let stolen = self.steal(k, cpu);
-        let waits = !stolen && self.donor_head_key(cpu).is_some();
+        let waits = !stolen && !self.cpu(cpu).donors.is_empty();
         self.cpu_mut(cpu).idle_with_donors = waits;
     }
 
@@ -82,6 +82,9 @@ impl Reference {
         least: Option<u64>,
         prev: Option<Pid>,
     ) -> Resolved {
+        if !self.cfg.donate {
+            return Resolved::Next;
+        }
         for _ in 0..DONOR_LOOKS {
             let Some(&(key, donor)) = self.cpu(cpu).donors.first() else {
                 break;
