@@ -13,6 +13,17 @@ fn choice(other: u32) -> &'static str {
     }
 }
 
+/// What asked for the lock, if that is known.
+fn site(event: &abi::proxy_event) -> String {
+    let at = event.site;
+    match event.site_kind {
+        abi::proxy_site_kind_SITE_KERNEL => format!(" kernel={at:#x}"),
+        abi::proxy_site_kind_SITE_USER => format!(" program={at:#x}"),
+        abi::proxy_site_kind_SITE_MMAP => format!(" mm={at}"),
+        _ => String::new(),
+    }
+}
+
 /// One line: time in ns, what happened, to whom. Tasks are pids, locks addresses.
 pub fn line(event: &abi::proxy_event) -> String {
     let abi::proxy_event {
@@ -23,14 +34,20 @@ pub fn line(event: &abi::proxy_event) -> String {
         cpu,
         pid,
         other,
+        inverted_ns,
         ..
     } = *event;
     let what = match kind {
         abi::proxy_event_kind_EVENT_BLOCK => {
             let (lock_type, at) = (edge::type_name(lock), edge::address(lock));
-            format!("block waiter={pid} lock={at:#x} type={lock_type} owner={other} cpu={cpu}")
+            format!(
+                "block waiter={pid} lock={at:#x} type={lock_type} owner={other} cpu={cpu}{}",
+                site(event)
+            )
         }
-        abi::proxy_event_kind_EVENT_WAKE => format!("wake waiter={pid} waited_ns={value}"),
+        abi::proxy_event_kind_EVENT_WAKE => {
+            format!("wake waiter={pid} waited_ns={value} inverted_ns={inverted_ns}")
+        }
         abi::proxy_event_kind_EVENT_DONATE => {
             format!("donate donor={pid} owner={other} cpu={cpu} locks={value}")
         }
