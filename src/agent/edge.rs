@@ -4,7 +4,8 @@ use crate::abi;
 
 const TYPE_MASK: u64 = abi::LOCK_TYPE_MASK as u64;
 
-fn lock_type(edge: u64) -> u32 {
+/// `enum lock_type`.
+pub fn lock_type(edge: u64) -> u32 {
     (edge & TYPE_MASK) as u32
 }
 

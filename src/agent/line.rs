@@ -4,7 +4,8 @@ use crate::abi;
 
 use super::edge;
 
-fn choice(other: u32) -> &'static str {
+/// Where a donor that woke was sent, by `other` of an `EVENT_RETURN`.
+pub fn choice(other: u32) -> &'static str {
     match other & !abi::RETURN_MOVED {
         abi::return_choice_RETURN_IDLE => "idle",
         abi::return_choice_RETURN_HOME => "home",

@@ -5,11 +5,11 @@
 //! Data flow: events (ring) → `graph` → `hints`, `outcomes` → hint maps. Only this
 //! module's thread writes those maps; `kernel` is its whole contact with BPF.
 
-mod edge;
+pub mod edge;
 mod graph;
 mod hints;
 mod kernel;
-mod line;
+pub mod line;
 mod outcomes;
 
 pub use graph::{Graph, Wait};

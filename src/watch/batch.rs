@@ -7,9 +7,11 @@ use super::Names;
 /// What happened since the last batch.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    /// The oldest first. The first batch that a watcher gets begins with an `EVENT_SNAPSHOT` for
-    /// each wait that goes on.
+    /// The oldest first.
     pub events: Vec<abi::proxy_event>,
+    /// The events begin with an `EVENT_SNAPSHOT` for each wait that goes on, and a wait that has
+    /// none is over. So it is in the first batch that a watcher gets, and in the first after a loss.
+    pub snapshot: bool,
     /// Events that are missing before these: the ring was full, or the watcher too slow.
     pub lost: u64,
     /// Names that are new since the last batch; of a first batch all that are known.

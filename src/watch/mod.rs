@@ -4,13 +4,27 @@
 //! sums them up in bounded tables → a [`View`]. A running scheduler and a recording go the same
 //! way. `wire` is how both travel over the stats socket. Pure: no I/O, no clock.
 
+mod aggregate;
 pub mod batch;
+mod chains;
 pub mod client;
+mod history;
+mod label;
+mod ledger;
 pub mod names;
+mod show;
+mod table;
 pub mod view;
+mod waits;
 pub mod wire;
 
+pub use aggregate::Watch;
 pub use batch::Batch;
 pub use client::Client;
 pub use names::{NameTable, Names, Site};
 pub use view::View;
+
+#[cfg(test)]
+mod bounds;
+#[cfg(test)]
+mod tests;

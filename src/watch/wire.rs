@@ -14,6 +14,7 @@ struct Wire {
     /// `abi::EVENT_BYTES` of who sent it.
     event_bytes: usize,
     events: String,
+    snapshot: bool,
     lost: u64,
     names: Names,
     donating: bool,
@@ -33,6 +34,7 @@ pub fn to_json(batch: &Batch) -> Result<Value> {
     let wire = Wire {
         event_bytes: abi::EVENT_BYTES,
         events: BASE64_STANDARD.encode(bytes),
+        snapshot: batch.snapshot,
         lost: batch.lost,
         names: batch.names.clone(),
         donating: batch.donating,
@@ -62,6 +64,7 @@ pub fn from_json(value: &Value) -> Result<Batch> {
     let events = bytes.chunks_exact(abi::EVENT_BYTES);
     Ok(Batch {
         events: events.filter_map(abi::proxy_event::from_bytes).collect(),
+        snapshot: wire.snapshot,
         lost: wire.lost,
         names: wire.names,
         donating: wire.donating,
@@ -89,6 +92,7 @@ mod tests {
         };
         let batch = Batch {
             events: vec![event, abi::proxy_event::default()],
+            snapshot: true,
             lost: 3,
             names: Names {
                 sites: vec![(site, "fdget_pos".into())],
@@ -99,8 +103,8 @@ mod tests {
         let back = from_json(&to_json(&batch).expect("JSON")).expect("a batch");
         assert_eq!(back.events, batch.events);
         assert_eq!(
-            (back.lost, back.names, back.donating),
-            (3, batch.names, true)
+            (back.lost, back.names, back.donating, back.snapshot),
+            (3, batch.names, true, true)
         );
     }
 

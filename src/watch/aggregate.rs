@@ -1,0 +1,117 @@
+//! [`Watch`]: takes events in and keeps what a view is made of.
+
+use super::chains;
+use super::history::History;
+use super::label::Labels;
+use super::ledger::Ledger;
+use super::show;
+use super::view::{HistoryLine, View};
+use super::waits::Waits;
+use super::{Batch, NameTable};
+use crate::abi;
+
+/// Who waits for what, and sums over all waits. Whatever events come, it stays within bounds:
+/// those of `ledger`, `waits`, `names` and `history`.
+#[derive(Debug)]
+pub struct Watch {
+    since_ns: u64,
+    donating: bool,
+    lost_events: u64,
+    names: NameTable,
+    waits: Waits,
+    ledger: Ledger,
+    history: History,
+}
+
+impl Watch {
+    /// Knows nothing yet. Sums are kept from `since_ns` on, of the kernel's monotonic clock.
+    #[must_use]
+    pub fn new(since_ns: u64) -> Self {
+        Self {
+            since_ns,
+            donating: false,
+            lost_events: 0,
+            names: NameTable::default(),
+            waits: Waits::default(),
+            ledger: Ledger::default(),
+            history: History::default(),
+        }
+    }
+
+    /// Takes in what happened since the last batch.
+    pub fn learn(&mut self, batch: &Batch) {
+        self.lost_events = self.lost_events.saturating_add(batch.lost);
+        self.names.learn(&batch.names);
+        let mut events = batch.events.as_slice();
+        if batch.snapshot {
+            let is_snapshot =
+                |e: &&abi::proxy_event| e.kind == abi::proxy_event_kind_EVENT_SNAPSHOT;
+            let (snapshot, rest) = events.split_at(events.iter().take_while(is_snapshot).count());
+            for event in self.waits.restate(snapshot) {
+                self.history.keep(event);
+            }
+            events = rest;
+        }
+        for event in events {
+            self.take(event);
+        }
+        self.donating = batch.donating;
+    }
+
+    fn take(&mut self, event: &abi::proxy_event) {
+        let news = match event.kind {
+            // what only restates a wait is no event of a history
+            abi::proxy_event_kind_EVENT_BLOCK | abi::proxy_event_kind_EVENT_SNAPSHOT => {
+                self.waits.begin(event)
+            }
+            abi::proxy_event_kind_EVENT_WAKE => {
+                let (about, sums) = self.waits.end(event);
+                self.ledger.add(&about, &sums);
+                true
+            }
+            abi::proxy_event_kind_EVENT_DONATE => {
+                let about = self.waits.donated(event);
+                self.ledger.donated(&about, event.other);
+                true
+            }
+            abi::proxy_event_kind_EVENT_SWITCH => {
+                self.donating = event.value != 0;
+                false
+            }
+            _ => true,
+        };
+        if news {
+            self.history.keep(event);
+        }
+    }
+
+    /// The tables at `now_ns`, with `rows` rows each at the most. What has no row of its own is in
+    /// one more row, the last, which is called `other`: so each table's rows make up the total.
+    #[must_use]
+    pub fn view(&self, now_ns: u64, rows: usize) -> View {
+        let labels = Labels(&self.names);
+        let mut view = show::tables(&self.ledger, &self.waits, labels, now_ns, rows);
+        let chains = chains::chains(&self.waits, rows);
+        view.chains = chains
+            .iter()
+            .map(|path| show::chain(path, &self.waits, labels, now_ns))
+            .collect();
+        view.time_ns = now_ns;
+        view.since_ns = self.since_ns;
+        view.donating = self.donating;
+        view.lost_events = self.lost_events;
+        view
+    }
+
+    /// What happened to `pid` lately, the oldest first, with the names that are known now.
+    #[must_use]
+    pub fn history(&self, pid: u32) -> Vec<HistoryLine> {
+        self.history.of(pid, Labels(&self.names))
+    }
+
+    /// All names that are known.
+    #[must_use]
+    pub fn names(&self) -> &NameTable {
+        &self.names
+    }
+}
