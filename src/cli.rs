@@ -1,10 +1,13 @@
 //! The command line: every flag, its unit and its range. No side effects.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 use crate::abi;
 use crate::locks::LockSet;
+use crate::watch::client;
 
 /// A sched_ext scheduler with proxy execution.
 ///
@@ -155,6 +158,12 @@ pub enum Command {
     /// Exits with 0 if it can be loaded and follows any lock, with 1 otherwise.
     Doctor(DoctorOpts),
 
+    /// Let the running scheduler donate, from now on.
+    Donate(SwitchOpts),
+
+    /// Let the running scheduler only observe: see who waits for whom, donate nothing.
+    Observe(SwitchOpts),
+
     /// Print what this kernel has that bears on locks, for tests/fixtures/kernels.
     #[command(hide = true)]
     Facts,
@@ -170,6 +179,14 @@ pub struct DoctorOpts {
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Flags of `scx_proxy donate` and `scx_proxy observe`.
+#[derive(Debug, Clone, Args)]
+pub struct SwitchOpts {
+    /// The stats socket of that scheduler.
+    #[arg(long, default_value = client::SOCKET, value_name = "PATH")]
+    pub socket: PathBuf,
 }
 
 /// Where a donor returns to, `--return`.

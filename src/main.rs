@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{LevelFilter, warn};
-use scx_proxy::cli::{Command, DoctorOpts, Opts};
+use scx_proxy::cli::{Command, DoctorOpts, Opts, SwitchOpts};
 use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Scheduler, preflight};
 use scx_proxy::locks::KernelFacts;
+use scx_proxy::watch::Client;
 use scx_proxy::{output, stats};
 use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
@@ -92,6 +93,11 @@ fn doctor(opts: &DoctorOpts) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!report.is_well())))
 }
 
+fn switch(opts: &SwitchOpts, on: bool) -> Result<ExitCode> {
+    Client::connect(&opts.socket)?.set_donating(on)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn facts() -> Result<ExitCode> {
     output::print(&KernelFacts::live()?.to_string())?;
     Ok(ExitCode::SUCCESS)
@@ -113,7 +119,9 @@ fn main() -> ExitCode {
     let result = match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
         Some(Command::Facts) => facts(),
-        None if opts.help_stats => stats::server_data()
+        Some(Command::Donate(opts)) => switch(opts, true),
+        Some(Command::Observe(opts)) => switch(opts, false),
+        None if opts.help_stats => stats::server_data(None)
             .describe_meta(&mut std::io::stdout(), None)
             .map(|()| ExitCode::SUCCESS),
         None => run(&opts).map(|()| ExitCode::SUCCESS),

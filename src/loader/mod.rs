@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use crossbeam::channel::RecvTimeoutError;
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject, PrintLevel};
@@ -21,10 +21,11 @@ use scx_utils::{
 };
 
 use crate::abi;
-use crate::agent::{Agent, KernelSide};
+use crate::agent::desk::{self, Desk, Question};
+use crate::agent::{self, Agent, KernelSide};
 use crate::cli::Opts;
 use crate::locks::{KernelFacts, LockSet, LockType, Plan, State};
-use crate::stats::{self, Metrics, Readings};
+use crate::stats::{self, Answer, Metrics, Readings, Request};
 
 #[allow(missing_docs, dead_code, non_camel_case_types, non_snake_case)] // generated
 #[allow(clippy::all, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)] // generated
@@ -40,7 +41,9 @@ const POLL: Duration = Duration::from_millis(250);
 pub struct Scheduler<'a> {
     skel: BpfSkel<'a>,
     struct_ops: Option<libbpf_rs::Link>,
-    stats_server: StatsServer<(), Metrics>,
+    stats_server: StatsServer<Request, Answer>,
+    /// What the agent is told by us; `None` without one.
+    desk: Option<Desk>,
     agent: Option<Agent>,
 }
 
@@ -156,7 +159,11 @@ fn report_costs() {
     }
 }
 
-fn start_agent(skel: &mut BpfSkel, print_events: bool) -> Result<Agent> {
+fn start_agent(
+    skel: &mut BpfSkel,
+    opts: agent::Options,
+    questions: Receiver<Question>,
+) -> Result<Agent> {
     let snapshot = skel.links.proxy_snapshot.take();
     let snapshot = Arc::new(snapshot.context("the task iterator is not attached")?);
     let maps = [
@@ -165,7 +172,7 @@ fn start_agent(skel: &mut BpfSkel, print_events: bool) -> Result<Agent> {
         MapHandle::try_from(&skel.maps.wait_hints)?,
         MapHandle::try_from(&skel.maps.return_hints)?,
     ];
-    Agent::start(print_events, move || {
+    Agent::start(opts, questions, move || {
         let [events, stats, wait_hints, return_hints] = &maps;
         let maps = [
             MapHandle::try_from(events)?,
@@ -207,18 +214,28 @@ impl<'a> Scheduler<'a> {
         }
         note_caches(&skel)?;
         let struct_ops = Some(scx_ops_attach!(skel, proxy_ops)?);
-        let stats_server = StatsServer::new(stats::server_data())
+        let agent_opts = agent::Options {
+            print_events: opts.print_events,
+            donating: !opts.observe,
+        };
+        let (desk, agent) = if opts.no_agent {
+            (None, None)
+        } else {
+            let (desk, questions) = desk::open();
+            (
+                Some(desk),
+                Some(start_agent(&mut skel, agent_opts, questions)?),
+            )
+        };
+        let stats_server = StatsServer::new(stats::server_data(desk.clone()))
             .launch()
             .context("stats server: is /var/run writable?")?;
-        let agent = match opts.no_agent {
-            true => None,
-            false => Some(start_agent(&mut skel, opts.print_events)?),
-        };
         info!("scx_proxy is scheduling {} CPUs", *NR_CPU_IDS);
         Ok(Self {
             skel,
             struct_ops,
             stats_server,
+            desk,
             agent,
         })
     }
@@ -229,10 +246,11 @@ impl<'a> Scheduler<'a> {
     /// # Errors
     /// An exit of the BPF side that was an error, with the kernel's report.
     pub fn run(mut self, shutdown: &Arc<AtomicBool>) -> Result<UserExitInfo> {
-        let (res, req) = self.stats_server.channels();
+        let (answers, requests) = self.stats_server.channels();
         while !shutdown.load(Ordering::Relaxed) && !self.exited() {
-            match req.recv_timeout(POLL) {
-                Ok(()) => res.send(self.metrics()?)?,
+            match requests.recv_timeout(POLL) {
+                Ok(Request::Metrics) => answers.send(Answer::Metrics(Box::new(self.metrics()?)))?,
+                Ok(Request::Donate(on)) => answers.send(Answer::Donating(self.donate(on)?))?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(e) => Err(e)?,
             }
@@ -252,6 +270,19 @@ impl<'a> Scheduler<'a> {
     #[allow(clippy::unwrap_used)] // as above
     fn report(&self) -> Result<UserExitInfo> {
         uei_report!(&self.skel, uei)
+    }
+
+    /// Donate from now on, or only observe; which of the two.
+    fn donate(&mut self, on: bool) -> Result<bool> {
+        let data = self.skel.maps.data_data.as_mut();
+        let data = data.context("BPF object without variables")?;
+        // SAFETY: BPF reads the word at any time, and nobody else writes it.
+        unsafe { std::ptr::write_volatile(&mut data.donating, u32::from(on)) };
+        info!("{}", if on { "donating" } else { "observing only" });
+        if let Some(desk) = &self.desk {
+            desk.switched(on);
+        }
+        Ok(on)
     }
 
     fn metrics(&self) -> Result<Metrics> {
@@ -293,6 +324,7 @@ impl<'a> Scheduler<'a> {
             readings.agent_events = state.events.load(Ordering::Relaxed);
             readings.agent_rebuilds = state.rebuilds.load(Ordering::Relaxed);
             readings.agent_restarts = state.restarts.load(Ordering::Relaxed);
+            readings.events_missed = state.missed.load(Ordering::Relaxed);
             readings.deadlocks = state.deadlocks.load(Ordering::Relaxed);
         }
         readings.cpus = scx_utils::read_cpulist(

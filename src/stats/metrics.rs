@@ -97,6 +97,7 @@ metrics! {
     agent {
         agent_rounds "Looks of the agent at the ring of events, since the last reading"
         agent_events "Events that the agent has read, since the last reading"
+        events_missed "Events that who followed them (record, --metrics) was too slow to take, since the last reading"
         agent_rebuilds "Times that the agent read all waits anew: at its start and after a loss, since the last reading"
         agent_restarts "Times that the agent was started again after a failure, since the last reading"
         deadlocks "Deadlocks that lasted for a second and were reported, since the last reading"
@@ -275,7 +276,7 @@ mod tests {
     #[test]
     fn description_says_delta_or_level() {
         let mut text = Vec::new();
-        crate::stats::server_data()
+        crate::stats::server_data(None)
             .describe_meta(&mut text, None)
             .expect("describe");
         let text = String::from_utf8(text).expect("UTF-8");

@@ -1,9 +1,11 @@
-//! What the scheduler did: counters read from BPF, served over scx_stats,
-//! printed by `--stats` and `--monitor`.
+//! What the scheduler did: counters read from BPF, served over scx_stats with what the agent
+//! knows (`server`), printed by `--stats` and `--monitor`.
 
 mod metrics;
+mod server;
 
 pub use metrics::{Metrics, Readings};
+pub use server::{Answer, Request, server_data};
 
 use std::io::Write;
 use std::sync::Arc;
@@ -11,26 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use scx_stats::prelude::*;
-
-/// The stats server's data: each reader gets the deltas since its own last read.
-pub fn server_data() -> StatsServerData<(), Metrics> {
-    let open: Box<dyn StatsOpener<(), Metrics>> = Box::new(|(req, res)| {
-        req.send(())?;
-        let mut last = res.recv()?;
-        let read: Box<dyn StatsReader<(), Metrics>> = Box::new(move |_args, (req, res)| {
-            req.send(())?;
-            let now = res.recv()?;
-            let delta = now.since(&last);
-            last = now;
-            delta.to_json()
-        });
-        Ok(read)
-    });
-    StatsServerData::new()
-        .add_meta(Metrics::meta())
-        .add_ops("top", StatsOps { open, close: None })
-}
 
 /// Print the stats of the running scheduler every `interval` until `shutdown`.
 pub fn monitor(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {

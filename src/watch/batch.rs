@@ -19,3 +19,20 @@ pub struct Batch {
     /// Whether the scheduler donates at the end of this batch.
     pub donating: bool,
 }
+
+impl Batch {
+    /// Whether nothing is in it yet.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.events.is_empty() && !self.snapshot && self.lost == 0 && self.names.is_empty()
+    }
+
+    /// Takes in what came after it. `later` must not begin with a snapshot, unless this is new.
+    pub fn append(&mut self, later: &Self) {
+        self.snapshot |= later.snapshot;
+        self.events.extend_from_slice(&later.events);
+        self.lost += later.lost;
+        self.names.append(&later.names);
+        self.donating = later.donating;
+    }
+}

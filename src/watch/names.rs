@@ -78,6 +78,14 @@ impl Names {
             && self.locks.is_empty()
             && self.cgroups.is_empty()
     }
+
+    /// Takes in later names.
+    pub fn append(&mut self, later: &Self) {
+        self.tasks.extend_from_slice(&later.tasks);
+        self.sites.extend_from_slice(&later.sites);
+        self.locks.extend_from_slice(&later.locks);
+        self.cgroups.extend_from_slice(&later.cgroups);
+    }
 }
 
 /// Most names of each kind that a [`NameTable`] keeps.

@@ -1,0 +1,138 @@
+//! The stats server's targets. Counters and the switch are asked of the scheduler's main loop, by
+//! its channel; views, histories and events of the agent, at its desk. `crate::watch::Client` is
+//! the other end.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use crossbeam::channel::{Receiver, Sender};
+use scx_stats::prelude::*;
+use serde_json::Value;
+
+use super::Metrics;
+use crate::agent::desk::{Desk, Follower};
+use crate::watch::wire;
+
+/// Rows of each table of a view, unless `rows` says how many.
+const ROWS: usize = 100;
+const ROWS_MAX: usize = 1024;
+
+/// What is asked of the main loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// All counters.
+    Metrics,
+    /// Donate from now on, or only observe.
+    Donate(bool),
+}
+
+/// What it answers.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Totals since the scheduler was loaded.
+    Metrics(Box<Metrics>),
+    /// Whether it donates now.
+    Donating(bool),
+}
+
+type Args = BTreeMap<String, String>;
+type Channels<'a> = (&'a Sender<Request>, &'a Receiver<Answer>);
+type Reader = Box<dyn StatsReader<Request, Answer>>;
+
+fn totals((ask, answer): Channels) -> Result<Metrics> {
+    ask.send(Request::Metrics)?;
+    match answer.recv()? {
+        Answer::Metrics(metrics) => Ok(*metrics),
+        Answer::Donating(_) => bail!("the scheduler answered another question"),
+    }
+}
+
+/// Each reader gets what was counted since its own last read.
+fn counters() -> StatsOps<Request, Answer> {
+    let open: Box<dyn StatsOpener<Request, Answer>> = Box::new(|channels| {
+        let mut last = totals(channels)?;
+        let read: Reader = Box::new(move |_args, channels| {
+            let now = totals(channels)?;
+            let delta = now.since(&last);
+            last = now;
+            delta.to_json()
+        });
+        Ok(read)
+    });
+    StatsOps { open, close: None }
+}
+
+fn switch(args: &Args, (ask, answer): Channels) -> Result<Value> {
+    let on = match args.get("donate").map(String::as_str) {
+        Some("on") => true,
+        Some("off") => false,
+        _ => bail!("control wants donate=on or donate=off"),
+    };
+    ask.send(Request::Donate(on))?;
+    match answer.recv()? {
+        Answer::Donating(donating) => Ok(Value::Bool(donating)),
+        Answer::Metrics(_) => bail!("the scheduler answered another question"),
+    }
+}
+
+fn number<T: std::str::FromStr>(args: &Args, name: &str) -> Result<Option<T>> {
+    let Some(text) = args.get(name) else {
+        return Ok(None);
+    };
+    let number = text.parse().ok();
+    Ok(Some(
+        number.with_context(|| format!("{name}={text} is no number"))?,
+    ))
+}
+
+/// A target whose readers share nothing.
+fn plain<F>(read: F) -> StatsOps<Request, Answer>
+where
+    F: Fn(&Args, Channels) -> Result<Value> + Clone + Send + 'static,
+{
+    let open: Box<dyn StatsOpener<Request, Answer>> = Box::new(move |_channels| {
+        let read = read.clone();
+        let read: Reader = Box::new(move |args, channels| read(args, channels));
+        Ok(read)
+    });
+    StatsOps { open, close: None }
+}
+
+/// Each reader gets what happened since its own last read; the first time, what goes on.
+fn events(desk: Option<Desk>) -> StatsOps<Request, Answer> {
+    let open: Box<dyn StatsOpener<Request, Answer>> = Box::new(move |_channels| {
+        let mut follower: Follower = attended(&desk)?.follow()?;
+        let read: Reader = Box::new(move |_args, _channels| wire::to_json(&follower.take()?));
+        Ok(read)
+    });
+    StatsOps { open, close: None }
+}
+
+fn attended(desk: &Option<Desk>) -> Result<&Desk> {
+    desk.as_ref()
+        .context("this scheduler runs without an agent (--no-agent), which is what watches")
+}
+
+/// All targets; without a desk, those that need the agent say that there is none.
+pub fn server_data(desk: Option<Desk>) -> StatsServerData<Request, Answer> {
+    let (views, histories) = (desk.clone(), desk.clone());
+    StatsServerData::new()
+        .add_meta(Metrics::meta())
+        .add_ops("top", counters())
+        .add_ops("control", plain(switch))
+        .add_ops(
+            "watch",
+            plain(move |args, _channels| {
+                let rows = number(args, "rows")?.unwrap_or(ROWS).min(ROWS_MAX);
+                Ok(serde_json::to_value(attended(&views)?.view(rows)?)?)
+            }),
+        )
+        .add_ops(
+            "history",
+            plain(move |args, _channels| {
+                let pid = number(args, "pid")?.context("history wants pid=NUMBER")?;
+                Ok(serde_json::to_value(attended(&histories)?.history(pid)?)?)
+            }),
+        )
+        .add_ops("events", events(desk))
+}
