@@ -148,3 +148,22 @@ fn walks_are_put_off_until_the_last_was_a_while_ago() {
     assert_eq!(later.cgroups, [(u64::MAX - 1, "?".to_owned())]);
     assert!(!answerer.has_put_off());
 }
+
+/// `cargo test --release --lib naming -- --ignored --nocapture cost`
+#[test]
+#[ignore = "prints times, judges nothing"]
+fn cost_of_asking() {
+    let mut namer = Namer::start().expect("a thread");
+    let user = abi::proxy_event {
+        site_kind: abi::proxy_site_kind_SITE_USER,
+        other: 1,
+        cgroup: 1,
+        other_cgroup: 2,
+        ..event()
+    };
+    let events = vec![user; 1_000_000];
+    let begun = Instant::now();
+    namer.ask(&events);
+    let each = begun.elapsed().as_nanos() / 1_000_000;
+    println!("{each} ns per event whose names were all asked for");
+}
