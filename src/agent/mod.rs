@@ -3,8 +3,10 @@
 //! costs hints, never correctness.
 //!
 //! Data flow: events (ring) → `graph` → `hints`, `outcomes` → hint maps. Only this
-//! module's thread writes those maps; `kernel` is its whole contact with BPF.
+//! module's thread writes those maps; `kernel` is its whole contact with BPF. `deadlock`
+//! puts in words what goes to the log.
 
+mod deadlock;
 pub mod edge;
 mod graph;
 mod hints;
@@ -25,6 +27,7 @@ use anyhow::{Context, Result};
 use log::{debug, warn};
 
 use crate::abi;
+use crate::watch::NameTable;
 use hints::HintTable;
 use outcomes::Outcomes;
 
@@ -184,10 +187,13 @@ fn rebuild(side: &mut KernelSide, mind: &mut Mind, state: &AgentState) -> Result
     Ok(())
 }
 
-/// What the agent knows and concludes; no I/O but through [`KernelSide`].
+/// What the agent knows and concludes; no I/O but through [`KernelSide`], and for the report of
+/// a deadlock.
 #[derive(Default)]
 struct Mind {
     graph: Graph,
+    /// Names for reports, as far as they are known.
+    names: NameTable,
     hints: HintTable,
     outcomes: Outcomes,
     deadlocks: u64,
@@ -231,7 +237,10 @@ impl Mind {
                 continue;
             }
             self.deadlocks += 1;
-            warn!("deadlock: {}", now.describe(cycle));
+            // a line each, so that what reads the log keeps them apart
+            for line in deadlock::lines(cycle, now, &self.names, now_ns, &deadlock::Proc) {
+                warn!("{line}");
+            }
         }
     }
 
