@@ -4,7 +4,7 @@
 //! blazesym reads the symbols. It maps a file whole, and all that this process maps is locked into
 //! memory (`mlockall`), so it is not asked about very large files, and forgets all after each batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
@@ -15,6 +15,8 @@ use blazesym::symbolize::{Input, Symbolizer};
 
 /// Largest file whose symbols are looked at. Its heap is small: 16 bytes a symbol.
 const FILE_MAX: u64 = 128 << 20;
+/// Files that are mapped at a time.
+const FILES_MAX: usize = 4;
 /// Longest name of a function.
 const FUNCTION_LEN_MAX: usize = 100;
 /// Program headers that are looked at.
@@ -139,15 +141,21 @@ impl Process {
 pub struct Programs {
     processes: HashMap<u32, Option<Process>>,
     symbolizer: Symbolizer,
+    /// What the symbolizer has mapped.
+    files: HashSet<PathBuf>,
+}
+
+fn symbolizer() -> Symbolizer {
+    Symbolizer::builder().enable_code_info(false).build()
 }
 
 impl Programs {
     /// Knows nothing yet.
     pub fn new() -> Self {
-        let symbolizer = Symbolizer::builder().enable_code_info(false).build();
         Self {
             processes: HashMap::new(),
-            symbolizer,
+            symbolizer: symbolizer(),
+            files: HashSet::new(),
         }
     }
 
@@ -188,7 +196,14 @@ impl Programs {
         })
     }
 
-    fn function(&self, path: PathBuf, address: u64) -> Option<String> {
+    fn function(&mut self, path: PathBuf, address: u64) -> Option<String> {
+        if !self.files.contains(&path) {
+            if self.files.len() >= FILES_MAX {
+                self.symbolizer = symbolizer();
+                self.files.clear();
+            }
+            self.files.insert(path.clone());
+        }
         let mut elf = Elf::new(path);
         elf.debug_syms = false;
         // a call at the very end of a function returns to the next one: look a byte before
