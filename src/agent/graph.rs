@@ -1,10 +1,10 @@
 //! The wait-for graph: who waits for which lock, who owns it, as told by events.
-//! No clock; no I/O but the names of the tasks in a deadlock that is described.
+//! Pure: no I/O, no clock.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
 
 use crate::abi;
+use crate::watch::Site;
 
 use super::edge;
 
@@ -15,8 +15,10 @@ pub struct Wait {
     pub lock: u64,
     /// Number of the wait, as BPF counts them for this task.
     pub seq: u64,
-    /// When it began, `bpf_ktime_get_ns()`; of a snapshot: when that was taken.
+    /// When it began, `bpf_ktime_get_ns()`.
     pub since_ns: u64,
+    /// What asked for the lock.
+    pub site: Site,
 }
 
 /// All waits that are known, and the owners of the locks in them.
@@ -60,6 +62,7 @@ impl Graph {
             lock: event.lock,
             seq: event.value,
             since_ns: event.time_ns,
+            site: Site::of(event),
         };
         self.waits.insert(event.pid, wait);
         let owner = self.owners.entry(event.lock).or_default();
@@ -140,24 +143,6 @@ impl Graph {
                 .zip(next)
                 .all(|(pid, next)| self.waits_for(*pid) == Some(*next))
     }
-
-    /// A cycle in words: each task, the lock it waits for, the task that has it.
-    pub fn describe(&self, cycle: &[u32]) -> String {
-        let mut text = String::new();
-        for pid in cycle {
-            let lock = self.wait(*pid).map_or(0, |wait| wait.lock);
-            let (name, at) = (edge::type_name(lock), edge::address(lock));
-            let _ = write!(text, "{} waits for {name} {at:#x} of ", task_name(*pid));
-        }
-        text + &cycle
-            .first()
-            .map_or_else(String::new, |pid| task_name(*pid))
-    }
-}
-
-fn task_name(pid: u32) -> String {
-    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    format!("{} ({pid})", comm.trim())
 }
 
 #[cfg(test)]

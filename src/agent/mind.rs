@@ -1,17 +1,18 @@
 //! What the agent knows and concludes: the graph of waits, hints, deadlocks. No I/O but through
-//! [`KernelSide`].
+//! [`KernelSide`], and for the report of a deadlock.
 
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use log::warn;
 
-use super::AgentState;
 use super::graph::Graph;
 use super::hints::HintTable;
 use super::kernel::{self, KernelSide};
 use super::outcomes::Outcomes;
+use super::{AgentState, deadlock};
 use crate::abi;
+use crate::watch::NameTable;
 
 /// See above.
 #[derive(Default)]
@@ -37,7 +38,7 @@ impl Mind {
     }
 
     /// Writes what follows from the graph into the maps, and reports deadlocks.
-    pub fn give_hints(&mut self, side: &mut KernelSide) -> Result<()> {
+    pub fn give_hints(&mut self, side: &mut KernelSide, names: &NameTable) -> Result<()> {
         let now_ns = kernel::now_ns();
         let changes = self.hints.refresh(&self.graph, now_ns);
         // the map has room for those that stand, no more
@@ -52,7 +53,7 @@ impl Mind {
             // the locks now, before anybody is told
             let mut now = Graph::default();
             side.snapshot()?.iter().for_each(|event| now.apply(event));
-            self.report(&changes.new_deadlocks, &now, now_ns);
+            self.report(&changes.new_deadlocks, &now, names, now_ns);
         }
         for (class, hint) in self.outcomes.hints(now_ns) {
             side.set_return_hint(class, &hint)?;
@@ -61,14 +62,17 @@ impl Mind {
     }
 
     /// Says which of these cycles stand in `now`; the others are looked at again later.
-    fn report(&mut self, cycles: &[Vec<u32>], now: &Graph, now_ns: u64) {
+    fn report(&mut self, cycles: &[Vec<u32>], now: &Graph, names: &NameTable, now_ns: u64) {
         for cycle in cycles {
             if !now.has_cycle(cycle) {
                 self.hints.not_confirmed(cycle, now_ns);
                 continue;
             }
             self.deadlocks += 1;
-            warn!("deadlock: {}", now.describe(cycle));
+            // a line each, so that what reads the log keeps them apart
+            for line in deadlock::lines(cycle, now, names, now_ns, &deadlock::Proc) {
+                warn!("{line}");
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! `crate::watch` → views, for whoever asks at the `desk`. Only this module's thread, which
 //! `service` is, writes those maps and tables; `kernel` is its whole contact with BPF.
 
+mod deadlock;
 pub mod desk;
 pub mod edge;
 mod graph;

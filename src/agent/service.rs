@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam::channel::{Receiver, RecvTimeoutError};
-use log::debug;
+use log::{debug, warn};
 
 use super::desk::{Followers, Question};
 use super::kernel::{self, KernelSide};
 use super::mind::Mind;
 use super::{AgentState, Options, hints, line};
 use crate::abi;
+use crate::naming::Namer;
 use crate::watch::{Batch, View, Watch};
 
 /// How often the agent looks at the ring while something happens, and while nothing does.
@@ -31,6 +32,8 @@ pub struct Service<'a> {
     mind: Mind,
     watch: Watch,
     followers: Followers,
+    /// `None` if its thread could not be started: then there are no names.
+    namer: Option<Namer>,
     state: &'a AgentState,
     desk: &'a Receiver<Question>,
     donating: &'a AtomicBool,
@@ -57,6 +60,9 @@ impl<'a> Service<'a> {
             mind: Mind::default(),
             watch: Watch::new(kernel::now_ns()),
             followers: Followers::default(),
+            namer: Namer::start()
+                .inspect_err(|e| warn!("locks and tasks have no names: {e:#}"))
+                .ok(),
             state,
             desk,
             donating,
@@ -108,7 +114,7 @@ impl<'a> Service<'a> {
         }
         if nr_events > 0 || self.refreshed.elapsed() >= hints::LIFETIME / 4 {
             self.refreshed = Instant::now();
-            self.mind.give_hints(&mut self.side)?;
+            self.mind.give_hints(&mut self.side, self.watch.names())?;
         }
         Ok(nr_events)
     }
@@ -121,7 +127,11 @@ impl<'a> Service<'a> {
     }
 
     /// Hands a batch to all who want it.
-    fn publish(&mut self, batch: Batch) -> Result<()> {
+    fn publish(&mut self, mut batch: Batch) -> Result<()> {
+        if let Some(namer) = &mut self.namer {
+            namer.ask(&batch.events);
+            batch.names = namer.take();
+        }
         if batch.is_new() {
             return Ok(());
         }

@@ -87,12 +87,6 @@ fn words(event: &abi::proxy_event, labels: Labels) -> Option<String> {
         abi::proxy_event_kind_EVENT_PARK => {
             format!("{who} donates to {other} when that one stops or wakes")
         }
-        abi::proxy_event_kind_EVENT_TRUNCATED => {
-            format!("the chain from {who} was followed no further than {other}")
-        }
-        abi::proxy_event_kind_EVENT_CYCLE => {
-            format!("the chain from {who} came to {other} twice")
-        }
         abi::proxy_event_kind_EVENT_RETURN => {
             let after = duration(event.value);
             let choice = line::choice(event.other);

@@ -262,3 +262,11 @@ fn donation_is_switched_by_an_event_and_at_the_end_of_a_batch() {
     watch.learn(&batch(false));
     assert!(!watch.view(0, 9).donating);
 }
+
+#[test]
+fn a_deadlock_does_not_drive_a_history_out() {
+    let mut watch = after(&[event(BLOCK, 100)]);
+    let cycle = event(abi::proxy_event_kind_EVENT_CYCLE, 101);
+    learn(&mut watch, &vec![cycle; 5_000]);
+    assert_eq!(watch.history(1).len(), 1);
+}

@@ -167,11 +167,12 @@ impl Waits {
                 (about.owner, about.owner_cgroup) = (before.owner, before.owner_cgroup);
             }
         }
+        // an earlier wait than the one that is known says nothing about now
         let is_over = |wait: &Wait| event.time_ns >= wait.since_ns;
-        if self.waits.get(&event.pid).is_some_and(is_over) {
+        if self.waits.get(&event.pid).is_none_or(is_over) {
             self.forget(event.pid);
+            self.hand_over(&about);
         }
-        self.hand_over(&about);
         let sums = Sums {
             waits: 1,
             waited_ns: event.value,

@@ -1,0 +1,193 @@
+//! Answers questions, by reading `/proc`, program files and the folders of cgroups.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+
+use super::asked::Question;
+use super::user::Programs;
+use super::{cgroups, kallsyms};
+use crate::abi;
+use crate::agent::edge;
+use crate::watch::names::TaskName;
+use crate::watch::{Names, Site};
+
+/// Between two walks through all cgroups, or two readings of all symbols: each may take a while.
+const PUT_OFF: Duration = Duration::from_secs(1);
+/// Questions that are put off at a time; those beyond stay without an answer.
+const PUT_OFF_MAX: usize = 4096;
+/// What a cgroup is called that is not there any more.
+const UNKNOWN: &str = "?";
+
+/// Questions that are looked up together, now and then.
+#[derive(Default)]
+struct PutOff {
+    keys: HashSet<u64>,
+    last: Option<Instant>,
+}
+
+impl PutOff {
+    /// Notes a question, if there is room.
+    fn put(&mut self, key: u64) -> bool {
+        let room = self.keys.len() < PUT_OFF_MAX;
+        room && self.keys.insert(key)
+    }
+
+    /// The questions, if it is time for them.
+    fn due(&mut self, now: Instant) -> Option<HashSet<u64>> {
+        let waited = |last: Instant| now.saturating_duration_since(last) >= PUT_OFF;
+        if self.keys.is_empty() || !self.last.is_none_or(waited) {
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.keys))
+    }
+}
+
+/// Answers, and remembers what it has put off.
+#[derive(Default)]
+pub struct Answerer {
+    /// Return addresses, and edge words of locks: what is code is no lock.
+    symbols: PutOff,
+    /// Which of them are locks.
+    locks: HashSet<u64>,
+    cgroups: PutOff,
+    /// Where they are mounted, once it was looked for.
+    mount_point: Option<Option<PathBuf>>,
+    warned: bool,
+}
+
+impl Answerer {
+    /// Whether it must be called again though nobody asks.
+    pub fn has_put_off(&self) -> bool {
+        !(self.symbols.keys.is_empty() && self.cgroups.keys.is_empty())
+    }
+
+    /// Answers these questions, and such as were put off. What has no answer is left out.
+    pub fn answer(&mut self, questions: &[Question], now: Instant) -> Names {
+        let mut names = Names::default();
+        let mut programs = None;
+        for question in questions {
+            match *question {
+                Question::Task { pid, tgid } => names
+                    .tasks
+                    .extend(task_name(pid, tgid).map(|name| (pid, name))),
+                Question::Site(site) => match site.kind {
+                    abi::proxy_site_kind_SITE_KERNEL => {
+                        self.symbols.put(site.at);
+                    }
+                    _ => {
+                        let programs = programs.get_or_insert_with(Programs::new);
+                        let name = place(site, programs);
+                        names.sites.extend(name.map(|name| (site, name)));
+                    }
+                },
+                Question::Lock(lock) => {
+                    if self.symbols.put(lock) {
+                        self.locks.insert(lock);
+                    }
+                }
+                Question::Cgroup(id) => {
+                    self.cgroups.put(id);
+                }
+            }
+        }
+        if let Some(keys) = self.symbols.due(now) {
+            let locks = std::mem::take(&mut self.locks);
+            self.symbols(&keys, &locks, &mut names);
+        }
+        if let Some(ids) = self.cgroups.due(now) {
+            names.cgroups.extend(self.paths(&ids));
+        }
+        names
+    }
+
+    fn symbols(&mut self, keys: &HashSet<u64>, locks: &HashSet<u64>, names: &mut Names) {
+        let calls: Vec<u64> = keys.difference(locks).copied().collect();
+        let data: Vec<u64> = locks.iter().map(|lock| edge::address(*lock)).collect();
+        let begun = Instant::now();
+        let found = File::open("/proc/kallsyms")
+            .and_then(|file| kallsyms::look_up(BufReader::new(file), &calls, &data));
+        let found = match found {
+            Ok(found) => found,
+            Err(e) => return debug!("cannot read /proc/kallsyms: {e}"),
+        };
+        debug!(
+            "{} of {} symbols found in {} ms",
+            found.functions.len() + found.objects.len(),
+            keys.len(),
+            begun.elapsed().as_millis()
+        );
+        if found.hidden && !self.warned {
+            self.warned = true;
+            warn!(
+                "/proc/kallsyms hides the kernel's addresses: locks of the kernel are called by type and \
+                 address only (sysctl kernel.kptr_restrict=1 shows them to root)"
+            );
+        }
+        let site = |at| Site {
+            kind: abi::proxy_site_kind_SITE_KERNEL,
+            tgid: 0,
+            at,
+        };
+        let functions = found.functions.into_iter();
+        names
+            .sites
+            .extend(functions.map(|(at, name)| (site(at), name)));
+        for (at, name) in found.objects {
+            let words = locks.iter().filter(|lock| edge::address(**lock) == at);
+            names.locks.extend(words.map(|lock| (*lock, name.clone())));
+        }
+    }
+
+    fn paths(&mut self, ids: &HashSet<u64>) -> Vec<(u64, String)> {
+        let mount_point = self.mount_point.get_or_insert_with(|| {
+            let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+            cgroups::mount_point(&mountinfo)
+        });
+        let wanted: Vec<u64> = ids.iter().copied().collect();
+        let mut found = match mount_point {
+            Some(root) => cgroups::walk(root, &wanted),
+            None => Vec::new(),
+        };
+        let named: HashSet<u64> = found.iter().map(|(id, _)| *id).collect();
+        let gone = ids.difference(&named);
+        found.extend(gone.map(|id| (*id, UNKNOWN.to_owned())));
+        found
+    }
+}
+
+fn comm(pid: u32) -> Option<String> {
+    let comm = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let comm = String::from_utf8_lossy(&comm);
+    Some(comm.strip_suffix('\n').unwrap_or(&comm).to_owned())
+}
+
+fn task_name(pid: u32, tgid: u32) -> Option<TaskName> {
+    let comm = comm(pid)?;
+    let tgid = match tgid {
+        0 => {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+            line?.trim().parse().ok()?
+        }
+        known => known,
+    };
+    Some(TaskName { tgid, comm })
+}
+
+/// A site that is not in the kernel.
+fn place(site: Site, programs: &mut Programs) -> Option<String> {
+    match site.kind {
+        abi::proxy_site_kind_SITE_USER => programs.name(site.tgid, site.at),
+        abi::proxy_site_kind_SITE_MMAP => {
+            let comm = comm(u32::try_from(site.at).ok()?)?;
+            Some(format!("mmap_lock of {comm}"))
+        }
+        _ => None,
+    }
+}
