@@ -200,7 +200,8 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	if (!cctx)
 		return false;
 	vtime_join(tctx, cpu, cctx);
-	if (port_is_agent(p))
+	/* not those that made themselves light: they have work that may wait */
+	if (port_is_agent(p) && tctx->weight >= WEIGHT_NICE_0)
 		vtime_favour(tctx, cctx);
 	tctx->dsq_cpu = cpu;
 	tctx->queued_weight = tctx->weight;

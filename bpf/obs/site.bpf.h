@@ -44,10 +44,6 @@ extern const void __sched_text_end __ksym __weak;
 extern const void __lock_text_start __ksym __weak;
 extern const void __lock_text_end __ksym __weak;
 
-/* kernel/futex/pi.c, where PI mutexes are waited for: the program's site says more */
-extern const void futex_lock_pi __ksym __weak;
-#define FUTEX_PI_BYTES 4096
-
 static __always_inline bool in_locking_code(u64 ip)
 {
 	return (ip >= (u64)&__sched_text_start && ip < (u64)&__sched_text_end) ||
@@ -176,13 +172,8 @@ static __always_inline void site_note_kernel(void *ctx, struct task_struct *p,
 		kind = SITE_MMAP;
 	} else {
 		site = site_in_kernel(ctx);
-		if (&futex_lock_pi && site > (u64)&futex_lock_pi &&
-		    site - (u64)&futex_lock_pi < FUTEX_PI_BYTES) {
-			site = site_in_program(p);
-			kind = SITE_USER;
-		} else if (!site) {
+		if (!site)
 			kind = SITE_NONE;
-		}
 	}
 	site_set(tctx, lock, site, kind);
 	site_remember(lock, tctx, now);
@@ -197,6 +188,23 @@ static __always_inline void site_note_user(struct task_struct *p, struct task_ct
 		return;
 	site_set(tctx, lock, site_in_program(p), SITE_USER);
 	site_remember(lock, tctx, now);
+}
+
+/*
+ * A PI mutex, of user space: its waiters pass no tracepoint, and the rt_mutex behind it is
+ * not known yet. Kept under its own address and process.
+ */
+SEC("?fentry/futex_lock_pi")
+int BPF_PROG(proxy_pi_wait, void *addr)
+{
+	struct task_struct *p = bpf_get_current_task_btf();
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (!tctx)
+		return 0;
+	site_note_user(p, tctx, (u64)addr ^ (u64)p->tgid << 32);
+	tctx->site_lock = SITE_LOCK_PI;
+	return 0;
 }
 
 #endif /* PROXY_OBS_SITE_H */

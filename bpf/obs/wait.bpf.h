@@ -13,10 +13,15 @@ struct wait_facts {
 	u32 owner;
 };
 
+/* stands in task_ctx.site_lock for whatever rt_mutex is behind the PI mutex asked for last */
+#define SITE_LOCK_PI 1ULL
+
 /* What a wait is called by: where @tctx's task asked for @lock, if that was noted. */
 static __always_inline void event_fill_site(struct proxy_event *e, const struct task_ctx *tctx)
 {
-	if (!e->lock || tctx->site_lock != lock_address(e->lock))
+	bool pi = lock_type(e->lock) == LOCK_RTMUTEX && tctx->site_lock == SITE_LOCK_PI;
+
+	if (!e->lock || !(pi || tctx->site_lock == lock_address(e->lock)))
 		return;
 	e->site = tctx->site;
 	e->site_kind = tctx->site_kind;

@@ -7,6 +7,7 @@ use super::row::{Row, State};
 use super::{KernelFacts, LockSet, LockType};
 
 const CONTENTION: [&str; 3] = ["proxy_cont_begin", "proxy_cont_end", "proxy_cont_over"];
+const PI_SITE: &str = "proxy_pi_wait";
 const FUTEX: [&str; 3] = ["proxy_futex_wait", "proxy_futex_done", "proxy_futex_over"];
 const BINDER: [&str; 1] = ["proxy_binder_transaction"];
 const NTSYNC: [&str; 1] = ["proxy_ntsync_wait"];
@@ -154,14 +155,23 @@ fn rwsem(facts: &KernelFacts) -> Row {
     Row::on(LockType::Rwsem, BY_CONTENTION, owner, &CONTENTION).needs(&missing, KNOWN_KERNEL)
 }
 
-/// Real-time waiters need no program here: the kernel itself makes their owner real-time.
+/// No program is needed to see waiters. Of real-time ones none need be seen: the kernel itself makes their owner real-time.
 fn rtmutex(facts: &KernelFacts) -> Row {
     let fields = [
         ("task_struct", "pi_blocked_on"),
         ("rt_mutex_waiter", "lock"),
         ("rt_mutex_base", "owner"),
     ];
-    Row::on(LockType::Rtmutex, BY_PI_BLOCKED_ON, RT_OWNER, &[]).needs(
+    let mut programs = Vec::new();
+    // where a PI mutex is asked for, for its name: nothing hangs on it
+    if facts.func("futex_lock_pi") {
+        programs.push(PI_SITE);
+    }
+    // likewise what PREEMPT_RT makes of rt_mutexes
+    if facts.preempt_rt() && facts.tracepoint("contention_begin") {
+        programs.push(CONTENTION[0]);
+    }
+    Row::on(LockType::Rtmutex, BY_PI_BLOCKED_ON, RT_OWNER, &programs).needs(
         &missing_fields(facts, &fields),
         "boot a kernel with CONFIG_RT_MUTEXES=y",
     )

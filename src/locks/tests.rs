@@ -7,6 +7,7 @@ use crate::loader::preflight::KFUNCS_NEEDED;
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kernels");
 
 const CONTENTION: [&str; 3] = ["proxy_cont_begin", "proxy_cont_end", "proxy_cont_over"];
+const PI_SITE: [&str; 1] = ["proxy_pi_wait"];
 const FUTEX: [&str; 3] = ["proxy_futex_done", "proxy_futex_over", "proxy_futex_wait"];
 const NTSYNC: [&str; 1] = ["proxy_ntsync_isra"];
 
@@ -88,7 +89,10 @@ fn cloud_kernels_from_6_17_on_follow_all_but_binder() {
                 (LockType::Ntsync, BY_NTSYNC),
             ],
         );
-        assert_eq!(plan.programs(), [&CONTENTION[..], &FUTEX, &NTSYNC].concat());
+        assert_eq!(
+            plan.programs(),
+            [&CONTENTION[..], &FUTEX, &NTSYNC, &PI_SITE].concat()
+        );
         let mutex = row(&plan, LockType::Mutex);
         assert_eq!((mutex.owner, &mutex.why), ("mutex.owner", &None));
     }
@@ -134,10 +138,12 @@ fn on_preempt_rt_mutexes_and_rwsems_are_rt_mutexes() {
     assert_eq!(row(&plan, LockType::Rwsem).owner, "rt_mutex_base.owner");
     let programs = [
         "proxy_binder_transaction",
+        "proxy_cont_begin",
         "proxy_futex_done",
         "proxy_futex_over",
         "proxy_futex_wait",
         "proxy_ntsync_isra",
+        "proxy_pi_wait",
     ];
     assert_eq!(plan.programs(), programs);
 
@@ -336,7 +342,7 @@ fn mutex_or_rwsem_alone_bring_the_tracepoint_with_them() {
         ("mutex", &CONTENTION[..]),
         ("rwsem", &CONTENTION),
         ("mutex,rwsem", &CONTENTION),
-        ("rtmutex", &[]),
+        ("rtmutex", &PI_SITE),
         ("pthread", &FUTEX),
     ] {
         assert_eq!(Plan::new(&facts, &set(list)).programs(), programs, "{list}");
