@@ -136,3 +136,57 @@ pub fn server_data(desk: Option<Desk>) -> StatsServerData<Request, Answer> {
         )
         .add_ops("events", events(desk))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scx_stats::StatsClient;
+
+    /// A main loop that counts, and switches.
+    fn serve(server: &StatsServer<Request, Answer>) {
+        let (answers, requests) = server.channels();
+        std::thread::spawn(move || {
+            for request in requests {
+                let answer = match request {
+                    Request::Metrics => Answer::Metrics(Box::default()),
+                    Request::Donate(on) => Answer::Donating(on),
+                };
+                if answers.send(answer).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn ask(client: &mut StatsClient, args: &[(&str, &str)]) -> Result<Value> {
+        let args = args
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        client.request("stats", args.collect())
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_said_and_the_connection_stays() {
+        let socket = std::env::temp_dir().join(format!("scx_proxy-{}.stats", std::process::id()));
+        let server = StatsServer::new(server_data(None)).set_path(&socket);
+        let server = server.launch().expect("a socket");
+        serve(&server);
+        let client = StatsClient::new().set_path(&socket);
+        let mut client = client.connect(Some(5000)).expect("a connection");
+        for (args, why) in [
+            (&[("target", "control"), ("donate", "x")][..], "donate=on"),
+            (&[("target", "control")], "donate=on"),
+            (&[("target", "history")], "pid=NUMBER"),
+            (&[("target", "history"), ("pid", "x")], "no number"),
+            (&[("target", "history"), ("pid", "1")], "--no-agent"),
+            (&[("target", "watch")], "--no-agent"),
+            (&[("target", "events")], "--no-agent"),
+        ] {
+            let error = ask(&mut client, args).expect_err("refused");
+            assert!(format!("{error:?}").contains(why), "{args:?}: {error:?}");
+        }
+        let on = ask(&mut client, &[("target", "control"), ("donate", "on")]);
+        assert_eq!(on.expect("switched"), Value::Bool(true));
+        let _ = std::fs::remove_file(&socket);
+    }
+}
