@@ -29,13 +29,17 @@ fn init_log(verbose: u8) -> Result<()> {
         .set_thread_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
         .build();
-    TermLogger::init(level, config, TerminalMode::Stderr, ColorChoice::Auto)
-        .context("logging to stderr")
+    // the logger's own choice does not ask whether there is a terminal
+    let colors = match output::has_colors(&std::io::stderr()) {
+        true => ColorChoice::AlwaysAnsi,
+        false => ColorChoice::Never,
+    };
+    TermLogger::init(level, config, TerminalMode::Stderr, colors).context("logging to stderr")
 }
 
 fn version() -> String {
     format!(
-        "scx_proxy {}",
+        "scx_proxy {}\n",
         scx_utils::build_id::full_version(env!("CARGO_PKG_VERSION"))
     )
 }
@@ -92,37 +96,42 @@ fn doctor(opts: &DoctorOpts) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!report.is_well())))
 }
 
+fn help_stats() -> Result<ExitCode> {
+    let mut text = Vec::new();
+    stats::server_data().describe_meta(&mut text, None)?;
+    output::print(&String::from_utf8_lossy(&text))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 fn facts() -> Result<ExitCode> {
     output::print(&KernelFacts::live()?.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn main() -> ExitCode {
-    let opts = match Opts::try_parse() {
-        Ok(opts) => opts,
-        Err(e) => {
-            let _ = e.print();
-            // --help is an answer, the rest are refusals
-            return ExitCode::from(u8::from(e.use_stderr()));
-        }
-    };
-    if opts.version {
-        println!("{}", version());
-        return ExitCode::SUCCESS;
-    }
-    let result = match &opts.command {
+/// What was asked for.
+fn obey(opts: &Opts) -> Result<ExitCode> {
+    match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
         Some(Command::Facts) => facts(),
-        None if opts.help_stats => stats::server_data()
-            .describe_meta(&mut std::io::stdout(), None)
-            .map(|()| ExitCode::SUCCESS),
-        None => run(&opts).map(|()| ExitCode::SUCCESS),
-    };
-    match result {
-        Ok(code) => code,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::FAILURE
+        None if opts.version => {
+            output::print(&version())?;
+            Ok(ExitCode::SUCCESS)
         }
+        None if opts.help_stats => help_stats(),
+        None => run(opts).map(|()| ExitCode::SUCCESS),
     }
+}
+
+fn main() -> ExitCode {
+    let result = match Opts::try_parse() {
+        Ok(opts) => obey(&opts),
+        // --help is an answer, the rest are refusals
+        Err(said) => output::answer(&said)
+            .map(|()| ExitCode::from(u8::from(said.use_stderr())))
+            .map_err(Into::into),
+    };
+    result.unwrap_or_else(|e| {
+        output::complain(&format!("error: {e:#}\n"));
+        ExitCode::FAILURE
+    })
 }
