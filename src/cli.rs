@@ -153,6 +153,18 @@ pub enum Command {
     /// Exits with 0 if it can be loaded and follows any lock, with 1 otherwise.
     Doctor(DoctorOpts),
 
+    /// Print a man page, as roff: of scx_proxy, or of one of its subcommands.
+    Man {
+        /// The subcommand; none: scx_proxy itself.
+        subcommand: Option<String>,
+    },
+
+    /// Print what makes a shell complete the flags of scx_proxy.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+
     /// Print what this kernel has that bears on locks, for tests/fixtures/kernels.
     #[command(hide = true)]
     Facts,

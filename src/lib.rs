@@ -3,7 +3,7 @@
 //! `cli` says what can be asked for, `loader` brings the BPF scheduler into the
 //! kernel and keeps it there, `agent` follows who waits for whom and gives it hints,
 //! `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
-//! reports that. `model` specifies the scheduler, for tests.
+//! reports that. `manual` makes man pages and completions of `cli`. `model` specifies the scheduler, for tests.
 
 pub mod abi;
 pub mod agent;
@@ -11,6 +11,7 @@ pub mod cli;
 pub mod doctor;
 pub mod loader;
 pub mod locks;
+pub mod manual;
 pub mod model;
 pub mod output;
 pub mod stats;

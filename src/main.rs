@@ -13,7 +13,7 @@ use scx_proxy::cli::{Command, DoctorOpts, Opts};
 use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Scheduler, preflight};
 use scx_proxy::locks::KernelFacts;
-use scx_proxy::{output, stats};
+use scx_proxy::{manual, output, stats};
 use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
@@ -99,12 +99,11 @@ fn doctor(opts: &DoctorOpts) -> Result<ExitCode> {
 fn help_stats() -> Result<ExitCode> {
     let mut text = Vec::new();
     stats::server_data().describe_meta(&mut text, None)?;
-    output::print(&String::from_utf8_lossy(&text))?;
-    Ok(ExitCode::SUCCESS)
+    answer(&String::from_utf8_lossy(&text))
 }
 
-fn facts() -> Result<ExitCode> {
-    output::print(&KernelFacts::live()?.to_string())?;
+fn answer(text: &str) -> Result<ExitCode> {
+    output::print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -112,11 +111,10 @@ fn facts() -> Result<ExitCode> {
 fn obey(opts: &Opts) -> Result<ExitCode> {
     match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
-        Some(Command::Facts) => facts(),
-        None if opts.version => {
-            output::print(&version())?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Some(Command::Man { subcommand }) => answer(&manual::page(subcommand.as_deref())?),
+        Some(Command::Completions { shell }) => answer(&manual::completions(*shell)?),
+        Some(Command::Facts) => answer(&KernelFacts::live()?.to_string()),
+        None if opts.version => answer(&version()),
         None if opts.help_stats => help_stats(),
         None => run(opts).map(|()| ExitCode::SUCCESS),
     }

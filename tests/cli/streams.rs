@@ -15,11 +15,13 @@ const INVERSION: &str = env!("CARGO_BIN_EXE_inversion");
 const ESCAPE: char = '\x1b';
 
 /// What prints an answer, its exit code where that is no matter of the machine.
-const ANSWERS: [(&str, &[&str], Option<i32>); 8] = [
+const ANSWERS: [(&str, &[&str], Option<i32>); 10] = [
     (SCX_PROXY, &["--help"], Some(0)),
     (SCX_PROXY, &["doctor", "--help"], Some(0)),
     (SCX_PROXY, &["--version"], Some(0)),
     (SCX_PROXY, &["--help-stats"], Some(0)),
+    (SCX_PROXY, &["man"], Some(0)),
+    (SCX_PROXY, &["completions", "bash"], Some(0)),
     (SCX_PROXY, &["doctor"], None),
     (SCX_PROXY, &["doctor", "--json"], None),
     (INVERSION, &["--help"], Some(0)),
