@@ -150,6 +150,10 @@ pub enum Command {
     /// Say whether this kernel can run the scheduler, and which locks it would
     /// follow, how, and if not, why; load nothing.
     ///
+    /// Says also which probes would be attached, which options of the kernel's
+    /// configuration matter, what this user may do, and what is loaded now. What
+    /// cannot be read is said. The last line is the verdict.
+    ///
     /// Exits with 0 if it can be loaded and follows any lock, with 1 otherwise.
     Doctor(DoctorOpts),
 
