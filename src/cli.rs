@@ -155,6 +155,10 @@ pub enum Command {
     /// Say whether this kernel can run the scheduler, and which locks it would
     /// follow, how, and if not, why; load nothing.
     ///
+    /// Says also which probes would be attached, which options of the kernel's
+    /// configuration matter, what this user may do, and what is loaded now. What
+    /// cannot be read is said. The last line is the verdict.
+    ///
     /// Exits with 0 if it can be loaded and follows any lock, with 1 otherwise.
     Doctor(DoctorOpts),
 
@@ -163,6 +167,17 @@ pub enum Command {
 
     /// Let the running scheduler only observe: see who waits for whom, donate nothing.
     Observe(SwitchOpts),
+    /// Print a man page, as roff: of scx_proxy, or of one of its subcommands.
+    Man {
+        /// The subcommand; none: scx_proxy itself.
+        subcommand: Option<String>,
+    },
+
+    /// Print what makes a shell complete the flags of scx_proxy.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 
     /// Print what this kernel has that bears on locks, for tests/fixtures/kernels.
     #[command(hide = true)]

@@ -3,7 +3,8 @@
 //! `cli` says what can be asked for, `loader` brings the BPF scheduler into the
 //! kernel and keeps it there, `agent` follows who waits for whom and gives it hints,
 //! `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
-//! reports that. `watch` sums up what the agent reads, `naming` finds out what it is called. `model` specifies the scheduler, for tests.
+//! reports that. `watch` sums up what the agent reads, `naming` finds out what it is called.
+//! `manual` makes man pages and completions of `cli`. `model` specifies the scheduler, for tests.
 
 pub mod abi;
 pub mod agent;
@@ -11,6 +12,7 @@ pub mod cli;
 pub mod doctor;
 pub mod loader;
 pub mod locks;
+pub mod manual;
 pub mod model;
 pub mod naming;
 pub mod output;

@@ -14,7 +14,7 @@ use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Scheduler, preflight};
 use scx_proxy::locks::KernelFacts;
 use scx_proxy::watch::Client;
-use scx_proxy::{output, stats};
+use scx_proxy::{manual, output, stats};
 use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
@@ -30,13 +30,17 @@ fn init_log(verbose: u8) -> Result<()> {
         .set_thread_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
         .build();
-    TermLogger::init(level, config, TerminalMode::Stderr, ColorChoice::Auto)
-        .context("logging to stderr")
+    // the logger's own choice does not ask whether there is a terminal
+    let colors = match output::has_colors(&std::io::stderr()) {
+        true => ColorChoice::AlwaysAnsi,
+        false => ColorChoice::Never,
+    };
+    TermLogger::init(level, config, TerminalMode::Stderr, colors).context("logging to stderr")
 }
 
 fn version() -> String {
     format!(
-        "scx_proxy {}",
+        "scx_proxy {}\n",
         scx_utils::build_id::full_version(env!("CARGO_PKG_VERSION"))
     )
 }
@@ -98,39 +102,52 @@ fn switch(opts: &SwitchOpts, on: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn facts() -> Result<ExitCode> {
-    output::print(&KernelFacts::live()?.to_string())?;
+fn help_stats() -> Result<ExitCode> {
+    let mut text = Vec::new();
+    stats::server_data(None).describe_meta(&mut text, None)?;
+    answer(&String::from_utf8_lossy(&text))
+}
+
+fn answer(text: &str) -> Result<ExitCode> {
+    output::print(text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn main() -> ExitCode {
-    let opts = match Opts::try_parse() {
-        Ok(opts) => opts,
-        Err(e) => {
-            let _ = e.print();
-            // --help is an answer, the rest are refusals
-            return ExitCode::from(u8::from(e.use_stderr()));
-        }
-    };
-    if opts.version {
-        println!("{}", version());
-        return ExitCode::SUCCESS;
-    }
-    let result = match &opts.command {
+/// What was asked for.
+fn obey(opts: &Opts) -> Result<ExitCode> {
+    match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
-        Some(Command::Facts) => facts(),
         Some(Command::Donate(opts)) => switch(opts, true),
         Some(Command::Observe(opts)) => switch(opts, false),
-        None if opts.help_stats => stats::server_data(None)
-            .describe_meta(&mut std::io::stdout(), None)
-            .map(|()| ExitCode::SUCCESS),
-        None => run(&opts).map(|()| ExitCode::SUCCESS),
-    };
-    match result {
-        Ok(code) => code,
-        Err(e) => {
-            eprintln!("error: {e:#}");
-            ExitCode::FAILURE
-        }
+        Some(Command::Man { subcommand }) => answer(&manual::page(subcommand.as_deref())?),
+        Some(Command::Completions { shell }) => answer(&manual::completions(*shell)?),
+        Some(Command::Facts) => answer(&KernelFacts::live()?.to_string()),
+        None if opts.version => answer(&version()),
+        None if opts.help_stats => help_stats(),
+        None => run(opts).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// No backtraces, whatever the environment asks for: to make one takes more memory than the heap of
+/// fixed size has (see `lock_memory`), and to run out of it in a panic is to hang.
+fn forbid_backtraces() {
+    for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
+        // SAFETY: no other thread has been started yet.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
+fn main() -> ExitCode {
+    forbid_backtraces();
+    let result = match Opts::try_parse() {
+        Ok(opts) => obey(&opts),
+        // --help is an answer, the rest are refusals
+        Err(said) => output::answer(&said)
+            .map(|()| ExitCode::from(u8::from(said.use_stderr())))
+            .map_err(Into::into),
+    };
+    result.unwrap_or_else(|e| {
+        output::complain(&format!("error: {e:#}\n"));
+        ExitCode::FAILURE
+    })
 }

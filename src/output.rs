@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What the programs print: the layout of text tables, and a standard output whose reader may go away.
+//! What the programs print: streams whose readers may go away, when there may be colors, and the
+//! layout of text tables.
+//!
+//! `println!` and `eprintln!` panic when nobody reads. The programs use what is here instead.
 
-use std::io::{self, Write};
+use std::env;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsRawFd;
 
 /// Prints to the standard output; a reader that has gone away is no error.
 ///
@@ -15,6 +22,64 @@ pub fn print(text: &str) -> io::Result<()> {
     {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Prints to the standard error. Whoever cannot be told is not told.
+pub fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Prints what the parser of the command line has to say: help to the standard output, what is
+/// wrong to the standard error.
+///
+/// # Errors
+/// Help that cannot be written, though somebody reads.
+pub fn answer(said: &clap::Error) -> io::Result<()> {
+    let text = said.render();
+    if said.use_stderr() {
+        complain(&match has_colors(&io::stderr()) {
+            true => text.ansi().to_string(),
+            false => text.to_string(),
+        });
+        return Ok(());
+    }
+    print(&match has_colors(&io::stdout()) {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    })
+}
+
+/// Whether colors may be written there: to terminals that know them, unless the user has set
+/// `NO_COLOR`.
+#[must_use]
+pub fn has_colors(stream: &impl IsTerminal) -> bool {
+    let var = |name| env::var_os(name);
+    stream.is_terminal() && wants_colors(var("NO_COLOR").as_deref(), var("TERM").as_deref())
+}
+
+/// What <https://no-color.org> says: an empty `NO_COLOR` is none.
+fn wants_colors(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    no_color.is_none_or(OsStr::is_empty) && term.is_some_and(|term| term != "dumb")
+}
+
+/// Lets the standard error lead nowhere if its reader has gone away, for code of others that panics
+/// then.
+pub fn mute_unread_stderr() {
+    let stderr = io::stderr().as_raw_fd();
+    let mut asked = libc::pollfd {
+        fd: stderr,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one live pollfd, and no waiting.
+    let found = unsafe { libc::poll(&mut asked, 1, 0) };
+    if found != 1 || asked.revents & libc::POLLERR == 0 {
+        return;
+    }
+    if let Ok(nowhere) = File::options().write(true).open("/dev/null") {
+        // SAFETY: two open files; the standard error stays open, as another one.
+        unsafe { libc::dup2(nowhere.as_raw_fd(), stderr) };
     }
 }
 
@@ -78,6 +143,21 @@ fn is_number(cell: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colors_are_for_terminals_that_know_them_and_users_that_want_them() {
+        for (no_color, term, wanted) in [
+            (None, Some("xterm"), true),
+            (Some(""), Some("xterm"), true),
+            (Some("1"), Some("xterm"), false),
+            (Some("0"), Some("xterm"), false),
+            (None, Some("dumb"), false),
+            (None, None, false),
+        ] {
+            let got = wants_colors(no_color.map(OsStr::new), term.map(OsStr::new));
+            assert_eq!(got, wanted, "NO_COLOR {no_color:?} TERM {term:?}");
+        }
+    }
 
     #[test]
     fn columns_line_up() {

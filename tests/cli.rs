@@ -1,5 +1,10 @@
 //! The command line as a user meets it, without a kernel that could load anything.
 
+#[path = "cli/manual.rs"]
+mod manual;
+#[path = "cli/streams.rs"]
+mod streams;
+
 use std::process::{Command, Output};
 
 fn scx_proxy(args: &[&str]) -> Output {

@@ -190,21 +190,4 @@ static __always_inline void site_note_user(struct task_struct *p, struct task_ct
 	site_remember(lock, tctx, now);
 }
 
-/*
- * A PI mutex, of user space: its waiters pass no tracepoint, and the rt_mutex behind it is
- * not known yet. Kept under its own address and process.
- */
-SEC("?fentry/futex_lock_pi")
-int BPF_PROG(proxy_pi_wait, void *addr)
-{
-	struct task_struct *p = bpf_get_current_task_btf();
-	struct task_ctx *tctx = task_ctx_of(p);
-
-	if (!tctx)
-		return 0;
-	site_note_user(p, tctx, (u64)addr ^ (u64)p->tgid << 32);
-	tctx->site_lock = SITE_LOCK_PI;
-	return 0;
-}
-
 #endif /* PROXY_OBS_SITE_H */

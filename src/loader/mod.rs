@@ -25,6 +25,7 @@ use crate::agent::desk::{self, Desk, Question};
 use crate::agent::{self, Agent, KernelSide};
 use crate::cli::Opts;
 use crate::locks::{KernelFacts, LockSet, LockType, Plan, State};
+use crate::output;
 use crate::stats::{self, Answer, Metrics, Readings, Request};
 
 #[allow(missing_docs, dead_code, non_camel_case_types, non_snake_case)] // generated
@@ -258,6 +259,8 @@ impl<'a> Scheduler<'a> {
         report_costs();
         drop(self.agent.take());
         drop(self.struct_ops.take());
+        // the report panics where it cannot be written
+        output::mute_unread_stderr();
         self.report()
     }
 

@@ -35,6 +35,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use cli::Cli;
 use report::{Report, ScenarioReport};
+use scx_proxy::output;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -45,16 +46,16 @@ const EXIT_INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { EXIT_ERROR } else { 0 });
+        Err(said) => {
+            let refused = output::answer(&said).is_err() || said.use_stderr();
+            return ExitCode::from(if refused { EXIT_ERROR } else { 0 });
         }
     };
     match run(&cli) {
         Ok(code) => code,
         Err(error) if error.is::<sys::Interrupted>() => ExitCode::from(EXIT_INTERRUPTED),
         Err(error) => {
-            eprintln!("inversion: {error:#}");
+            output::complain(&format!("inversion: {error:#}\n"));
             ExitCode::from(EXIT_ERROR)
         }
     }
@@ -69,7 +70,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     }
     cli.check()?;
     sys::catch_signals();
-    let report = scenario::run_all(cli, |line| eprintln!("{line}"))?;
+    let report = scenario::run_all(cli, |line| output::complain(&format!("{line}\n")))?;
     publish(&report, cli.json.as_deref())?;
     let fine = report.scenarios.iter().all(ScenarioReport::is_fine);
     Ok(ExitCode::from(if fine { 0 } else { EXIT_NOT_STAGED }))
@@ -91,7 +92,7 @@ fn publish(report: &Report, json: Option<&Path>) -> Result<()> {
     match json {
         None => print(&text::table(report)),
         Some(path) if path == Path::new("-") => {
-            eprint!("\n{}", text::table(report));
+            output::complain(&format!("\n{}", text::table(report)));
             print(&report.to_json()?)
         }
         Some(path) => {
@@ -103,5 +104,5 @@ fn publish(report: &Report, json: Option<&Path>) -> Result<()> {
 }
 
 fn print(text: &str) -> Result<()> {
-    scx_proxy::output::print(text).context("cannot write to the standard output")
+    output::print(text).context("cannot write to the standard output")
 }

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `scx_proxy man` and `scx_proxy completions`: man pages and shell completions, made from the
+//! definition of the command line. Commands and flags that are hidden there are in neither.
+
+use std::io;
+
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use crate::cli::Opts;
+
+const NAME: &str = "scx_proxy";
+/// System administration.
+const SECTION: &str = "8";
+
+/// A subcommand that there is no page of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no subcommand '{asked}'; known are {}", known.join(", "))]
+pub struct Unknown {
+    /// What was asked for.
+    pub asked: String,
+    /// What there is.
+    pub known: Vec<String>,
+}
+
+/// The definition without what is hidden; clap's generators do not leave that out themselves.
+fn visible() -> Command {
+    let all = Opts::command();
+    let commands = all.get_subcommands().filter(|sub| !sub.is_hide_set());
+    let args = all.get_arguments().filter(|arg| !arg.is_hide_set());
+    Command::new(NAME)
+        .about(all.get_about().cloned().unwrap_or_default())
+        .long_about(all.get_long_about().cloned().unwrap_or_default())
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        .args_conflicts_with_subcommands(true)
+        .args(args.cloned())
+        .subcommands(commands.cloned().map(|sub| {
+            sub.mut_args(|arg| {
+                debug_assert!(!arg.is_hide_set(), "a hidden flag of a subcommand");
+                arg
+            })
+        }))
+}
+
+/// The man page of the program, or that of a subcommand, as roff.
+///
+/// # Errors
+/// A subcommand that there is not.
+pub fn page(subcommand: Option<&str>) -> Result<String, Unknown> {
+    let mut all = visible();
+    all.build();
+    let known = all.get_subcommands().map(|sub| sub.get_name().to_owned());
+    let known: Vec<String> = known.collect();
+    let command = match subcommand {
+        None => &all,
+        Some(asked) => all.find_subcommand(asked).ok_or_else(|| Unknown {
+            asked: asked.to_owned(),
+            known: known.clone(),
+        })?,
+    };
+    let man = Man::new(command.clone())
+        .section(SECTION)
+        .source(format!("{NAME} {}", env!("CARGO_PKG_VERSION")))
+        .manual("System administration");
+    let mut text = Vec::new();
+    // memory takes all that is written
+    let _ = man.render(&mut text);
+    let mut roff = Roff::new();
+    add_exit_status(&mut roff, subcommand);
+    add_files(&mut roff, subcommand);
+    add_environment(&mut roff);
+    add_see_also(&mut roff, subcommand, &known);
+    let _ = roff.to_writer(&mut text);
+    // no date, since a page is made when it is asked for; the generator drops the empty word
+    let dateless = format!(" {SECTION}  \"");
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.replacen(&dateless, &format!(" {SECTION} \"\" \""), 1))
+}
+
+/// A list: what it is about, and what is said of it.
+fn add_list(roff: &mut Roff, heading: &str, items: &[(&str, &str)]) {
+    roff.control("SH", [heading]);
+    for (head, body) in items {
+        roff.control("TP", []);
+        roff.text([bold(*head)]);
+        roff.text([roman(*body)]);
+    }
+}
+
+fn add_exit_status(roff: &mut Roff, subcommand: Option<&str>) {
+    let items: &[_] = match subcommand {
+        None => &[
+            (
+                "0",
+                "It ended as asked: by Ctrl-C or SIGTERM, or after an answer.",
+            ),
+            (
+                "1",
+                "It refused, or the kernel threw the scheduler out; the standard error says why.",
+            ),
+        ],
+        Some("doctor") => &[
+            ("0", "The scheduler can be loaded, and follows any lock."),
+            (
+                "1",
+                "It cannot, or follows none; or the command line is wrong.",
+            ),
+        ],
+        Some(_) => &[
+            ("0", "Printed."),
+            ("1", "The command line is wrong, or nothing can be printed."),
+        ],
+    };
+    add_list(roff, "EXIT STATUS", items);
+}
+
+fn add_files(roff: &mut Roff, subcommand: Option<&str>) {
+    const SOCKET: (&str, &str) = (
+        "/var/run/scx/root/stats",
+        "Socket on which a running scheduler serves its stats, as JSON (scx_stats).",
+    );
+    const STATE: (&str, &str) = (
+        "/sys/kernel/sched_ext",
+        "What the kernel says about sched_ext, and which scheduler is loaded.",
+    );
+    const CONFIG: (&str, &str) = (
+        "/boot/config-RELEASE, /proc/config.gz",
+        "The kernel's configuration. One of them is needed to load the scheduler, or --kconfig.",
+    );
+    if matches!(subcommand, None | Some("doctor")) {
+        add_list(roff, "FILES", &[SOCKET, STATE, CONFIG]);
+    }
+}
+
+fn add_environment(roff: &mut Roff) {
+    let no_color = (
+        "NO_COLOR",
+        "If set, and not empty, nothing is printed in color. Only terminals get colors anyway.",
+    );
+    add_list(roff, "ENVIRONMENT", &[no_color]);
+}
+
+fn add_see_also(roff: &mut Roff, subcommand: Option<&str>, known: &[String]) {
+    let own = known
+        .iter()
+        .map(|name| (Some(name.as_str()), format!("{NAME}-{name}")));
+    let pages = std::iter::once((None, NAME.to_owned())).chain(own);
+    let mut line = Vec::new();
+    for (_, page) in pages.filter(|(name, _)| *name != subcommand) {
+        line.extend([bold(page), roman(format!("({SECTION}), "))]);
+    }
+    line.extend([bold("bpf"), roman("(2), "), bold("sched"), roman("(7)")]);
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text(line);
+}
+
+/// What makes a shell complete this program's command line.
+///
+/// # Errors
+/// Those of the generator, which writes into memory.
+pub fn completions(shell: Shell) -> io::Result<String> {
+    let mut command = visible();
+    command.set_bin_name(NAME);
+    command.build();
+    let mut text = Vec::new();
+    clap_complete::Generator::try_generate(&shell, &command, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As roff writes it.
+    fn escaped(text: &str) -> String {
+        text.replace('-', "\\-")
+    }
+
+    fn subcommands() -> Vec<Command> {
+        visible().get_subcommands().cloned().collect()
+    }
+
+    #[test]
+    fn a_page_has_every_section_and_flag() {
+        for command in subcommands().iter().chain([&visible()]) {
+            let name = Some(command.get_name()).filter(|name| *name != NAME);
+            let page = page(name).expect("a page");
+            let title = name.map_or(NAME.to_owned(), |name| format!("{NAME}-{name}"));
+            assert!(page.contains(&format!(".TH {title} 8 \"\" \"")), "{page}");
+            let sections = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS"];
+            for section in sections.into_iter().chain(["ENVIRONMENT"]) {
+                assert!(page.contains(&format!("\n.SH {section}\n")), "{page}");
+            }
+            for section in ["EXIT STATUS", "SEE ALSO"] {
+                assert!(page.contains(&format!("\n.SH \"{section}\"\n")), "{page}");
+            }
+            for long in command.get_arguments().filter_map(|arg| arg.get_long()) {
+                let flag = format!("\\fB{}\\fR", escaped(&format!("--{long}")));
+                assert!(page.contains(&flag), "no {flag} in\n{page}");
+            }
+        }
+        let main = page(None).expect("a page");
+        assert!(main.contains("\n.SH FILES\n") && main.contains("/var/run/scx/root/stats"));
+    }
+
+    #[test]
+    fn what_is_hidden_is_in_neither() {
+        let hidden: Vec<_> = Opts::command()
+            .get_subcommands()
+            .filter(|sub| sub.is_hide_set())
+            .map(|sub| sub.get_name().to_owned())
+            .collect();
+        assert_eq!(hidden, ["facts"]);
+        let shells = [
+            Shell::Bash,
+            Shell::Zsh,
+            Shell::Fish,
+            Shell::Elvish,
+            Shell::PowerShell,
+        ];
+        for shell in shells {
+            let text = completions(shell).expect("a script");
+            assert!(
+                text.contains("doctor") && text.contains("slice-us"),
+                "{shell}"
+            );
+            assert!(!text.contains("facts"), "{shell}");
+        }
+        assert!(!page(None).expect("a page").contains("facts"));
+        let error = page(Some("facts")).expect_err("hidden");
+        assert_eq!(
+            error.to_string(),
+            "no subcommand 'facts'; known are doctor, donate, observe, man, completions"
+        );
+    }
+}
