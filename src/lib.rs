@@ -13,5 +13,7 @@ pub mod loader;
 pub mod locks;
 pub mod model;
 pub mod output;
+pub mod record;
+pub mod replay;
 pub mod stats;
 pub mod watch;

@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{LevelFilter, warn};
-use scx_proxy::cli::{Command, DoctorOpts, Opts};
+use scx_proxy::cli::{Command, DoctorOpts, Opts, RecordOpts};
 use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Scheduler, preflight};
 use scx_proxy::locks::KernelFacts;
-use scx_proxy::{output, stats};
+use scx_proxy::{output, record, replay, stats};
 use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
@@ -51,12 +51,18 @@ fn lock_memory() {
     ALLOCATOR.unlock_memory();
 }
 
-fn run(opts: &Opts) -> Result<()> {
-    init_log(opts.verbose)?;
+/// Set when a signal asks us to end.
+fn shutdown() -> Result<Arc<AtomicBool>> {
     let shutdown = Arc::new(AtomicBool::new(false));
     let signalled = shutdown.clone();
     ctrlc::set_handler(move || signalled.store(true, Ordering::Relaxed))
         .context("handler for Ctrl-C")?;
+    Ok(shutdown)
+}
+
+fn run(opts: &Opts) -> Result<()> {
+    init_log(opts.verbose)?;
+    let shutdown = shutdown()?;
     if let Some(secs) = opts.monitor {
         return stats::monitor(Duration::from_secs_f64(secs), shutdown);
     }
@@ -92,6 +98,10 @@ fn doctor(opts: &DoctorOpts) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!report.is_well())))
 }
 
+fn record(opts: &RecordOpts) -> Result<()> {
+    record::run(opts, &*shutdown()?)
+}
+
 fn facts() -> Result<ExitCode> {
     output::print(&KernelFacts::live()?.to_string())?;
     Ok(ExitCode::SUCCESS)
@@ -113,6 +123,8 @@ fn main() -> ExitCode {
     let result = match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
         Some(Command::Facts) => facts(),
+        Some(Command::Record(opts)) => record(opts).map(|()| ExitCode::SUCCESS),
+        Some(Command::Replay(opts)) => replay::run(opts).map(|()| ExitCode::SUCCESS),
         None if opts.help_stats => stats::server_data()
             .describe_meta(&mut std::io::stdout(), None)
             .map(|()| ExitCode::SUCCESS),

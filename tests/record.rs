@@ -1,0 +1,9 @@
+//! Recordings as a user meets them, from a scheduler that is none: a stats server that
+//! gives what a test wants.
+
+#[path = "record/any.rs"]
+mod any;
+#[path = "record/fake.rs"]
+mod fake;
+#[path = "record/recording.rs"]
+mod recording;
