@@ -164,7 +164,8 @@ pub enum Command {
     /// for how long, and what came of it.
     Record(RecordOpts),
 
-    /// Show a recording: as text, as JSON, or summed up in tables.
+    /// Show a recording: as text, as JSON, as a trace for Perfetto, or summed
+    /// up in tables.
     Replay(ReplayOpts),
 }
 
@@ -205,6 +206,11 @@ pub struct ReplayOpts {
     /// Print events as --print-events does.
     #[arg(long, group = "form")]
     pub text: bool,
+
+    /// Write a trace that Perfetto opens: locks and tasks as tracks, donations
+    /// as arrows.
+    #[arg(long, value_name = "OUT", group = "form")]
+    pub perfetto: Option<PathBuf>,
 
     /// Print tables: waits by class of lock, by task, by cgroups. What is done
     /// unless another form is asked for.

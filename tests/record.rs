@@ -7,3 +7,5 @@ mod any;
 mod fake;
 #[path = "record/recording.rs"]
 mod recording;
+#[path = "record/trace.rs"]
+mod trace;

@@ -1,12 +1,17 @@
-//! `scx_proxy replay`: a recording as text (`agent::line`), as JSON (`json`), or summed up (`summary`).
-//! One chunk and the names that are known are in memory, however long the recording is.
+//! `scx_proxy replay`: a recording as text (`agent::line`), as JSON (`json`), as a trace for
+//! Perfetto (`perfetto`, `tracks`, `proto`), or summed up (`summary`). One chunk and the names that are known
+//! are in memory, however long the recording is.
 
 pub mod json;
+pub mod perfetto;
+pub mod proto;
 pub mod summary;
+mod tracks;
 
+use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::agent::line;
 use crate::cli::ReplayOpts;
@@ -85,6 +90,12 @@ pub fn run(opts: &ReplayOpts) -> Result<()> {
         Err(error) if is_broken_pipe(&error) => Ok(()),
         other => other,
     };
+    if let Some(path) = &opts.perfetto {
+        let doing = || format!("cannot write {}", path.display());
+        let out = BufWriter::new(File::create(path).with_context(doing)?);
+        let mut trace = perfetto::Trace::new(out, recording.header()).with_context(doing)?;
+        return feed(&recording, span, &mut trace).with_context(doing);
+    }
     let out = BufWriter::new(io::stdout().lock());
     quiet(if opts.json {
         feed(&recording, span, &mut json::Json::new(out))

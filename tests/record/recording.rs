@@ -449,7 +449,8 @@ fn a_recording_larger_than_the_heap_is_replayed() {
     recorder.flush().expect("flushed");
     assert!(recorder.progress().bytes > 128 << 20);
     let path = path.to_str().expect("UTF-8");
-    for form in [["--json"], ["--summary"]] {
+    let trace = folder.text("trace");
+    for form in [&["--json"][..], &["--summary"], &["--perfetto", &trace]] {
         let out = Command::new(env!("CARGO_BIN_EXE_scx_proxy"))
             .args(["replay", path])
             .args(form)
