@@ -1,5 +1,6 @@
 //! The command line: every flag, its unit and its range. No side effects.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -8,6 +9,9 @@ use scx_utils::libbpf_clap_opts::LibbpfOpts;
 use crate::abi;
 use crate::locks::LockSet;
 use crate::watch::client::SOCKET;
+
+/// Where `--metrics` listens if no address is given.
+pub const METRICS_ADDR: &str = "127.0.0.1:9839";
 
 /// A sched_ext scheduler with proxy execution.
 ///
@@ -126,6 +130,11 @@ pub struct Opts {
     #[arg(long, value_name = "SECS", value_parser = parse_interval_secs)]
     pub monitor: Option<f64>,
 
+    /// Serve metrics in the OpenMetrics format at http://ADDR/metrics: this
+    /// machine only, unless ADDR is another of its addresses.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = METRICS_ADDR)]
+    pub metrics: Option<SocketAddr>,
+
     /// Describe each statistic and exit.
     #[arg(long)]
     pub help_stats: bool,
@@ -167,6 +176,10 @@ pub enum Command {
     /// Show a recording: as text, as JSON, as a trace for Perfetto, or summed
     /// up in tables.
     Replay(ReplayOpts),
+
+    /// Serve the metrics of a running scx_proxy in the OpenMetrics format, until
+    /// Ctrl-C.
+    Metrics(MetricsOpts),
 }
 
 /// Flags of `scx_proxy record`.
@@ -224,6 +237,18 @@ pub struct ReplayOpts {
     /// Leave out what happened after, likewise.
     #[arg(long, value_name = "SECS", value_parser = parse_offset_secs)]
     pub to: Option<f64>,
+}
+
+/// Flags of `scx_proxy metrics`.
+#[derive(Debug, Clone, Args)]
+pub struct MetricsOpts {
+    /// Address to listen on.
+    #[arg(value_name = "ADDR", default_value = METRICS_ADDR)]
+    pub addr: SocketAddr,
+
+    /// Socket of the scheduler.
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
 }
 
 /// Flags of `scx_proxy doctor`.

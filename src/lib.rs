@@ -11,6 +11,7 @@ pub mod cli;
 pub mod doctor;
 pub mod loader;
 pub mod locks;
+pub mod metrics;
 pub mod model;
 pub mod output;
 pub mod record;

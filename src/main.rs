@@ -1,6 +1,7 @@
 //! `scx_proxy`: parse, run, exit code.
 
 use std::mem::MaybeUninit;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{LevelFilter, warn};
-use scx_proxy::cli::{Command, DoctorOpts, Opts, RecordOpts};
+use scx_proxy::cli::{Command, DoctorOpts, MetricsOpts, Opts, RecordOpts};
 use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Scheduler, preflight};
 use scx_proxy::locks::KernelFacts;
+use scx_proxy::metrics::Exporter;
+use scx_proxy::watch::client;
 use scx_proxy::{output, record, replay, stats};
 use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
@@ -67,6 +70,8 @@ fn run(opts: &Opts) -> Result<()> {
         return stats::monitor(Duration::from_secs_f64(secs), shutdown);
     }
     preflight::check()?;
+    let serve = |addr| Exporter::start(addr, Path::new(client::SOCKET));
+    let _exporter = opts.metrics.map(serve).transpose()?;
     if let Some(secs) = opts.stats {
         let shutdown = shutdown.clone();
         std::thread::spawn(move || {
@@ -102,6 +107,16 @@ fn record(opts: &RecordOpts) -> Result<()> {
     record::run(opts, &*shutdown()?)
 }
 
+fn metrics(opts: &MetricsOpts) -> Result<()> {
+    init_log(0)?;
+    let shutdown = shutdown()?;
+    let _exporter = Exporter::start(opts.addr, &opts.socket)?;
+    while !shutdown.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 fn facts() -> Result<ExitCode> {
     output::print(&KernelFacts::live()?.to_string())?;
     Ok(ExitCode::SUCCESS)
@@ -125,6 +140,7 @@ fn main() -> ExitCode {
         Some(Command::Facts) => facts(),
         Some(Command::Record(opts)) => record(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Replay(opts)) => replay::run(opts).map(|()| ExitCode::SUCCESS),
+        Some(Command::Metrics(opts)) => metrics(opts).map(|()| ExitCode::SUCCESS),
         None if opts.help_stats => stats::server_data()
             .describe_meta(&mut std::io::stdout(), None)
             .map(|()| ExitCode::SUCCESS),

@@ -48,6 +48,7 @@ impl Drop for Folder {
 /// The scheduler. What is put into `batches` goes to whoever asks next.
 pub struct Fake {
     pub batches: Arc<Mutex<Vec<Batch>>>,
+    pub metrics: Arc<Mutex<Metrics>>,
     pub socket: PathBuf,
     server: Option<StatsServer<(), Metrics>>,
     answers: Option<std::thread::JoinHandle<()>>,
@@ -68,17 +69,23 @@ impl Fake {
         let server = StatsServer::new(data).set_path(&socket);
         let server = server.launch().expect("a server");
         let (answer, asked) = server.channels();
+        let totals = metrics.clone();
         let answers = std::thread::spawn(move || {
             while asked.recv().is_ok() {
-                let _ = answer.send(metrics.lock().expect("a lock").clone());
+                let _ = answer.send(totals.lock().expect("a lock").clone());
             }
         });
         Self {
             batches,
+            metrics,
             socket,
             server: Some(server),
             answers: Some(answers),
         }
+    }
+
+    pub fn give(&self, batch: Batch) {
+        self.batches.lock().expect("a lock").push(batch);
     }
 
     /// Until all batches were fetched.
