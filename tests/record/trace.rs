@@ -113,6 +113,10 @@ fn check(trace: &[u8]) -> Found {
             Some(3) => found.marks += 1,
             other => panic!("type {other:?}"),
         }
+        for (field, wire, ..) in fields(event) {
+            // flow_ids and terminating_flow_ids are fixed64, which parsers do not insist on
+            assert!(!matches!(field, 47 | 48) || wire == 1, "field {field}");
+        }
         if let Some(flow) = number(event, 47) {
             assert!(
                 begun.insert(flow, time_ns).is_none(),
