@@ -1,5 +1,6 @@
 //! The command line: every flag, its unit and its range. No side effects.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -7,7 +8,10 @@ use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 use crate::abi;
 use crate::locks::LockSet;
-use crate::watch::client;
+use crate::watch::client::SOCKET;
+
+/// Where `--metrics` listens if no address is given.
+pub const METRICS_ADDR: &str = "127.0.0.1:9839";
 
 /// A sched_ext scheduler with proxy execution.
 ///
@@ -128,6 +132,11 @@ pub struct Opts {
     #[arg(long, value_name = "SECS", value_parser = parse_interval_secs)]
     pub monitor: Option<f64>,
 
+    /// Serve metrics in the OpenMetrics format at http://ADDR/metrics: this
+    /// machine only, unless ADDR is another of its addresses.
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = METRICS_ADDR)]
+    pub metrics: Option<SocketAddr>,
+
     /// Describe each statistic and exit.
     #[arg(long)]
     pub help_stats: bool,
@@ -182,6 +191,87 @@ pub enum Command {
     /// Print what this kernel has that bears on locks, for tests/fixtures/kernels.
     #[command(hide = true)]
     Facts,
+
+    /// Record what a running scx_proxy sees, until Ctrl-C: who waits for whom,
+    /// for how long, and what came of it.
+    Record(RecordOpts),
+
+    /// Show a recording: as text, as JSON, as a trace for Perfetto, or summed
+    /// up in tables.
+    Replay(ReplayOpts),
+
+    /// Serve the metrics of a running scx_proxy in the OpenMetrics format, until
+    /// Ctrl-C.
+    Metrics(MetricsOpts),
+}
+
+/// Flags of `scx_proxy record`.
+#[derive(Debug, Clone, Args)]
+pub struct RecordOpts {
+    /// File to write.
+    pub file: PathBuf,
+
+    /// Overwrite FILE if there is one.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Stop after this time, in seconds.
+    #[arg(long, value_name = "SECS", value_parser = parse_interval_secs)]
+    pub seconds: Option<f64>,
+
+    /// Largest size of the file; then the newest overwrites the oldest. With K,
+    /// M, G or T behind the number.
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = crate::record::parse_size)]
+    pub max_size: u64,
+
+    /// Socket of the scheduler.
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+}
+
+/// Flags of `scx_proxy replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayOpts {
+    /// Recording to read.
+    pub file: PathBuf,
+
+    /// Print a JSON object for each event, a line each.
+    #[arg(long, group = "form")]
+    pub json: bool,
+
+    /// Print events as --print-events does.
+    #[arg(long, group = "form")]
+    pub text: bool,
+
+    /// Write a trace that Perfetto opens: locks and tasks as tracks, donations
+    /// as arrows.
+    #[arg(long, value_name = "OUT", group = "form")]
+    pub perfetto: Option<PathBuf>,
+
+    /// Print tables: waits by class of lock, by task, by cgroups. What is done
+    /// unless another form is asked for.
+    #[arg(long, group = "form")]
+    pub summary: bool,
+
+    /// Leave out what happened before, in seconds since the recording began.
+    #[arg(long, value_name = "SECS", value_parser = parse_offset_secs)]
+    pub from: Option<f64>,
+
+    /// Leave out what happened after, likewise.
+    #[arg(long, value_name = "SECS", value_parser = parse_offset_secs)]
+    pub to: Option<f64>,
+}
+
+/// Flags of `scx_proxy metrics`.
+#[derive(Debug, Clone, Args)]
+pub struct MetricsOpts {
+    /// Address to listen on.
+    #[arg(value_name = "ADDR", default_value = METRICS_ADDR)]
+    pub addr: SocketAddr,
+
+    /// Socket of the scheduler.
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
 }
 
 /// Flags of `scx_proxy doctor`.
@@ -200,7 +290,7 @@ pub struct DoctorOpts {
 #[derive(Debug, Clone, Args)]
 pub struct SwitchOpts {
     /// The stats socket of that scheduler.
-    #[arg(long, default_value = client::SOCKET, value_name = "PATH")]
+    #[arg(long, default_value = SOCKET, value_name = "PATH")]
     pub socket: PathBuf,
 }
 
@@ -229,6 +319,13 @@ fn parse_interval_secs(text: &str) -> Result<f64, String> {
         Ok(secs) if (0.01..=86_400.0).contains(&secs) => Ok(secs),
         Ok(_) => Err("not in 0.01..=86400".into()),
         Err(_) => Err("not a number of seconds".into()),
+    }
+}
+
+fn parse_offset_secs(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(secs) if (0.0..=1e9).contains(&secs) => Ok(secs),
+        _ => Err("not a number of seconds since the beginning".into()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `scx_proxy`: parse, run, exit code.
 
 use std::mem::MaybeUninit;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +10,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{LevelFilter, warn};
-use scx_proxy::cli::{Command, DoctorOpts, Opts, SwitchOpts};
+use scx_proxy::cli::{Command, DoctorOpts, MetricsOpts, Opts, RecordOpts, SwitchOpts};
 use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Scheduler, preflight};
 use scx_proxy::locks::KernelFacts;
-use scx_proxy::watch::Client;
-use scx_proxy::{manual, output, stats};
+use scx_proxy::metrics::Exporter;
+use scx_proxy::watch::{Client, client};
+use scx_proxy::{manual, output, record, replay, stats};
 use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
@@ -56,16 +58,24 @@ fn lock_memory() {
     ALLOCATOR.unlock_memory();
 }
 
-fn run(opts: &Opts) -> Result<()> {
-    init_log(opts.verbose)?;
+/// Set when a signal asks us to end.
+fn shutdown() -> Result<Arc<AtomicBool>> {
     let shutdown = Arc::new(AtomicBool::new(false));
     let signalled = shutdown.clone();
     ctrlc::set_handler(move || signalled.store(true, Ordering::Relaxed))
         .context("handler for Ctrl-C")?;
+    Ok(shutdown)
+}
+
+fn run(opts: &Opts) -> Result<()> {
+    init_log(opts.verbose)?;
+    let shutdown = shutdown()?;
     if let Some(secs) = opts.monitor {
         return stats::monitor(Duration::from_secs_f64(secs), shutdown);
     }
     preflight::check()?;
+    let serve = |addr| Exporter::start(addr, Path::new(client::SOCKET));
+    let _exporter = opts.metrics.map(serve).transpose()?;
     if let Some(secs) = opts.stats {
         let shutdown = shutdown.clone();
         std::thread::spawn(move || {
@@ -97,6 +107,20 @@ fn doctor(opts: &DoctorOpts) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!report.is_well())))
 }
 
+fn record(opts: &RecordOpts) -> Result<()> {
+    record::run(opts, &*shutdown()?)
+}
+
+fn metrics(opts: &MetricsOpts) -> Result<()> {
+    init_log(0)?;
+    let shutdown = shutdown()?;
+    let _exporter = Exporter::start(opts.addr, &opts.socket)?;
+    while !shutdown.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 fn switch(opts: &SwitchOpts, on: bool) -> Result<ExitCode> {
     Client::connect(&opts.socket)?.set_donating(on)?;
     Ok(ExitCode::SUCCESS)
@@ -121,6 +145,9 @@ fn obey(opts: &Opts) -> Result<ExitCode> {
         Some(Command::Observe(opts)) => switch(opts, false),
         Some(Command::Man { subcommand }) => answer(&manual::page(subcommand.as_deref())?),
         Some(Command::Completions { shell }) => answer(&manual::completions(*shell)?),
+        Some(Command::Record(opts)) => record(opts).map(|()| ExitCode::SUCCESS),
+        Some(Command::Replay(opts)) => replay::run(opts).map(|()| ExitCode::SUCCESS),
+        Some(Command::Metrics(opts)) => metrics(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Facts) => answer(&KernelFacts::live()?.to_string()),
         None if opts.version => answer(&version()),
         None if opts.help_stats => help_stats(),

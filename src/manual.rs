@@ -231,9 +231,12 @@ mod tests {
         }
         assert!(!page(None).expect("a page").contains("facts"));
         let error = page(Some("facts")).expect_err("hidden");
-        assert_eq!(
-            error.to_string(),
-            "no subcommand 'facts'; known are doctor, donate, observe, man, completions"
+        let error = error.to_string();
+        let known = error.strip_prefix("no subcommand 'facts'; known are ");
+        let known: Vec<_> = known.expect("a list").split(", ").collect();
+        assert!(
+            known.contains(&"doctor") && !known.contains(&"facts"),
+            "{known:?}"
         );
     }
 }

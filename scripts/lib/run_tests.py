@@ -2,8 +2,8 @@
 """Every test of the project, one after the other, and one closing line.
 
 Parts: the form of the code, the host's tests (cargo), the guest's tests on the
-kernels that kernels.toml marks, the VM runner's own tests. A part that fails
-does not keep the others from running.
+kernels that kernels.toml marks, the VM runner's own tests, a trace in Perfetto's
+own parser. A part that fails does not keep the others from running.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def host(tally):
     started = time.monotonic()
     print("== tests on this machine", flush=True)
     # the guest's tests come later, where they can run
-    status, out = run(["cargo", "test", "--release", "--lib", "--bins", "--test", "cli", "--test", "core", "--test", "cost", "--test", "model"])
+    status, out = run(["cargo", "test", "--release", "--lib", "--bins", "--test", "cli", "--test", "core", "--test", "cost", "--test", "model", "--test", "record"])
     tally.part("tests on this machine", started, sums(CARGO_RESULT, out), not status)
 
 
@@ -124,6 +124,13 @@ def vm_runner(tally):
     tally.part("tests of scripts/vm", started, sums(PLAIN_RESULT, out), not status)
 
 
+def trace(tally):
+    started = time.monotonic()
+    print("== a trace in Perfetto's parser", flush=True)
+    status, out = run([str(project.ROOT / "scripts" / "check-trace")])
+    tally.part("a trace in Perfetto's parser", started, sums(PLAIN_RESULT, out), not status)
+
+
 def parse(argv):
     parser = argparse.ArgumentParser(
         prog="scripts/test",
@@ -143,6 +150,7 @@ def main(argv):
         check(tally, "lints", ["cargo", "clippy", "--release", "--all-targets", "--", "-D", "warnings"])
         host(tally)
         vm_runner(tally)
+        trace(tally)
     unknown = set(args.kernel or []) - set(kernels.matrix())
     if unknown:
         raise project.Failure(f"unknown kernel: {', '.join(sorted(unknown))}; scripts/kernel --list shows the known ones")

@@ -9,7 +9,7 @@ pub mod batch;
 mod chains;
 pub mod client;
 mod history;
-mod label;
+pub mod label;
 mod ledger;
 pub mod names;
 mod show;
@@ -21,6 +21,7 @@ pub mod wire;
 pub use aggregate::Watch;
 pub use batch::Batch;
 pub use client::Client;
+pub use label::Labels;
 pub use names::{NameTable, Names, Site};
 pub use view::View;
 

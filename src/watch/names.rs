@@ -57,6 +57,8 @@ pub struct TaskName {
 
 /// What got a name since somebody was last told; later names replace earlier ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+// recordings of older versions lack what was added since
+#[serde(default)]
 pub struct Names {
     /// By pid.
     pub tasks: Vec<(u32, TaskName)>,

@@ -1,0 +1,229 @@
+//! What is observed of each class of locks: waits that ended, and how deep donations reached.
+//! A class is named by the type of the lock and by what asked for it, never by an address. Names
+//! come late: an observation waits for its own for a moment. No clock: the caller says what time
+//! it is.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::abi::{self, proxy_event};
+use crate::agent::edge;
+use crate::watch::{Batch, Labels, NameTable, Site};
+
+/// How long an observation waits for a name.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Most observations that wait, and most waits that are remembered.
+const PENDING_MAX: usize = 4096;
+const WAITS_MAX: usize = 16_384;
+/// Most classes; each has a hundred lines in a scrape.
+pub const CLASSES_MAX: usize = 64;
+/// What all further classes are called.
+pub const OTHER: &str = "other";
+
+/// Something about a class of locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// A wait ended.
+    Wait {
+        /// Its length.
+        waited_ns: u64,
+        /// Of that, inversion time.
+        inverted_ns: u64,
+    },
+    /// A donation began, over that many locks.
+    Donation(u64),
+}
+
+struct Pending {
+    since: Duration,
+    lock: u64,
+    site: Site,
+    what: Observed,
+}
+
+/// Sorts events by class.
+#[derive(Default)]
+pub struct Classes {
+    names: NameTable,
+    /// by pid: lock, and what asked for it
+    waits: HashMap<u32, (u64, Site)>,
+    pending: VecDeque<Pending>,
+    known: BTreeSet<String>,
+}
+
+impl Classes {
+    /// Takes in a batch at `now`.
+    pub fn learn(&mut self, batch: &Batch, now: Duration) {
+        self.names.learn(&batch.names);
+        if batch.snapshot {
+            self.waits.clear();
+        }
+        for event in &batch.events {
+            self.event(event, now);
+        }
+    }
+
+    fn event(&mut self, event: &proxy_event, now: Duration) {
+        let site = Site::of(event);
+        match event.kind {
+            abi::proxy_event_kind_EVENT_BLOCK | abi::proxy_event_kind_EVENT_SNAPSHOT
+                if self.waits.len() < WAITS_MAX =>
+            {
+                self.waits.insert(event.pid, (event.lock, site));
+            }
+            abi::proxy_event_kind_EVENT_WAKE => {
+                let known = self.waits.remove(&event.pid);
+                let (lock, site) = match (event.lock, known) {
+                    (0, Some(known)) => known,
+                    (lock, Some((same, known))) if lock == same && site == Site::UNKNOWN => {
+                        (lock, known)
+                    }
+                    (lock, _) => (lock, site),
+                };
+                let what = Observed::Wait {
+                    waited_ns: event.value,
+                    inverted_ns: event.inverted_ns.min(event.value),
+                };
+                self.hold(lock, site, what, now);
+            }
+            abi::proxy_event_kind_EVENT_DONATE => {
+                // such an event does not say what asked for the lock
+                let known = self.waits.get(&event.pid).copied();
+                let (lock, site) = known.unwrap_or((event.lock, site));
+                self.hold(lock, site, Observed::Donation(event.value), now);
+            }
+            _ => {}
+        }
+    }
+
+    fn hold(&mut self, lock: u64, site: Site, what: Observed, now: Duration) {
+        self.pending.push_back(Pending {
+            since: now,
+            lock,
+            site,
+            what,
+        });
+    }
+
+    /// What has its class at `now`, because it got a name or will hardly get one any more.
+    pub fn settled(&mut self, now: Duration) -> Vec<(String, Observed)> {
+        let mut settled = Vec::new();
+        for pending in std::mem::take(&mut self.pending) {
+            let crowded = self.pending.len() >= PENDING_MAX;
+            let named = pending.site == Site::UNKNOWN || self.names.site(pending.site).is_some();
+            if named || crowded || now.saturating_sub(pending.since) >= PATIENCE {
+                settled.push((self.class(pending.lock, pending.site), pending.what));
+            } else {
+                self.pending.push_back(pending);
+            }
+        }
+        settled
+    }
+
+    fn class(&mut self, lock: u64, site: Site) -> String {
+        let class = match self.names.site(site) {
+            _ if lock == 0 => "unknown".to_owned(),
+            // a site that nobody could name
+            Some(name) if name.contains("0x") && !name.contains('+') => {
+                edge::type_name(lock).to_owned()
+            }
+            _ => Labels(&self.names).class_of(lock, site),
+        };
+        if self.known.contains(&class) {
+            return class;
+        }
+        if self.known.len() >= CLASSES_MAX {
+            return OTHER.to_owned();
+        }
+        self.known.insert(class.clone());
+        class
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::watch::Names;
+
+    const LOCK: u64 = 0xffff_8880_0000_1230;
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn event(kind: u32, pid: u32, site: u64) -> proxy_event {
+        proxy_event {
+            lock: LOCK + (u64::from(pid) << 8),
+            value: 5,
+            kind,
+            pid,
+            site,
+            site_kind: abi::proxy_site_kind_SITE_KERNEL,
+            ..Default::default()
+        }
+    }
+
+    fn wake(pid: u32, site: u64) -> Batch {
+        Batch {
+            events: vec![event(abi::proxy_event_kind_EVENT_WAKE, pid, site)],
+            ..Batch::default()
+        }
+    }
+
+    fn name(site: u64, name: &str) -> Batch {
+        let site = Site::of(&event(0, 0, site));
+        let names = Names {
+            sites: vec![(site, name.into())],
+            ..Names::default()
+        };
+        Batch {
+            names,
+            ..Batch::default()
+        }
+    }
+
+    fn classes(settled: Vec<(String, Observed)>) -> Vec<String> {
+        settled.into_iter().map(|(class, _)| class).collect()
+    }
+
+    #[test]
+    fn a_name_is_waited_for_but_not_for_ever() {
+        let mut all = Classes::default();
+        all.learn(&wake(1, 7), NOW);
+        all.learn(&wake(2, 8), NOW);
+        assert!(all.settled(NOW).is_empty());
+        all.learn(&name(7, "fdget_pos"), NOW);
+        assert_eq!(classes(all.settled(NOW)), ["mutex fdget_pos"]);
+        assert_eq!(classes(all.settled(NOW + PATIENCE)), ["mutex"]);
+    }
+
+    #[test]
+    fn a_donation_is_of_the_class_that_the_donor_waits_for() {
+        let mut all = Classes::default();
+        all.learn(&name(7, "fdget_pos"), NOW);
+        let mut donate = event(abi::proxy_event_kind_EVENT_DONATE, 1, 0);
+        (donate.lock, donate.site_kind) = (0, 0);
+        let events = vec![event(abi::proxy_event_kind_EVENT_BLOCK, 1, 7), donate];
+        let batch = Batch {
+            events,
+            ..Batch::default()
+        };
+        all.learn(&batch, NOW);
+        let expected = ("mutex fdget_pos".to_owned(), Observed::Donation(5));
+        assert_eq!(all.settled(NOW), [expected]);
+    }
+
+    #[test]
+    fn classes_are_few_and_have_no_addresses() {
+        let mut all = Classes::default();
+        for site in 0..1000 {
+            all.learn(&name(site, &format!("function_{site}")), NOW);
+            all.learn(&wake(site as u32, site), NOW);
+        }
+        let classes = classes(all.settled(NOW));
+        let distinct: BTreeSet<_> = classes.iter().collect();
+        assert_eq!((classes.len(), distinct.len()), (1000, CLASSES_MAX + 1));
+        assert_eq!(classes.last().map(String::as_str), Some(OTHER));
+        let mut all = Classes::default();
+        all.learn(&name(1, "0xffffffff81000000"), NOW);
+        all.learn(&wake(1, 1), NOW);
+        assert_eq!(super::tests::classes(all.settled(NOW)), ["mutex"]);
+    }
+}

@@ -1,0 +1,57 @@
+//! Asks the scheduler, again and again, and adds up what it says. A scheduler that goes is waited
+//! for: it may be loaded anew.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use log::debug;
+
+use super::classes::Classes;
+use super::series::Series;
+use crate::watch::Client;
+
+/// Between two batches of events.
+const POLL: Duration = Duration::from_millis(200);
+/// Between two readings of the counters, and between two attempts to connect.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Collects until `stop` is set.
+pub fn run(series: &Series, socket: &Path, stop: &AtomicBool) {
+    // without its agent a scheduler has no events, but counters all the same
+    let mut events = true;
+    while !stop.load(Ordering::Relaxed) {
+        if let Err(error) = follow(series, socket, &mut events, stop) {
+            debug!("metrics: {error:#}");
+        }
+        series.set_up(false);
+        std::thread::sleep(PERIOD);
+    }
+}
+
+fn follow(series: &Series, socket: &Path, events: &mut bool, stop: &AtomicBool) -> Result<()> {
+    let began = Instant::now();
+    let mut client = Client::connect(socket)?;
+    let mut classes = Classes::default();
+    let mut asked: Option<Instant> = None;
+    let mut answered = false;
+    while !stop.load(Ordering::Relaxed) {
+        if asked.is_none_or(|asked| asked.elapsed() >= PERIOD) {
+            series.count(&client.metrics()?)?;
+            series.set_up(true);
+            asked = Some(Instant::now());
+        }
+        if *events {
+            let batch = client.batch().inspect_err(|_| *events = answered)?;
+            answered = true;
+            series.lost(batch.lost);
+            classes.learn(&batch, began.elapsed());
+        }
+        for (class, what) in classes.settled(began.elapsed()) {
+            series.observe(class, what);
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(())
+}

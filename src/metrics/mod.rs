@@ -1,0 +1,77 @@
+//! `--metrics` and `scx_proxy metrics`: the scheduler's statistics in the OpenMetrics format, over
+//! HTTP. The exporter is a client of the stats socket like any other: nothing in the scheduler's
+//! loop waits for whoever reads here.
+//!
+//! Data flow: the stats socket → `collect` (a thread) → `series`, with classes of locks from
+//! `classes` → `serve` (another thread). `docs/metrics.md` lists what there is.
+
+mod classes;
+mod collect;
+mod series;
+mod serve;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use log::{info, warn};
+use prometheus_client::registry::Registry;
+
+use series::Series;
+
+/// Stack of each thread: the scheduler's memory is locked.
+const STACK_BYTES: usize = 512 << 10;
+
+/// The running exporter; dropped, it stops.
+pub struct Exporter {
+    stop: Arc<AtomicBool>,
+}
+
+impl Exporter {
+    /// Serves what the scheduler at `socket` says, whenever there is one.
+    ///
+    /// # Errors
+    /// Nothing can listen at `addr`.
+    pub fn start(addr: SocketAddr, socket: &Path) -> Result<Self> {
+        let listener = TcpListener::bind(addr).with_context(|| {
+            format!("cannot serve metrics at {addr}: name another address or port")
+        })?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        if !addr.ip().is_loopback() {
+            warn!("metrics are served at {addr}, to whoever can reach it");
+        }
+        info!("metrics: http://{addr}/metrics");
+        let mut registry = Registry::with_prefix("scx_proxy");
+        let series = Series::new(&mut registry);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, socket) = (stop.clone(), socket.to_owned());
+        thread("proxy_metrics", move || {
+            collect::run(&series, &socket, &stopped);
+        })?;
+        let stopped = stop.clone();
+        thread("proxy_scrape", move || {
+            if let Err(error) = serve::run(listener, registry, &stopped) {
+                warn!("metrics are no longer served: {error:#}");
+            }
+        })?;
+        Ok(Self { stop })
+    }
+}
+
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder
+        .stack_size(STACK_BYTES)
+        .spawn(work)
+        .with_context(|| format!("thread {name}"))?;
+    Ok(())
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}

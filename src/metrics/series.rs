@@ -1,0 +1,254 @@
+//! The series that are exposed: one for each statistic of the scheduler, and histograms by class
+//! of lock.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use scx_stats::prelude::*;
+use serde_json::Value;
+
+use super::classes::Observed;
+use crate::stats::Metrics;
+
+/// Label of a class of locks.
+type Class = [(&'static str, String); 1];
+type ByClass = Family<Class, Histogram, fn() -> Histogram>;
+
+enum Stat {
+    Count(Counter),
+    Seconds(Counter<f64, AtomicU64>),
+    Level(Gauge),
+}
+
+/// All series.
+pub struct Series {
+    up: Gauge,
+    lost: Counter,
+    stats: BTreeMap<String, Stat>,
+    waits: ByClass,
+    inversions: ByClass,
+    depths: ByClass,
+}
+
+/// From 10 us to 42 s.
+fn times() -> Histogram {
+    Histogram::new(exponential_buckets(1e-5, 4.0, 12))
+}
+
+fn depths() -> Histogram {
+    Histogram::new([1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0])
+}
+
+impl Series {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let series = Self {
+            up: Gauge::default(),
+            lost: Counter::default(),
+            stats: stats(registry),
+            waits: Family::new_with_constructor(times as fn() -> Histogram),
+            inversions: Family::new_with_constructor(times as fn() -> Histogram),
+            depths: Family::new_with_constructor(depths as fn() -> Histogram),
+        };
+        registry.register(
+            "up",
+            "1 while there is a scheduler that answers, 0 otherwise",
+            series.up.clone(),
+        );
+        registry.register(
+            "histogram_events_lost",
+            "Events that are missing in the histograms",
+            series.lost.clone(),
+        );
+        registry.register_with_unit(
+            "wait",
+            "Length of the waits for a lock that ended",
+            Unit::Seconds,
+            series.waits.clone(),
+        );
+        registry.register_with_unit(
+            "inversion",
+            "Of each wait that ended, time in which an owner could have run, did not, and had a later key",
+            Unit::Seconds,
+            series.inversions.clone(),
+        );
+        registry.register_with_unit(
+            "chain_depth",
+            "Locks between donor and owner, of each donation that began",
+            Unit::Other("locks".into()),
+            series.depths.clone(),
+        );
+        series
+    }
+
+    /// Whether the scheduler answers.
+    pub fn set_up(&self, up: bool) {
+        self.up.set(i64::from(up));
+    }
+
+    /// Adds events that were lost.
+    pub fn lost(&self, events: u64) {
+        self.lost.inc_by(events);
+    }
+
+    /// Adds what the scheduler counted since it was last asked.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn count(&self, metrics: &Metrics) -> serde_json::Result<()> {
+        let values = serde_json::to_value(metrics)?;
+        for (field, series) in &self.stats {
+            let value = values.get(field).and_then(Value::as_u64).unwrap_or(0);
+            match series {
+                Stat::Count(counter) => {
+                    counter.inc_by(value);
+                }
+                Stat::Seconds(counter) => {
+                    counter.inc_by(value as f64 / 1e9);
+                }
+                Stat::Level(gauge) => {
+                    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what was observed of a class of locks.
+    pub fn observe(&self, class: String, what: Observed) {
+        let class = [("class", class)];
+        match what {
+            Observed::Wait {
+                waited_ns,
+                inverted_ns,
+            } => {
+                let secs = |ns: u64| ns as f64 / 1e9;
+                self.waits.get_or_create(&class).observe(secs(waited_ns));
+                self.inversions
+                    .get_or_create(&class)
+                    .observe(secs(inverted_ns));
+            }
+            Observed::Donation(locks) => {
+                self.depths.get_or_create(&class).observe(locks as f64);
+            }
+        }
+    }
+}
+
+/// A series for each field of [`Metrics`]. Times are exposed in seconds.
+fn stats(registry: &mut Registry) -> BTreeMap<String, Stat> {
+    let mut stats = BTreeMap::new();
+    for (field, about) in Metrics::meta().fields {
+        let about = about.attrs.desc.unwrap_or_default();
+        let series = if let Some(about) = about.strip_prefix("Level: ") {
+            let gauge = Gauge::default();
+            registry.register(field.clone(), sentence(about), gauge.clone());
+            Stat::Level(gauge)
+        } else {
+            let about = about.trim_end_matches(", since the last reading");
+            if let Some(name) = field.strip_suffix("_ns") {
+                let counter = Counter::<f64, AtomicU64>::default();
+                let about = about.replace(" in ns", "");
+                registry.register_with_unit(name, about, Unit::Seconds, counter.clone());
+                Stat::Seconds(counter)
+            } else {
+                let counter: Counter = Counter::default();
+                registry.register(field.clone(), about, counter.clone());
+                Stat::Count(counter)
+            }
+        };
+        stats.insert(field, series);
+    }
+    stats
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_ascii_uppercase());
+    first.into_iter().chain(chars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn text(registry: &Registry) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).expect("text");
+        text
+    }
+
+    /// Name, type and unit of each series, as exposed.
+    fn exposed() -> BTreeSet<[String; 3]> {
+        let mut registry = Registry::with_prefix("scx_proxy");
+        let series = Series::new(&mut registry);
+        // histograms of no class are not exposed
+        series.observe("mutex".into(), Observed::Donation(1));
+        let wait = Observed::Wait {
+            waited_ns: 1,
+            inverted_ns: 0,
+        };
+        series.observe("mutex".into(), wait);
+        let text = text(&registry);
+        let about = |what: &str| -> BTreeMap<String, String> {
+            let lines = text.lines();
+            let lines = lines.filter_map(|line| line.strip_prefix(&format!("# {what} ")));
+            let pairs = lines.filter_map(|line| line.split_once(' '));
+            pairs.map(|(name, it)| (name.into(), it.into())).collect()
+        };
+        let units = about("UNIT");
+        let unit = |name: &str| units.get(name).cloned().unwrap_or_default();
+        let types = about("TYPE").into_iter();
+        types
+            .map(|(name, kind)| [name.clone(), kind, unit(&name)])
+            .collect()
+    }
+
+    #[test]
+    fn the_document_lists_what_there_is() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+        let document = std::fs::read_to_string(path).expect("docs/metrics.md");
+        let rows = document.lines().filter(|line| line.starts_with("| `scx_"));
+        let listed: BTreeSet<[String; 3]> = rows
+            .map(|row| {
+                let mut cells = row.split('|').skip(1).map(|cell| cell.trim().to_owned());
+                let mut next = || cells.next().expect("a cell");
+                let (name, kind, unit) = (next(), next(), next());
+                [name.trim_matches('`').to_owned(), kind, unit]
+            })
+            .collect();
+        let exposed = exposed();
+        let missing: Vec<_> = exposed.difference(&listed).collect();
+        let gone: Vec<_> = listed.difference(&exposed).collect();
+        assert!(missing.is_empty(), "docs/metrics.md lacks {missing:#?}");
+        assert!(gone.is_empty(), "docs/metrics.md has also {gone:#?}");
+    }
+
+    #[test]
+    fn times_are_seconds_and_levels_are_set() {
+        let mut registry = Registry::with_prefix("scx_proxy");
+        let series = Series::new(&mut registry);
+        let metrics = Metrics {
+            cpus: 4,
+            edges: 3,
+            donated_ns: 1_500_000_000,
+            ..Metrics::default()
+        };
+        series.count(&metrics).expect("counted");
+        series.count(&metrics).expect("counted");
+        let text = text(&registry);
+        for line in [
+            "scx_proxy_cpus 4",
+            "scx_proxy_edges_total 6",
+            "scx_proxy_donated_seconds_total 3.0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no {line} in {text}");
+        }
+    }
+}
