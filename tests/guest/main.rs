@@ -18,6 +18,7 @@ mod sched;
 mod shares;
 mod stage;
 mod userlock;
+mod watch;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -27,7 +28,7 @@ pub type Test = (&'static str, fn() -> Result<(), Failed>);
 /// Tests that compare times, or depend on what runs first. An emulated CPU stands still for as
 /// long as its host is busy with something else, so these may fail once; the second attempt
 /// counts, and is reported.
-const TIMED: [&str; 9] = [
+const TIMED: [&str; 10] = [
     "agent::",
     "donation::",
     "forge::",
@@ -37,6 +38,7 @@ const TIMED: [&str; 9] = [
     "modules::",
     "scenario::",
     "unowned::",
+    "watch::",
 ];
 
 fn attempts(name: &str, test: impl Fn() -> Result<(), Failed>) -> Result<(), Failed> {
@@ -84,7 +86,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 12] = [
+const ON_DEFAULTS: [&[Test]; 13] = [
     lifecycle::FIRST,
     shares::TESTS,
     donation::TESTS,
@@ -95,6 +97,7 @@ const ON_DEFAULTS: [&[Test]; 12] = [
     locks::MODULES,
     forge::TESTS,
     handover::TESTS,
+    watch::TESTS,
     behaviour::TESTS,
     agent::TESTS,
 ];

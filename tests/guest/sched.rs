@@ -53,6 +53,8 @@ impl Running {
     pub fn start(flags: &[&str]) -> Result<Self, Failed> {
         let child = Command::new(SCX_PROXY)
             .args(flags)
+            // errors must not want more memory than there is, whatever is asked for
+            .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(File::create(OUT)?)
             .stderr(File::create(LOG)?)

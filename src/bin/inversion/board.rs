@@ -30,6 +30,7 @@ pub struct Slot {
     enter_ns: AtomicU64,
     leave_ns: AtomicU64,
     switches: AtomicU64,
+    run_delay_ns: AtomicU64,
 }
 
 impl Slot {
@@ -57,6 +58,7 @@ impl Slot {
     /// Runs the actor's syscall between two readings of its clocks.
     pub fn measure(&self, syscall: impl FnOnce() -> io::Result<()>) {
         let switches = sys::voluntary_switches();
+        let run_delay_ns = sys::own_run_delay_ns();
         self.enter_cpu_ns
             .store(sys::own_cpu_ns(), Ordering::Relaxed);
         self.phase.store(PHASE_INSIDE, Ordering::Release);
@@ -67,6 +69,8 @@ impl Slot {
             .store(sys::own_cpu_ns(), Ordering::Relaxed);
         self.switches
             .store(sys::voluntary_switches() - switches, Ordering::Relaxed);
+        let delayed_ns = sys::own_run_delay_ns().saturating_sub(run_delay_ns);
+        self.run_delay_ns.store(delayed_ns, Ordering::Relaxed);
         if let Err(error) = result {
             self.fail(&error);
         }
@@ -97,6 +101,11 @@ impl Slot {
         self.leave_ns
             .load(Ordering::Relaxed)
             .saturating_sub(self.enter_ns())
+    }
+
+    /// How long the actor itself had to wait for a CPU in its syscall.
+    pub fn run_delay_ns(&self) -> u64 {
+        self.run_delay_ns.load(Ordering::Relaxed)
     }
 
     /// How often the actor went to sleep in its syscall.

@@ -60,6 +60,10 @@ pub struct TrialReport {
     /// Time of the wait that the owner slept; left out if it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slept_ms: Option<f64>,
+    /// Time of the wait in which the owner could have run, and had no CPU: the wait, less what
+    /// it needed, less what it slept, less what the waiter itself waited for a CPU when it was awake.
+    #[serde(default)]
+    pub inverted_ms: f64,
     pub factor: f64,
 }
 
@@ -69,6 +73,7 @@ impl From<&Measured> for TrialReport {
             need_ms: round3(measured.need_ns as f64 / 1e6),
             wait_ms: round3(measured.wait_ns as f64 / 1e6),
             slept_ms: (measured.slept_ns > 0).then(|| round3(measured.slept_ns as f64 / 1e6)),
+            inverted_ms: round3(measured.inverted_ns() as f64 / 1e6),
             factor: round3(measured.factor()),
         }
     }
@@ -182,11 +187,13 @@ pub mod tests {
                 need_ns: 10_000_000,
                 wait_ns: 20_000_000,
                 slept_ns: 0,
+                delayed_ns: 0,
             },
             Measured {
                 need_ns: 20_000_000,
                 wait_ns: 80_000_000,
                 slept_ns: 0,
+                delayed_ns: 0,
             },
         ]);
         Report {
@@ -217,6 +224,7 @@ pub mod tests {
                 need_ms: 20.0,
                 wait_ms: 80.0,
                 slept_ms: None,
+                inverted_ms: 60.0,
                 factor: 4.0
             }
         );
@@ -246,6 +254,7 @@ pub mod tests {
             need_ns: 20_000_000,
             wait_ns: 60_000_000,
             slept_ns: 30_000_000,
+            delayed_ns: 0,
         }]);
         assert_eq!(scenario.slept_ms_mean, Some(30.0));
         assert_eq!(scenario.trials[0].factor, 1.5);

@@ -100,6 +100,27 @@ pub fn own_cpu_ns() -> u64 {
     clock_ns(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(0)
 }
 
+/// How long the calling thread could have run and had no CPU, by the kernel's account; 0 if that
+/// cannot be read. Allocates nothing and touches no memory but its stack.
+pub fn own_run_delay_ns() -> u64 {
+    const SCHEDSTAT: &std::ffi::CStr = c"/proc/thread-self/schedstat";
+    let mut text = [0_u8; 96];
+    // SAFETY: the path is a C string, `text` is valid for writing, and the descriptor is ours.
+    let read = unsafe {
+        let fd = libc::open(SCHEDSTAT.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd < 0 {
+            return 0;
+        }
+        let read = libc::read(fd, text.as_mut_ptr().cast(), text.len());
+        libc::close(fd);
+        read
+    };
+    let text = text.get(..usize::try_from(read).unwrap_or(0));
+    let text = text.and_then(|text| std::str::from_utf8(text).ok());
+    let delay = text.and_then(|text| text.split_ascii_whitespace().nth(1)?.parse().ok());
+    delay.unwrap_or(0)
+}
+
 /// How often the calling thread has gone to sleep of its own accord.
 pub fn voluntary_switches() -> u64 {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
