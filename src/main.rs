@@ -13,7 +13,7 @@ use scx_proxy::cli::{Command, DoctorOpts, Opts};
 use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Scheduler, preflight};
 use scx_proxy::locks::KernelFacts;
-use scx_proxy::{output, stats};
+use scx_proxy::{output, stats, top};
 use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
@@ -113,6 +113,7 @@ fn main() -> ExitCode {
     let result = match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
         Some(Command::Facts) => facts(),
+        Some(Command::Top(opts)) => top::run(opts).map(|()| ExitCode::SUCCESS),
         None if opts.help_stats => stats::server_data()
             .describe_meta(&mut std::io::stdout(), None)
             .map(|()| ExitCode::SUCCESS),
