@@ -203,6 +203,10 @@ pub enum Command {
     /// Serve the metrics of a running scx_proxy in the OpenMetrics format, until
     /// Ctrl-C.
     Metrics(MetricsOpts),
+
+    /// Watch a running scx_proxy: who waits for which lock, for how long, and
+    /// who runs in whose place. `?` shows the keys, `q` quits.
+    Top(TopOpts),
 }
 
 /// Flags of `scx_proxy record`.
@@ -274,6 +278,26 @@ pub struct MetricsOpts {
     pub socket: PathBuf,
 }
 
+/// Flags of `scx_proxy top`.
+#[derive(Debug, Clone, Args)]
+pub struct TopOpts {
+    /// Socket that the scheduler listens on.
+    #[arg(long, default_value = SOCKET, value_name = "PATH")]
+    pub socket: PathBuf,
+
+    /// Seconds between two looks.
+    #[arg(long, default_value_t = 1.0, value_name = "SECS", value_parser = parse_look_secs)]
+    pub interval: f64,
+
+    /// Print one view as text and exit; also if stdout is no terminal.
+    #[arg(long)]
+    pub once: bool,
+
+    /// Print that view as one JSON object.
+    #[arg(long, requires = "once")]
+    pub json: bool,
+}
+
 /// Flags of `scx_proxy doctor`.
 #[derive(Debug, Clone, Args)]
 pub struct DoctorOpts {
@@ -329,6 +353,14 @@ fn parse_offset_secs(text: &str) -> Result<f64, String> {
     }
 }
 
+fn parse_look_secs(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(secs) if (0.1..=60.0).contains(&secs) => Ok(secs),
+        Ok(_) => Err("not in 0.1..=60".into()),
+        Err(_) => Err("not a number of seconds".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,6 +391,23 @@ mod tests {
         ] {
             let argv = ["scx_proxy"].into_iter().chain(args);
             assert!(Opts::try_parse_from(argv).is_err(), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn top_is_asked_for_within_reason() {
+        let parse = |args: &[&str]| Opts::try_parse_from(["scx_proxy", "top"].iter().chain(args));
+        let Some(Command::Top(opts)) = parse(&[]).expect("parses").command else {
+            panic!("no top");
+        };
+        assert_eq!((opts.socket, opts.interval), (SOCKET.into(), 1.0));
+        assert!(parse(&["--once", "--json"]).is_ok());
+        for args in [
+            &["--json"][..],
+            &["--interval", "0.09"],
+            &["--interval", "61"],
+        ] {
+            assert!(parse(args).is_err(), "{args:?}");
         }
     }
 

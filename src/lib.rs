@@ -3,8 +3,9 @@
 //! `cli` says what can be asked for, `loader` brings the BPF scheduler into the
 //! kernel and keeps it there, `agent` follows who waits for whom and gives it hints,
 //! `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
-//! reports that. `watch` sums up what the agent reads, `naming` finds out what it is called.
-//! `manual` makes man pages and completions of `cli`. `model` specifies the scheduler, for tests.
+//! reports that. `watch` sums up what the agent reads, `naming` finds out what it is called; `top`
+//! shows it live, `record` and `replay` keep it, `metrics` hands it on. `manual` makes man pages and
+//! completions of `cli`. `model` specifies the scheduler, for tests.
 
 pub mod abi;
 pub mod agent;
@@ -20,4 +21,5 @@ pub mod output;
 pub mod record;
 pub mod replay;
 pub mod stats;
+pub mod top;
 pub mod watch;

@@ -16,7 +16,7 @@ use scx_proxy::loader::{Scheduler, preflight};
 use scx_proxy::locks::KernelFacts;
 use scx_proxy::metrics::Exporter;
 use scx_proxy::watch::{Client, client};
-use scx_proxy::{manual, output, record, replay, stats};
+use scx_proxy::{manual, output, record, replay, stats, top};
 use scx_rustland_core::ALLOCATOR;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
@@ -148,6 +148,7 @@ fn obey(opts: &Opts) -> Result<ExitCode> {
         Some(Command::Record(opts)) => record(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Replay(opts)) => replay::run(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Metrics(opts)) => metrics(opts).map(|()| ExitCode::SUCCESS),
+        Some(Command::Top(opts)) => top::run(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Facts) => answer(&KernelFacts::live()?.to_string()),
         None if opts.version => answer(&version()),
         None if opts.help_stats => help_stats(),

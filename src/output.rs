@@ -10,6 +10,8 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsRawFd;
 
+use unicode_width::UnicodeWidthStr;
+
 /// Prints to the standard output; a reader that has gone away is no error.
 ///
 /// # Errors
@@ -111,21 +113,18 @@ impl Table {
         let layout: Vec<(usize, bool)> = columns
             .map(|column| {
                 let cells = self.rows.iter().map(|row| row[column].as_str());
-                let width = cells
-                    .clone()
-                    .map(|cell| cell.chars().count())
-                    .max()
-                    .unwrap_or(0);
+                let width = cells.clone().map(UnicodeWidthStr::width).max().unwrap_or(0);
                 (width, cells.skip(1).all(is_number))
             })
             .collect();
         let mut text = String::new();
         for row in &self.rows {
             let cells = row.iter().zip(&layout).map(|(cell, (width, right))| {
+                let fill = " ".repeat(width.saturating_sub(cell.width()));
                 if *right {
-                    format!("{cell:>width$}")
+                    fill + cell
                 } else {
-                    format!("{cell:<width$}")
+                    format!("{cell}{fill}")
                 }
             });
             let line = cells.collect::<Vec<_>>().join("  ");
@@ -168,5 +167,12 @@ mod tests {
             table.render(),
             "name    value\na         1.5\nlonger      -\n"
         );
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        let mut table = Table::new(&["name", "value"]);
+        table.row(vec!["日本語".into(), "1".into()]);
+        assert_eq!(table.render(), "name    value\n日本語      1\n");
     }
 }
