@@ -257,6 +257,14 @@ pub struct ReplayOpts {
     #[arg(long, group = "form")]
     pub summary: bool,
 
+    /// Play it in the terminal, as `scx_proxy top` shows a running scheduler.
+    #[arg(long, group = "form")]
+    pub top: bool,
+
+    /// With --top: recorded seconds that go by in one.
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_speed)]
+    pub speed: f64,
+
     /// Leave out what happened before, in seconds since the recording began.
     #[arg(long, value_name = "SECS", value_parser = parse_offset_secs)]
     pub from: Option<f64>,
@@ -350,6 +358,13 @@ fn parse_offset_secs(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(secs) if (0.0..=1e9).contains(&secs) => Ok(secs),
         _ => Err("not a number of seconds since the beginning".into()),
+    }
+}
+
+fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if (0.01..=1000.0).contains(&speed) => Ok(speed),
+        _ => Err("not in 0.01..=1000".into()),
     }
 }
 

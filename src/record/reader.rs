@@ -58,6 +58,9 @@ pub struct Recording {
     /// where the oldest chunk is, and where the newest ends
     first: u64,
     newest_end: u64,
+    /// earliest and latest time of what happened
+    begin_ns: u64,
+    end_ns: u64,
 }
 
 impl Recording {
@@ -78,6 +81,8 @@ impl Recording {
                 header,
                 first: HEADER_BYTES as u64,
                 newest_end: len,
+                begin_ns: u64::MAX,
+                end_ns: 0,
             };
             recording.find_ends()?;
             Ok(recording)
@@ -91,11 +96,26 @@ impl Recording {
         &self.header
     }
 
+    /// When what is replayed of `span` begins and ends, in ns of the kernel's monotonic clock.
+    #[must_use]
+    pub fn times(&self, span: Span) -> (u64, u64) {
+        let at = |secs: f64| self.header.began_ns + (secs * 1e9) as u64;
+        // waits that go on began before the recording did
+        let begin_ns = self.begin_ns.max(self.header.began_ns);
+        let begin_ns = span.from.map_or(begin_ns, |secs| at(secs).max(begin_ns));
+        let end_ns = span
+            .to
+            .map_or(self.end_ns, |secs| at(secs).min(self.end_ns));
+        (begin_ns.min(end_ns), end_ns)
+    }
+
     /// Looks at the headers of all chunks: the numbers grow, but for one place in a ring.
     fn find_ends(&mut self) -> Result<()> {
         let (mut oldest, mut newest) = (u64::MAX, 0);
         let mut at = HEADER_BYTES as u64;
         while let Some((found, chunk)) = self.find_chunk(at, self.len)? {
+            self.begin_ns = self.begin_ns.min(chunk.begin_ns);
+            self.end_ns = self.end_ns.max(chunk.end_ns);
             if chunk.seq < oldest {
                 (oldest, self.first) = (chunk.seq, found);
             }

@@ -1,22 +1,29 @@
 //! `scx_proxy replay`: a recording as text (`agent::line`), as JSON (`json`), as a trace for
-//! Perfetto (`perfetto`, `tracks`, `proto`), or summed up (`summary`). One chunk and the names that are known
+//! Perfetto (`perfetto`, `tracks`, `proto`), summed up (`summary`),
+//! or played again in `top` (`player`). One chunk and the names that are known
 //! are in memory, however long the recording is.
 
 pub mod json;
 pub mod perfetto;
+mod player;
 pub mod proto;
 pub mod summary;
 mod tracks;
 
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::agent::line;
 use crate::cli::ReplayOpts;
 use crate::record::reader::{Recording, Span};
+use crate::top;
 use crate::watch::{Batch, NameTable};
+
+/// Between two looks of `--top`.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What becomes of a recording.
 pub trait Sink {
@@ -86,6 +93,10 @@ pub fn run(opts: &ReplayOpts) -> Result<()> {
         from: opts.from,
         to: opts.to,
     };
+    if opts.top {
+        let player = player::Player::new(recording, span, opts.speed)?;
+        return top::show(Box::new(player), LOOK);
+    }
     let quiet = |result: Result<()>| match result {
         Err(error) if is_broken_pipe(&error) => Ok(()),
         other => other,

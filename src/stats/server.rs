@@ -3,8 +3,9 @@
 //! the other end.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use crossbeam::channel::{Receiver, Sender};
 use scx_stats::prelude::*;
 use serde_json::Value;
@@ -116,6 +117,8 @@ fn attended(desk: &Option<Desk>) -> Result<&Desk> {
 /// All targets; without a desk, those that need the agent say that there is none.
 pub fn server_data(desk: Option<Desk>) -> StatsServerData<Request, Answer> {
     let (views, histories) = (desk.clone(), desk.clone());
+    // a view is copied several times on its way out: one at a time has room in the heap
+    let one_view = Arc::new(Mutex::new(()));
     StatsServerData::new()
         .add_meta(Metrics::meta())
         .add_ops("top", counters())
@@ -123,6 +126,9 @@ pub fn server_data(desk: Option<Desk>) -> StatsServerData<Request, Answer> {
         .add_ops(
             "watch",
             plain(move |args, _channels| {
+                let _turn = one_view
+                    .lock()
+                    .map_err(|_| anyhow!("a view failed before"))?;
                 let rows = number(args, "rows")?.unwrap_or(ROWS).min(ROWS_MAX);
                 Ok(serde_json::to_value(attended(&views)?.view(rows)?)?)
             }),

@@ -8,6 +8,8 @@ use super::waits::Waits;
 pub const LINKS_MAX: usize = 128;
 /// Most chains that are shown.
 pub const CHAINS_MAX: usize = 256;
+/// Most tasks of all chains together: a view has to fit into a heap of fixed size.
+const ALL_LINKS_MAX: usize = 2048;
 
 /// donor → lock → owner → ... by pids.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +28,14 @@ pub fn chains(waits: &Waits, rows: usize) -> Vec<Path> {
     let mut starts = starts(waits);
     starts.sort_unstable_by_key(|pid| (waits.get(*pid).map(|wait| wait.since_ns), *pid));
     starts.truncate(rows.min(CHAINS_MAX));
-    starts.into_iter().map(|pid| follow(waits, pid)).collect()
+    let mut links = 0;
+    let paths = starts.into_iter().map(|pid| follow(waits, pid));
+    paths
+        .take_while(|path| {
+            links += path.waiters.len();
+            links <= ALL_LINKS_MAX
+        })
+        .collect()
 }
 
 /// Waiters for whom nobody waits; and of cycles that no other waiter leads into, who has waited
