@@ -103,6 +103,8 @@ pub struct Follower {
     unread: Arc<AtomicUsize>,
     /// Taken, and not handed on yet.
     next: VecDeque<Arc<Batch>>,
+    /// As of the last batch: nothing says it while nothing happens.
+    donating: bool,
 }
 
 fn stream() -> (Outlet, Follower) {
@@ -117,6 +119,7 @@ fn stream() -> (Outlet, Follower) {
         batches: receive,
         unread,
         next: VecDeque::new(),
+        donating: false,
     };
     (outlet, follower)
 }
@@ -131,7 +134,10 @@ impl Follower {
         if self.next.is_empty() && self.batches.is_empty() && Arc::strong_count(&self.unread) == 1 {
             bail!("the agent has ended the stream of events");
         }
-        let mut all = Batch::default();
+        let mut all = Batch {
+            donating: self.donating,
+            ..Batch::default()
+        };
         while let Some(batch) = self.next.front() {
             // a snapshot stands at the beginning of a batch, or not at all
             if batch.snapshot && !all.is_new() {
@@ -141,6 +147,7 @@ impl Follower {
             all.append(batch);
             self.next.pop_front();
         }
+        self.donating = all.donating;
         Ok(all)
     }
 }
@@ -246,7 +253,8 @@ mod tests {
         assert_eq!((first.events.len(), first.snapshot), (5, true));
         let second = follower.take().expect("a batch");
         assert_eq!((second.events.len(), second.snapshot), (4, true));
-        assert!(follower.take().expect("a batch").events.is_empty());
+        let nothing = follower.take().expect("a batch");
+        assert!(nothing.events.is_empty() && nothing.donating);
     }
 
     #[test]

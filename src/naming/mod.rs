@@ -34,12 +34,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long dropping it waits for the thread, which may be waiting for a file.
 const STOP_MAX: Duration = Duration::from_millis(500);
 
+/// Light, yet not so light that on a busy machine a process is gone before it is looked at.
+const NICE: i32 = 5;
+
 /// Reading all symbols of the kernel takes as long as it takes: nobody is to wait for a CPU
 /// because of it. The scheduler does not favour its own threads that have stepped back.
 fn step_back() {
     // SAFETY: no memory is involved; on Linux 0 is the thread that calls. Should it fail, it is no worse
     // than before.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
 /// Gives names to what is in events. Dropped, it stops.
