@@ -84,9 +84,11 @@ fn run(opts: &Opts) -> Result<()> {
             }
         });
     }
+    // outlives a restart: who switched it does not expect that a CPU that goes off line switches it back
+    let donating = Arc::new(AtomicBool::new(!opts.observe));
     loop {
         let mut object = MaybeUninit::uninit();
-        let scheduler = Scheduler::load(opts, &mut object)?;
+        let scheduler = Scheduler::load(opts, &donating, &mut object)?;
         lock_memory();
         let exit = scheduler.run(&shutdown)?;
         // CPU hotplug: the kernel asks for a restart with the new set of CPUs

@@ -167,6 +167,8 @@ static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tc
 		return -1;
 	tctx->woke_at_ns = port_now();
 	token = __sync_lock_test_and_set(&tctx->token, 0);
+	if (!token)
+		return -1; /* it became ours, and was interrupted, at the same moment */
 	stat_inc(STAT_EDGE_WOKEN);
 	inverted_ns = inversion_so_far(tctx, tctx->woke_at_ns, &owner, &delay);
 	waited_ns = tctx->woke_at_ns - tctx->blocked_at_ns;
@@ -188,7 +190,7 @@ static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tc
 	event_wait(EVENT_WAKE, cpu, p, tctx, owner, lock, waited_ns, inverted_ns);
 	slot = inversion_end(tctx, delay);
 	/* those who go on waiting wait for its next owner, in all likelihood this one */
-	if (lock && slot && slot->nr_waiting)
+	if (lock && slot && slot->nr_waiting && *(volatile u64 *)&slot->lock == lock)
 		slot_turn(slot, lock_next_owner(p, tctx, lock), 0, tctx->woke_at_ns);
 	return cpu;
 }

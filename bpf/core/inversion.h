@@ -108,7 +108,7 @@ CORE_FN int delay_hop(u32 pid, u64 now, struct delay_sum *sum)
 			mark = *(volatile u64 *)&slot->owner_mark;
 			sum->clock += slot->delay_ns - tctx->wait_delay_ns;
 			/* else the lock was handed to it, and it has only to wake */
-			if (owner_mark_pid(mark) != pid) {
+			if (owner_mark_pid(mark) && owner_mark_pid(mark) != pid) {
 				sum->clock -= owner_mark_clock(mark);
 				sum->next = owner_mark_pid(mark);
 			}
@@ -134,8 +134,10 @@ static __noinline bool delay_clock(u32 pid, u64 now, u64 *clock)
 		if (!sum.found)
 			return false;
 	}
+	if (sum.next)
+		return false;
 	*clock = sum.clock & CLOCK_MASK;
-	return !sum.next;
+	return true;
 }
 
 /*
@@ -152,7 +154,7 @@ static __noinline void slot_turn(struct lock_slot *slot, u32 owner, u32 blocks, 
 	if (owner == pid && known)
 		next = last;
 	else if (owner && !delay_clock(owner, now, &next))
-		owner = 0;
+		owner = 0; /* and its clock says nothing: next is 0 still */
 	next = owner_mark(owner, next);
 	/* somebody else did it just now: no worse */
 	if (__sync_val_compare_and_swap(&slot->owner_mark, mark, next) != mark || !known)
@@ -215,6 +217,9 @@ static __always_inline u64 wait_delay(const struct task_ctx *tctx, const struct 
 
 	if (pid && delay_clock(pid, now, &clock))
 		delay += clock_since(clock, owner_mark_clock(mark));
+	/* a new wait may have begun since somebody else looked at the time */
+	if (now <= tctx->blocked_at_ns)
+		return 0;
 	ns = clock_since(delay, tctx->wait_delay_ns);
 	return ns > now - tctx->blocked_at_ns ? now - tctx->blocked_at_ns : ns;
 }

@@ -50,24 +50,25 @@ static __always_inline bool in_locking_code(u64 ip)
 	       (ip >= (u64)&__lock_text_start && ip < (u64)&__lock_text_end);
 }
 
-/* The first address on the kernel stack above the locking code, 0 if it is too far up. */
+/*
+ * The address on the kernel stack above the locking code, 0 if it is too far up. Some kernels show
+ * functions of the scheduler below the tracepoint, too, on our own way here: the last one counts.
+ */
 static __noinline u64 site_in_kernel(void *ctx)
 {
 	u64 frames[SITE_FRAMES] = {};
-	bool inside = false;
+	u64 site = 0;
 	u32 i;
 
 	if (!&__sched_text_start || !&__sched_text_end)
 		return 0;
 	if (bpf_get_stack(ctx, frames, sizeof(frames), 0) < 0)
 		return 0;
-	for (i = 0; i < SITE_FRAMES; i++) {
-		if (in_locking_code(frames[i]))
-			inside = true;
-		else if (inside)
-			return frames[i];
+	for (i = 0; i + 1 < SITE_FRAMES; i++) {
+		if (in_locking_code(frames[i]) && !in_locking_code(frames[i + 1]))
+			site = frames[i + 1];
 	}
-	return 0;
+	return site;
 }
 
 /* Whether a call instruction of x86-64 ends before user address @ip. */

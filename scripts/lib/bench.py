@@ -21,8 +21,8 @@ def parse(argv):
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="Runs `hackbench -p -g 4` (pipes: thousands of short waits for a mutex a second) and `hackbench "
-        "-g 2` (sockets) and `sysbench mutex` (threads at one pthread mutex; also with --locks -pthread) with the kernel's "
-        "default scheduler and with scx_proxy in turn, in one guest, and prints ratios of medians.",
+        "-g 2` (sockets) and `sysbench mutex` (threads at one pthread mutex; also with --locks -pthread) and `sysbench cpu` (threads that wait for nobody) with the kernel's "
+        "default scheduler and with scx_proxy in turn (donating; --observe; and with neither locks nor agent, which is the same scheduler without tracking), in one guest, and prints ratios of medians.",
     )
     parser.add_argument("--kernel", default="7.3", metavar="SERIES", help="Debian kernel to boot (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each (default %(default)s)")
@@ -50,12 +50,12 @@ def main(argv):
         scheduler, work, secs = line.split("\t")
         times.setdefault(work, {}).setdefault(scheduler, []).append(float(secs))
     print(f"kernel {outcome.version}, 4 CPUs ({outcome.accel}), medians of {args.rounds}, in seconds of guest time")
-    print(f"{'':20} {'scheduler':>18} {'seconds':>9} {'ratio':>6}")
+    print(f"{'':20} {'scheduler':>24} {'seconds':>9} {'ratio':>6}")
     for work, by in times.items():
         medians = {name: statistics.median(secs[-args.rounds :]) for name, secs in by.items()}
         for name, secs in medians.items():
-            shown = {"default": "default", "proxy": "scx_proxy"}.get(name, f"--locks {name}")
-            print(f"{work:20} {shown:>18} {secs:9.2f} {secs / medians['default']:6.2f}")
+            shown = {"default": "default", "proxy": "scx_proxy"}.get(name, name)
+            print(f"{work:20} {shown:>24} {secs:9.2f} {secs / medians['default']:6.2f}")
     for complaint in outcome.complaints:
         print(f"kernel log: {complaint}")
     if args.json:

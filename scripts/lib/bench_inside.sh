@@ -16,6 +16,13 @@ measure() {
         printf '%s\thackbench %s\t%s\n' "$1" "$args" "$(hackbench $args -l "$loops" | sed -n 's/^Time: //p')"
     done
     measure_mutex "$1"
+    measure_alone "$1"
+}
+
+# as many threads as CPUs, which compute and wait for nobody
+measure_alone() {
+    printf '%s\tsysbench cpu\t%s\n' "$1" "$(sysbench cpu --threads=4 --cpu-max-prime=2000 \
+        --events=$((loops * 200)) --time=0 run | sed -n 's/^ *total time: *\([0-9.]*\)s$/\1/p')"
 }
 
 # 8 threads and one pthread mutex, held shortly: it is contended all the time, and nothing is inverted
@@ -38,5 +45,7 @@ for round in $(seq "$rounds"); do
     echo "round $round of $rounds" >&2
     measure default
     with proxy measure
-    with "-pthread" measure_mutex --locks -pthread
+    with --observe measure --observe
+    with "--locks none --no-agent" measure --observe --locks none --no-agent
+    with "--locks -pthread" measure_mutex --locks -pthread
 done

@@ -17,12 +17,14 @@ use crate::watch::{Batch, View};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Questions that wait to be answered.
 const QUESTIONS_MAX: usize = 64;
-/// Events that one follower may leave unread, about 5 MB of the agent's fixed heap.
-const UNREAD_EVENTS_MAX: usize = 65_536;
+/// Events that one follower may leave unread, 2.6 MB of the agent's fixed heap.
+const UNREAD_EVENTS_MAX: usize = 32_768;
 /// Batches likewise: one a look.
-const UNREAD_BATCHES_MAX: usize = 1024;
+const UNREAD_BATCHES_MAX: usize = 512;
 /// Most followers at one time.
-const FOLLOWERS_MAX: usize = 8;
+const FOLLOWERS_MAX: usize = 4;
+/// Events of one answer, unless a single batch has more: an answer is copied several times.
+const TAKEN_MAX: usize = 8192;
 
 /// Something to be answered by the agent.
 pub enum Question {
@@ -103,6 +105,8 @@ pub struct Follower {
     unread: Arc<AtomicUsize>,
     /// Taken, and not handed on yet.
     next: VecDeque<Arc<Batch>>,
+    /// Events of the last answer, which is in memory as long as it is not sent.
+    answered: usize,
     /// As of the last batch: nothing says it while nothing happens.
     donating: bool,
 }
@@ -119,17 +123,21 @@ fn stream() -> (Outlet, Follower) {
         batches: receive,
         unread,
         next: VecDeque::new(),
+        answered: 0,
         donating: false,
     };
     (outlet, follower)
 }
 
 impl Follower {
-    /// What came since the last time, as one batch; an empty one if nothing did.
+    /// What came since the last time, as one batch, or the first part of it; an empty one if
+    /// nothing did.
     ///
     /// # Errors
     /// The agent has ended the stream: it failed, or the scheduler ends.
     pub fn take(&mut self) -> Result<Batch> {
+        self.unread.fetch_sub(self.answered, Ordering::Relaxed);
+        self.answered = 0;
         self.next.extend(self.batches.try_iter());
         if self.next.is_empty() && self.batches.is_empty() && Arc::strong_count(&self.unread) == 1 {
             bail!("the agent has ended the stream of events");
@@ -140,10 +148,11 @@ impl Follower {
         };
         while let Some(batch) = self.next.front() {
             // a snapshot stands at the beginning of a batch, or not at all
-            if batch.snapshot && !all.is_new() {
+            let is_full = all.events.len() + batch.events.len() > TAKEN_MAX;
+            if (batch.snapshot || is_full) && !all.is_new() {
                 break;
             }
-            self.unread.fetch_sub(batch.events.len(), Ordering::Relaxed);
+            self.answered += batch.events.len();
             all.append(batch);
             self.next.pop_front();
         }

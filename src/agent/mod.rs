@@ -23,7 +23,7 @@ pub use kernel::KernelSide;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use crossbeam::channel::Receiver;
@@ -34,6 +34,9 @@ use service::Service;
 
 /// Between a failure and the next try.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
+/// How long its end is waited for, and how often that is looked for.
+const STOP_MAX: Duration = Duration::from_secs(2);
+const STOP_LOOK: Duration = Duration::from_millis(5);
 
 /// What the agent's thread tells the stats server. It is the only writer.
 #[derive(Debug, Default)]
@@ -57,12 +60,12 @@ pub struct AgentState {
 }
 
 /// How the agent is to work.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Each event goes to stdout, too.
     pub print_events: bool,
-    /// Whether the scheduler donates when it begins.
-    pub donating: bool,
+    /// Whether the scheduler donates; whoever switches it writes this.
+    pub donating: Arc<AtomicBool>,
 }
 
 /// The running agent; dropped, it stops.
@@ -85,12 +88,11 @@ impl Agent {
         let state = Arc::new(AgentState::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (shared, stopped) = (state.clone(), stop.clone());
-        let donating = AtomicBool::new(opts.donating);
         let thread = std::thread::Builder::new()
             .name("proxy_agent".into())
             .spawn(move || {
                 supervise(&shared, &stopped, || {
-                    let service = Service::new(connect()?, &opts, &shared, &donating, &desk)?;
+                    let service = Service::new(connect()?, &opts, &shared, &desk)?;
                     service.run(&stopped)
                 })
             })
@@ -109,11 +111,21 @@ impl Agent {
 }
 
 impl Drop for Agent {
+    /// Waits for the thread, but not for ever: it may be waiting for a file or for who reads its
+    /// output, and is left behind then.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let until = Instant::now() + STOP_MAX;
+        while !thread.is_finished() {
+            if Instant::now() > until {
+                return;
+            }
+            std::thread::sleep(STOP_LOOK);
         }
+        let _ = thread.join();
     }
 }
 

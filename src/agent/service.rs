@@ -36,7 +36,7 @@ pub struct Service<'a> {
     namer: Option<Namer>,
     state: &'a AgentState,
     desk: &'a Receiver<Question>,
-    donating: &'a AtomicBool,
+    donating: Arc<AtomicBool>,
     print: bool,
     lost_seen: u64,
     refreshed: Instant,
@@ -51,7 +51,6 @@ impl<'a> Service<'a> {
         side: KernelSide,
         opts: &Options,
         state: &'a AgentState,
-        donating: &'a AtomicBool,
         desk: &'a Receiver<Question>,
     ) -> Result<Self> {
         let lost_seen = side.events_lost()?;
@@ -65,7 +64,7 @@ impl<'a> Service<'a> {
                 .ok(),
             state,
             desk,
-            donating,
+            donating: opts.donating.clone(),
             print: opts.print_events,
             lost_seen,
             refreshed: Instant::now(),
@@ -139,9 +138,12 @@ impl<'a> Service<'a> {
         if self.followers.is_empty() {
             return Ok(());
         }
+        // the ring may have given it much more room than it needs
+        batch.events.shrink_to_fit();
         let (side, watch) = (&self.side, &self.watch);
-        self.followers
-            .send(&Arc::new(batch), || first_batch(side, watch, self.donating))
+        self.followers.send(&Arc::new(batch), || {
+            first_batch(side, watch, &self.donating)
+        })
     }
 
     /// Forgets all waits and reads them anew from the kernel. What the ring still holds is
@@ -194,11 +196,10 @@ impl<'a> Service<'a> {
             Question::Follow(outlet, reply) => {
                 // what it is told first holds all that the ring does
                 self.look()?;
-                let now = first_batch(&self.side, &self.watch, self.donating)?;
+                let now = first_batch(&self.side, &self.watch, &self.donating)?;
                 let _ = reply.send(self.followers.add(outlet, now));
             }
             Question::Switched(on) => {
-                self.donating.store(on, Ordering::Relaxed);
                 let switch = abi::proxy_event {
                     time_ns: kernel::now_ns(),
                     kind: abi::proxy_event_kind_EVENT_SWITCH,

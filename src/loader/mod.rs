@@ -3,7 +3,9 @@
 
 pub mod preflight;
 
+use std::fs::Permissions;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,6 +29,7 @@ use crate::cli::Opts;
 use crate::locks::{KernelFacts, LockSet, LockType, Plan, State};
 use crate::output;
 use crate::stats::{self, Answer, Metrics, Readings, Request};
+use crate::watch::client::SOCKET;
 
 #[allow(missing_docs, dead_code, non_camel_case_types, non_snake_case)] // generated
 #[allow(clippy::all, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)] // generated
@@ -45,6 +48,9 @@ pub struct Scheduler<'a> {
     stats_server: StatsServer<Request, Answer>,
     /// What the agent is told by us; `None` without one.
     desk: Option<Desk>,
+    donating: Arc<AtomicBool>,
+    /// What was read last, for when nothing can be read.
+    last: Metrics,
     agent: Option<Agent>,
 }
 
@@ -70,8 +76,6 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, plan: &Plan, tracepoint: bool)
     cfg.events = u8::from(!opts.no_agent);
     cfg.hints = u8::from(!opts.no_agent);
     cfg.track_by_tracepoint = u8::from(tracepoint);
-    let data = skel.maps.data_data.as_mut();
-    data.context("BPF object without variables")?.donating = u32::from(!opts.observe);
     skel.maps.cpu_ctxs.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.donor_queues.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.events.set_max_entries(opts.events_kib * 1024)?;
@@ -186,11 +190,15 @@ fn start_agent(
 }
 
 impl<'a> Scheduler<'a> {
-    /// Open, load and attach the scheduler.
+    /// Open, load and attach the scheduler. `donating` says whether it is to donate, also later.
     ///
     /// # Errors
     /// What libbpf or the kernel refused; nothing stays loaded then.
-    pub fn load(opts: &Opts, object: &'a mut MaybeUninit<OpenObject>) -> Result<Self> {
+    pub fn load(
+        opts: &Opts,
+        donating: &Arc<AtomicBool>,
+        object: &'a mut MaybeUninit<OpenObject>,
+    ) -> Result<Self> {
         scx_utils::try_set_rlimit_infinity();
         scx_utils::init_libbpf_logging((opts.verbose > 1).then_some(PrintLevel::Debug));
         let builder = BpfSkelBuilder::default();
@@ -200,6 +208,9 @@ impl<'a> Scheduler<'a> {
         let facts = KernelFacts::live().context("what this kernel has for locks")?;
         let plan = Plan::new(&facts, &opts.locks);
         configure(&mut skel, opts, &plan, tracepoint)?;
+        let data = skel.maps.data_data.as_mut();
+        let data = data.context("BPF object without variables")?;
+        data.donating = u32::from(donating.load(Ordering::Relaxed));
         choose_programs(&mut skel, &plan)?;
         report_plan(&plan, &opts.locks);
         if tracepoint {
@@ -217,7 +228,7 @@ impl<'a> Scheduler<'a> {
         let struct_ops = Some(scx_ops_attach!(skel, proxy_ops)?);
         let agent_opts = agent::Options {
             print_events: opts.print_events,
-            donating: !opts.observe,
+            donating: donating.clone(),
         };
         let (desk, agent) = if opts.no_agent {
             (None, None)
@@ -231,12 +242,17 @@ impl<'a> Scheduler<'a> {
         let stats_server = StatsServer::new(stats::server_data(desk.clone()))
             .launch()
             .context("stats server: is /var/run writable?")?;
+        // it also switches donation: nobody else may ask, whatever the umask was
+        std::fs::set_permissions(SOCKET, Permissions::from_mode(0o600))
+            .with_context(|| format!("permissions of {SOCKET}"))?;
         info!("scx_proxy is scheduling {} CPUs", *NR_CPU_IDS);
         Ok(Self {
             skel,
             struct_ops,
             stats_server,
             desk,
+            donating: donating.clone(),
+            last: Metrics::default(),
             agent,
         })
     }
@@ -250,15 +266,16 @@ impl<'a> Scheduler<'a> {
         let (answers, requests) = self.stats_server.channels();
         while !shutdown.load(Ordering::Relaxed) && !self.exited() {
             match requests.recv_timeout(POLL) {
-                Ok(Request::Metrics) => answers.send(Answer::Metrics(Box::new(self.metrics()?)))?,
-                Ok(Request::Donate(on)) => answers.send(Answer::Donating(self.donate(on)?))?,
+                Ok(Request::Metrics) => answers.send(Answer::Metrics(Box::new(self.totals())))?,
+                Ok(Request::Donate(on)) => answers.send(Answer::Donating(self.donate(on)))?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(e) => Err(e)?,
             }
         }
         report_costs();
-        drop(self.agent.take());
+        // first what schedules: whatever the rest is held up by must not keep it in the kernel
         drop(self.struct_ops.take());
+        drop(self.agent.take());
         // the report panics where it cannot be written
         output::mute_unread_stderr();
         self.report()
@@ -275,17 +292,28 @@ impl<'a> Scheduler<'a> {
         uei_report!(&self.skel, uei)
     }
 
-    /// Donate from now on, or only observe; which of the two.
-    fn donate(&mut self, on: bool) -> Result<bool> {
-        let data = self.skel.maps.data_data.as_mut();
-        let data = data.context("BPF object without variables")?;
+    /// Donate from now on, or only observe; which of the two it does then.
+    fn donate(&mut self, on: bool) -> bool {
+        let Some(data) = self.skel.maps.data_data.as_mut() else {
+            return self.donating.load(Ordering::Relaxed);
+        };
         // SAFETY: BPF reads the word at any time, and nobody else writes it.
         unsafe { std::ptr::write_volatile(&mut data.donating, u32::from(on)) };
+        self.donating.store(on, Ordering::Relaxed);
         info!("{}", if on { "donating" } else { "observing only" });
         if let Some(desk) = &self.desk {
             desk.switched(on);
         }
-        Ok(on)
+        on
+    }
+
+    /// All counters; if they cannot be read now, as they were. Nobody's question ends the scheduler.
+    fn totals(&mut self) -> Metrics {
+        match self.metrics() {
+            Ok(metrics) => self.last = metrics,
+            Err(e) => warn!("stats cannot be read: {e:#}"),
+        }
+        self.last.clone()
     }
 
     fn metrics(&self) -> Result<Metrics> {

@@ -14,6 +14,7 @@ use crate::watch::Client;
 
 /// Between two batches of events.
 const POLL: Duration = Duration::from_millis(200);
+const MANY_EVENTS: usize = 4096;
 /// Between two readings of the counters, and between two attempts to connect.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -36,6 +37,7 @@ fn follow(series: &Series, socket: &Path, events: &mut bool, stop: &AtomicBool) 
     let mut classes = Classes::default();
     let mut asked: Option<Instant> = None;
     let mut answered = false;
+    let mut more = false;
     while !stop.load(Ordering::Relaxed) {
         if asked.is_none_or(|asked| asked.elapsed() >= PERIOD) {
             series.count(&client.metrics()?)?;
@@ -47,11 +49,15 @@ fn follow(series: &Series, socket: &Path, events: &mut bool, stop: &AtomicBool) 
             answered = true;
             series.lost(batch.lost);
             classes.learn(&batch, began.elapsed());
+            // an answer of so many may be a part only
+            more = batch.events.len() >= MANY_EVENTS;
         }
         for (class, what) in classes.settled(began.elapsed()) {
             series.observe(class, what);
         }
-        std::thread::sleep(POLL);
+        if !std::mem::take(&mut more) {
+            std::thread::sleep(POLL);
+        }
     }
     Ok(())
 }

@@ -34,8 +34,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long dropping it waits for the thread, which may be waiting for a file.
 const STOP_MAX: Duration = Duration::from_millis(500);
 
-/// Light, yet not so light that on a busy machine a process is gone before it is looked at.
-const NICE: i32 = 5;
+/// Light enough not to be favoured, and no lighter: while it reads about a process it holds the lock of
+/// that process's address space, and shares the heap with the agent.
+const NICE: i32 = 1;
 
 /// Reading all symbols of the kernel takes as long as it takes: nobody is to wait for a CPU
 /// because of it. The scheduler does not favour its own threads that have stepped back.

@@ -24,6 +24,8 @@ use writer::{Progress, Recorder};
 
 /// How often the scheduler is asked.
 const POLL: Duration = Duration::from_millis(100);
+/// An answer of so many may be a part only.
+const MANY_EVENTS: usize = 4096;
 /// How much of the recording is in memory only, at the most.
 const FLUSH: Duration = Duration::from_secs(1);
 
@@ -110,15 +112,22 @@ fn follow(
         .seconds
         .map(|secs| Instant::now() + Duration::from_secs_f64(secs));
     let mut flushed = Instant::now();
+    let mut more = false;
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         let left = end.map_or(POLL, |end| end.saturating_duration_since(now));
         if left.is_zero() {
             return Ok(());
         }
-        std::thread::sleep(left.min(POLL));
+        // an answer has so many events at the most: there may be more
+        if !more {
+            std::thread::sleep(left.min(POLL));
+        }
         match client.batch() {
-            Ok(batch) => recorder.add(&batch)?,
+            Ok(batch) => {
+                more = batch.events.len() >= MANY_EVENTS;
+                recorder.add(&batch)?;
+            }
             Err(error) => {
                 if show {
                     eprintln!();

@@ -209,6 +209,12 @@ impl Metrics {
         )?;
         writeln!(
             w,
+            "        waits: {:.1} ms inverted {:.1} ms of them",
+            self.waited_ns as f64 / 1e6,
+            self.inverted_ns as f64 / 1e6,
+        )?;
+        writeln!(
+            w,
             "        instead: owner ran {} slept {} none {} stale {} cycle {} truncated {} other class {} lost race {} | returns: home {} owner {} idle {}",
             self.owner_running,
             self.owner_sleeping,

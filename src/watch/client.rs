@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use scx_stats::StatsClient;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::view::HistoryLine;
 use super::{Batch, View, wire};
@@ -47,7 +48,11 @@ impl Client {
             args.iter()
                 .map(|(name, value)| ((*name).to_owned(), value.clone())),
         );
-        self.0.request("stats", all)
+        match self.0.request("stats", all)? {
+            // large answers come as text
+            Value::String(text) => Ok(serde_json::from_str(&text)?),
+            value => Ok(serde_json::from_value(value)?),
+        }
     }
 
     /// What was counted since this connection last asked.

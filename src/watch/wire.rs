@@ -16,7 +16,8 @@ struct Wire {
     events: String,
     snapshot: bool,
     lost: u64,
-    names: Names,
+    /// JSON as text: as values, full tables of names would not fit into the sender's heap.
+    names: String,
     donating: bool,
 }
 
@@ -25,18 +26,16 @@ struct Wire {
 /// # Errors
 /// Those of the serializer.
 pub fn to_json(batch: &Batch) -> Result<Value> {
-    let bytes: Vec<u8> = batch
-        .events
-        .iter()
-        .flat_map(abi::proxy_event::as_bytes)
-        .copied()
-        .collect();
+    let mut bytes = Vec::with_capacity(batch.events.len() * abi::EVENT_BYTES);
+    for event in &batch.events {
+        bytes.extend_from_slice(event.as_bytes());
+    }
     let wire = Wire {
         event_bytes: abi::EVENT_BYTES,
         events: BASE64_STANDARD.encode(bytes),
         snapshot: batch.snapshot,
         lost: batch.lost,
-        names: batch.names.clone(),
+        names: serde_json::to_string(&batch.names)?,
         donating: batch.donating,
     };
     Ok(serde_json::to_value(wire)?)
@@ -66,7 +65,7 @@ pub fn from_json(value: &Value) -> Result<Batch> {
         events: events.filter_map(abi::proxy_event::from_bytes).collect(),
         snapshot: wire.snapshot,
         lost: wire.lost,
-        names: wire.names,
+        names: serde_json::from_str::<Names>(&wire.names).context("names that are none")?,
         donating: wire.donating,
     })
 }

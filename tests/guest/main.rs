@@ -13,6 +13,7 @@ mod lifecycle;
 mod load;
 mod locks;
 mod machine;
+mod pingpong;
 mod scenarios;
 mod sched;
 mod shares;
@@ -123,6 +124,7 @@ fn choose(args: &mut Arguments, trials: &mut Vec<Trial>) {
 }
 
 fn main() {
+    pingpong::run_if_asked();
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
     if machine::in_guest() {

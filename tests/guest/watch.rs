@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use crate::Test;
 use crate::load::Load;
-use crate::machine::{ensure, wait_for};
+use crate::machine::{ensure, has_mutex_owner, wait_for};
+use crate::pingpong;
 use crate::sched::{self, SCX_PROXY, Stats};
 
 pub const TESTS: &[Test] = &[
@@ -44,6 +45,7 @@ pub const TESTS: &[Test] = &[
         "watch::a_deadlock_is_reported_once",
         a_deadlock_is_reported_once,
     ),
+    ("watch::events_are_not_lost", events_are_not_lost),
 ];
 
 const INVERSION: &str = env!("CARGO_BIN_EXE_inversion");
@@ -165,8 +167,14 @@ fn seen(lock: &str, class: &str) -> Result<(), Failed> {
     })
 }
 
-/// Names are found out behind the events.
+/// Names are found out behind the events. On PREEMPT_RT all sleeping locks are rt_mutexes.
 fn has_class(client: &mut Client, class: &str) -> Result<(), Failed> {
+    let on_rt = class
+        .strip_prefix("mutex ")
+        .or(class.strip_prefix("rwsem "))
+        .filter(|_| !has_mutex_owner())
+        .map(|site| format!("rtmutex {site}"));
+    let class = on_rt.as_deref().unwrap_or(class);
     let mut classes = Vec::new();
     wait_for(&format!("a lock called {class}"), PATIENCE, || {
         classes = client.view(1000).map_or_else(
@@ -374,5 +382,46 @@ fn a_deadlock_is_reported_once() -> Result<(), Failed> {
                 .delta()
                 .is_ok_and(|metrics| metrics.donors_waiting_now == 0)
         })
+    })
+}
+
+/// Threads that take each other's mutex on one CPU, as fast as they can: `pingpong`.
+fn producers(cpus: &[usize]) -> Result<Load, Failed> {
+    let own = std::env::current_exe()?;
+    let own = own.to_str().ok_or("a path of this program")?;
+    let mut load = Load::default();
+    for cpu in cpus {
+        let variable = format!("{}={cpu}", pingpong::CPU);
+        load.start(&["env", &variable, own])?;
+    }
+    Ok(load)
+}
+
+/// What one CPU, and then two, can produce: nothing of it may be lost, but for a stall of the host.
+fn events_are_not_lost() -> Result<(), Failed> {
+    const MEASURED: Duration = Duration::from_secs(5);
+    sched::with(&[], || {
+        for cpus in [&[0][..], &[0, 2]] {
+            let load = producers(cpus)?;
+            std::thread::sleep(Duration::from_secs(1));
+            let mut stats = Stats::open()?;
+            let start = Instant::now();
+            std::thread::sleep(MEASURED);
+            let metrics = stats.delta()?;
+            let secs = start.elapsed().as_secs_f64();
+            drop(load);
+            println!(
+                "producers on {cpus:?}: {:.0} events/s read, {:.0} lost",
+                metrics.agent_events as f64 / secs,
+                metrics.events_lost as f64 / secs
+            );
+            ensure(metrics.agent_events as f64 / secs > 5_000.0, || {
+                "too few events to tell".into()
+            })?;
+            ensure(metrics.events_lost * 50 < metrics.agent_events, || {
+                format!("{} events were lost", metrics.events_lost)
+            })?;
+        }
+        Ok(())
     })
 }
