@@ -20,8 +20,12 @@ SEC("?fentry/__futex_wait")
 int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
-	struct task_ctx *tctx = task_ctx_of(p);
+	struct task_ctx *tctx;
 
+	/* our own threads wait for each other all the time, and for no such mutex: be gone soon */
+	if (p->tgid == cfg.agent_tgid)
+		return 0;
+	tctx = task_ctx_of(p);
 	if (!tctx)
 		return 0;
 	tctx->user_lock = pthread_edge(p, tctx, (u64)addr, flags, val);

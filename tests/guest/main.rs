@@ -102,9 +102,10 @@ const ON_DEFAULTS: [&[Test]; 13] = [
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 10] = [
+const AFTERWARDS: [&[Test]; 11] = [
     lifecycle::HOTPLUG,
     donation::TRACEPOINT,
+    watch::QUIET,
     shares::STARVE,
     agent::ON_NARROW,
     locks::CHOSEN,

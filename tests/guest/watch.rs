@@ -45,8 +45,10 @@ pub const TESTS: &[Test] = &[
         "watch::a_deadlock_is_reported_once",
         a_deadlock_is_reported_once,
     ),
-    ("watch::events_are_not_lost", events_are_not_lost),
 ];
+
+/// On other flags than the rest.
+pub const QUIET: &[Test] = &[("watch::events_are_not_lost", events_are_not_lost)];
 
 const INVERSION: &str = env!("CARGO_BIN_EXE_inversion");
 const TRIALS: usize = 2;
@@ -123,7 +125,8 @@ fn reported<'a>(
         .filter(|event| event.kind == abi::proxy_event_kind_EVENT_WAKE);
     let off = |event: &&abi::proxy_event| (event.value as f64 - trial.wait_ns).abs() as u64;
     let nearest = waits.min_by_key(off).ok_or("no wait was reported")?;
-    ensure((off(&nearest) as f64) < trial.wait_ns * 0.2, || {
+    // it may have been kept from going to sleep for a while
+    ensure((off(&nearest) as f64) < trial.wait_ns * 0.2 + 3e7, || {
         format!("no such wait was reported: {trial:?}, {nearest:?}")
     })?;
     Ok(nearest)
@@ -400,7 +403,8 @@ fn producers(cpus: &[usize]) -> Result<Load, Failed> {
 /// What one CPU, and then two, can produce: nothing of it may be lost, but for a stall of the host.
 fn events_are_not_lost() -> Result<(), Failed> {
     const MEASURED: Duration = Duration::from_secs(5);
-    sched::with(&[], || {
+    // one that prints no events, which takes the agent longer than all the rest
+    sched::with(sched::TRACEPOINT, || {
         for cpus in [&[0][..], &[0, 2]] {
             let load = producers(cpus)?;
             std::thread::sleep(Duration::from_secs(1));
