@@ -317,3 +317,21 @@ fn no_color_is_obeyed() {
     let stage = Stage::with(a_few(), "NO_COLOR=");
     assert!(coloured(&stage), "empty is not set");
 }
+
+/// A recording is played on the same screens, ten times as fast, to its end.
+#[test]
+fn a_recording_is_played_to_its_end() {
+    let folder = Folder::new();
+    let tmux = Tmux::new(folder.path(), 80, 24);
+    let recording = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/recordings/version-1.rec"
+    );
+    tmux.command(&format!(
+        "clear; {PROGRAM} replay --top --speed 1000 {recording}; echo end=$?"
+    ));
+    let screen = tmux.wait_for("100% of");
+    assert!(screen.contains("mutex"), "{screen}");
+    tmux.press(&["q"]);
+    tmux.wait_for("end=0");
+}

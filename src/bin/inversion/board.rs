@@ -103,9 +103,10 @@ impl Slot {
             .saturating_sub(self.enter_ns())
     }
 
-    /// How long the actor itself had to wait for a CPU in its syscall.
-    pub fn run_delay_ns(&self) -> u64 {
-        self.run_delay_ns.load(Ordering::Relaxed)
+    /// How long the actor was awake in its syscall: ran, or had to wait for a CPU itself.
+    pub fn awake_ns(&self) -> u64 {
+        let ran_ns = self.leave_cpu_ns().saturating_sub(self.enter_cpu_ns());
+        self.run_delay_ns.load(Ordering::Relaxed) + ran_ns
     }
 
     /// How often the actor went to sleep in its syscall.

@@ -300,7 +300,7 @@ impl<'a> Cast<'a> {
             waiter_switches: self.board.waiter.switches(),
             need_ns: links.map(need_ns).sum(),
             wait_ns: self.board.waiter.wall_ns(),
-            delayed_ns: self.board.waiter.run_delay_ns(),
+            awake_ns: self.board.waiter.awake_ns(),
             need_min_ns: terms.need_min_ns(),
         }
     }

@@ -61,7 +61,7 @@ pub struct TrialReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slept_ms: Option<f64>,
     /// Time of the wait in which the owner could have run, and had no CPU: the wait, less what
-    /// it needed, less what it slept, less what the waiter itself waited for a CPU when it was awake.
+    /// it needed, less what it slept, less what the waiter itself did not sleep.
     #[serde(default)]
     pub inverted_ms: f64,
     pub factor: f64,
@@ -187,13 +187,13 @@ pub mod tests {
                 need_ns: 10_000_000,
                 wait_ns: 20_000_000,
                 slept_ns: 0,
-                delayed_ns: 0,
+                awake_ns: 0,
             },
             Measured {
                 need_ns: 20_000_000,
                 wait_ns: 80_000_000,
                 slept_ns: 0,
-                delayed_ns: 0,
+                awake_ns: 0,
             },
         ]);
         Report {
@@ -254,7 +254,7 @@ pub mod tests {
             need_ns: 20_000_000,
             wait_ns: 60_000_000,
             slept_ns: 30_000_000,
-            delayed_ns: 0,
+            awake_ns: 0,
         }]);
         assert_eq!(scenario.slept_ms_mean, Some(30.0));
         assert_eq!(scenario.trials[0].factor, 1.5);

@@ -207,7 +207,7 @@ mod tests {
                 need_ns,
                 wait_ns: 2 * need_ns,
                 slept_ns: 0,
-                delayed_ns: 0,
+                awake_ns: 0,
             })
         };
         assert_eq!(correction(&staged(30_000_000), &terms), None);

@@ -22,8 +22,8 @@ pub struct Evidence {
     /// CPU time the holders still needed when the wait began.
     pub need_ns: u64,
     pub wait_ns: u64,
-    /// Of the wait, the time that the waiter itself had to wait for a CPU: awake, and no longer for the lock.
-    pub delayed_ns: u64,
+    /// Of the wait, the time that the waiter was awake: ran, or waited for a CPU itself.
+    pub awake_ns: u64,
     /// Below this a trial says more about the clocks than about the scheduler.
     pub need_min_ns: u64,
 }
@@ -126,15 +126,15 @@ pub struct Measured {
     pub wait_ns: u64,
     /// Of the wait, the time that the owner slept and no scheduler could have helped.
     pub slept_ns: u64,
-    /// Of the wait, the time that the waiter was awake and waited for a CPU.
-    pub delayed_ns: u64,
+    /// Of the wait, the time that the waiter did not sleep.
+    pub awake_ns: u64,
 }
 
 impl Measured {
     /// Time that the owners could have run, did not, and the waiter waited because of it.
     pub fn inverted_ns(&self) -> u64 {
         self.wait_ns
-            .saturating_sub(self.slept_ns + self.need_ns + self.delayed_ns)
+            .saturating_sub(self.slept_ns + self.need_ns + self.awake_ns)
     }
 
     pub fn factor(&self) -> f64 {
@@ -164,7 +164,7 @@ impl Evidence {
             need_ns: self.need_ns,
             wait_ns: self.wait_ns,
             slept_ns: self.owner.slept_ns(),
-            delayed_ns: self.delayed_ns,
+            awake_ns: self.awake_ns,
         };
         if measured.factor() < SHORTEST_FACTOR {
             return Err(NotStaged::WaitTooShort);
@@ -186,7 +186,7 @@ mod tests {
             waiter_switches: 1,
             need_ns: 60_000_000,
             wait_ns: 90_000_000,
-            delayed_ns: 1_000_000,
+            awake_ns: 1_000_000,
             need_min_ns: 12_000_000,
         }
     }
@@ -200,7 +200,7 @@ mod tests {
                 need_ns: 60_000_000,
                 wait_ns: 90_000_000,
                 slept_ns: 0,
-                delayed_ns: 1_000_000,
+                awake_ns: 1_000_000,
             })
         );
         assert_eq!(measured.map(|measured| measured.factor()), Ok(1.5));
