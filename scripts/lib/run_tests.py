@@ -134,7 +134,7 @@ def trace(tally):
 def parse(argv):
     parser = argparse.ArgumentParser(
         prog="scripts/test",
-        description="Runs all tests: form, host, and on Debian kernels in VMs. Takes about 25 minutes on two cores "
+        description="Runs all tests: form, host, and on Debian kernels in VMs. Takes about half an hour on two cores "
         "without KVM. Exits 0 if none failed.",
     )
     parser.add_argument("--kernel", action="append", metavar="SERIES", help="only these kernels (repeatable)")
