@@ -10,6 +10,7 @@
 pub mod abi;
 pub mod agent;
 pub mod cli;
+mod clock;
 pub mod doctor;
 pub mod loader;
 pub mod locks;

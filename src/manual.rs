@@ -10,6 +10,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::cli::Opts;
+use crate::watch::client::SOCKET;
 
 const NAME: &str = "scx_proxy";
 /// System administration.
@@ -118,8 +119,8 @@ fn add_exit_status(roff: &mut Roff, subcommand: Option<&str>) {
 }
 
 fn add_files(roff: &mut Roff, subcommand: Option<&str>) {
-    const SOCKET: (&str, &str) = (
-        "/var/run/scx/root/stats",
+    const STATS: (&str, &str) = (
+        SOCKET,
         "Socket on which a running scheduler serves its stats, as JSON (scx_stats).",
     );
     const STATE: (&str, &str) = (
@@ -131,7 +132,7 @@ fn add_files(roff: &mut Roff, subcommand: Option<&str>) {
         "The kernel's configuration. One of them is needed to load the scheduler, or --kconfig.",
     );
     if matches!(subcommand, None | Some("doctor")) {
-        add_list(roff, "FILES", &[SOCKET, STATE, CONFIG]);
+        add_list(roff, "FILES", &[STATS, STATE, CONFIG]);
     }
 }
 

@@ -126,24 +126,8 @@ static struct return_hint *return_hint_of(u32 type)
 	return &host->return_hints[type];
 }
 
-static void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)
-{
-	struct proxy_event e = {
-		.time_ns = port_now(),
-		.lock = lock,
-		.value = value,
-		.kind = kind,
-		.cpu = (u32)cpu,
-		.pid = pid,
-		.other = other,
-	};
-
-	if (cfg.events)
-		PORT(event, &e);
-}
-
 static void event_wait(u32 kind, s32 cpu, struct task_struct *p, const struct task_ctx *tctx,
-		       u32 owner, u64 lock, u64 value, u64 inverted_ns)
+		       u32 other, u64 lock, u64 value, u64 inverted_ns)
 {
 	struct proxy_event e = {
 		.time_ns = port_now(),
@@ -152,13 +136,18 @@ static void event_wait(u32 kind, s32 cpu, struct task_struct *p, const struct ta
 		.kind = kind,
 		.cpu = (u32)cpu,
 		.pid = p->pid,
-		.other = owner,
+		.other = other,
 		.inverted_ns = inverted_ns,
 	};
 
 	(void)tctx;
 	if (cfg.events)
 		PORT(event, &e);
+}
+
+static void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)
+{
+	event_wait(kind, cpu, &host->tasks[pid], NULL, other, lock, value, 0);
 }
 
 #include "policy.h"

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::edge;
 use super::graph::{Graph, Wait};
+use crate::naming::proc;
 use crate::watch::NameTable;
 
 /// Tasks of one deadlock that are described.
@@ -27,13 +28,7 @@ pub struct Proc;
 
 impl Machine for Proc {
     fn task(&self, pid: u32) -> (Option<String>, Option<u32>) {
-        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let tgid = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-        (
-            comm.ok().map(|comm| comm.trim_end().to_owned()),
-            tgid.and_then(|tgid| tgid.trim().parse().ok()),
-        )
+        (proc::comm(pid), proc::process(pid))
     }
 
     fn stack(&self, pid: u32) -> std::io::Result<String> {

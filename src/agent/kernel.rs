@@ -25,17 +25,6 @@ pub struct KernelSide {
     snapshot: std::sync::Arc<Link>,
 }
 
-/// `CLOCK_MONOTONIC`, which is what `bpf_ktime_get_ns()` reads.
-pub fn now_ns() -> u64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: now is valid for the write.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
 fn bytes_of<T: Copy>(value: &T) -> &[u8] {
     // SAFETY: only used for the structs of include/hints.h, which have no padding.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }

@@ -8,10 +8,11 @@ use log::warn;
 
 use super::graph::Graph;
 use super::hints::HintTable;
-use super::kernel::{self, KernelSide};
+use super::kernel::KernelSide;
 use super::outcomes::Outcomes;
 use super::{AgentState, deadlock};
 use crate::abi;
+use crate::clock;
 use crate::watch::NameTable;
 
 /// See above.
@@ -39,7 +40,7 @@ impl Mind {
 
     /// Writes what follows from the graph into the maps, and reports deadlocks.
     pub fn give_hints(&mut self, side: &mut KernelSide, names: &NameTable) -> Result<()> {
-        let now_ns = kernel::now_ns();
+        let now_ns = clock::monotonic_ns();
         let changes = self.hints.refresh(&self.graph, now_ns);
         // the map has room for those that stand, no more
         for pid in &changes.removed {

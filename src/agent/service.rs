@@ -11,10 +11,11 @@ use crossbeam::channel::Receiver;
 use log::{debug, warn};
 
 use super::desk::{Followers, Question};
-use super::kernel::{self, KernelSide};
+use super::kernel::KernelSide;
 use super::mind::Mind;
 use super::{AgentState, Options, hints, line};
 use crate::abi;
+use crate::clock;
 use crate::naming::Namer;
 use crate::watch::{Batch, View, Watch};
 
@@ -57,7 +58,7 @@ impl<'a> Service<'a> {
         let mut service = Self {
             side,
             mind: Mind::default(),
-            watch: Watch::new(kernel::now_ns()),
+            watch: Watch::new(clock::monotonic_ns()),
             followers: Followers::default(),
             namer: Namer::start()
                 .inspect_err(|e| warn!("locks and tasks have no names: {e:#}"))
@@ -198,7 +199,7 @@ impl<'a> Service<'a> {
             }
             Question::Switched(on) => {
                 let switch = abi::proxy_event {
-                    time_ns: kernel::now_ns(),
+                    time_ns: clock::monotonic_ns(),
                     kind: abi::proxy_event_kind_EVENT_SWITCH,
                     value: u64::from(on),
                     ..Default::default()
@@ -220,7 +221,7 @@ impl<'a> Service<'a> {
             events: self.side.snapshot()?,
             ..self.batch()
         });
-        Ok(self.watch.view(kernel::now_ns(), rows))
+        Ok(self.watch.view(clock::monotonic_ns(), rows))
     }
 }
 

@@ -13,9 +13,8 @@ use serde::Serialize;
 
 use super::config::{Config, places};
 use super::rights::{Rights, Sources};
+use crate::watch::client::SOCKET;
 
-/// The socket of scx_stats.
-const SOCKET: &str = "/var/run/scx/root/stats";
 const SCX: &str = "/sys/kernel/sched_ext";
 
 /// Where the stats are served.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 
 use super::asked::Question;
+use super::proc;
 use super::user::Programs;
 use super::{cgroups, kallsyms};
 use crate::abi;
@@ -161,20 +162,10 @@ impl Answerer {
     }
 }
 
-fn comm(pid: u32) -> Option<String> {
-    let comm = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
-    let comm = String::from_utf8_lossy(&comm);
-    Some(comm.strip_suffix('\n').unwrap_or(&comm).to_owned())
-}
-
 fn task_name(pid: u32, tgid: u32) -> Option<TaskName> {
-    let comm = comm(pid)?;
+    let comm = proc::comm(pid)?;
     let tgid = match tgid {
-        0 => {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-            line?.trim().parse().ok()?
-        }
+        0 => proc::process(pid)?,
         known => known,
     };
     Some(TaskName { tgid, comm })
@@ -185,7 +176,7 @@ fn place(site: Site, programs: &mut Programs) -> Option<String> {
     match site.kind {
         abi::proxy_site_kind_SITE_USER => programs.name(site.tgid, site.at),
         abi::proxy_site_kind_SITE_MMAP => {
-            let comm = comm(u32::try_from(site.at).ok()?)?;
+            let comm = proc::comm(u32::try_from(site.at).ok()?)?;
             Some(format!("mmap_lock of {comm}"))
         }
         _ => None,

@@ -9,6 +9,7 @@ mod answer;
 mod asked;
 mod cgroups;
 mod kallsyms;
+pub(crate) mod proc;
 mod user;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};

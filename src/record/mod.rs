@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::abi::EVENT_BYTES;
 use crate::cli::RecordOpts;
+use crate::clock;
 use crate::watch::Client;
 use format::Header;
 use writer::{Progress, Recorder};
@@ -29,17 +30,6 @@ const MANY_EVENTS: usize = 4096;
 /// How much of the recording is in memory only, at the most.
 const FLUSH: Duration = Duration::from_secs(1);
 
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: the kernel writes a timespec to where there is one.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
-        + u64::try_from(time.tv_nsec).unwrap_or(0)
-}
-
 /// The header of a recording that begins now.
 #[must_use]
 pub fn header(size_max: u64) -> Header {
@@ -49,8 +39,8 @@ pub fn header(size_max: u64) -> Header {
         event_bytes: EVENT_BYTES as u32,
         size_max,
         began_wall_ns: wall.map_or(0, |wall| u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX)),
-        began_ns: clock_ns(libc::CLOCK_MONOTONIC),
-        began_boot_ns: clock_ns(libc::CLOCK_BOOTTIME),
+        began_ns: clock::monotonic_ns(),
+        began_boot_ns: clock::ns(libc::CLOCK_BOOTTIME),
         release: release.map_or_else(|_| "unknown".into(), |text| text.trim().to_owned()),
         made_by: env!("CARGO_PKG_VERSION").to_owned(),
     }

@@ -119,27 +119,17 @@ fn recording_ends_with_the_scheduler_and_after_the_time_given() {
     let fake = Fake::new(&folder, vec![story(1)]);
     let began = Instant::now();
     let path = folder.text("timed");
-    let out = scx_proxy(&[
-        "record",
-        &path,
-        "--socket",
-        fake.socket(),
-        "--seconds",
-        "0.4",
-    ]);
+    let record = || {
+        let socket = ["--socket", fake.socket()];
+        scx_proxy(&[&["record", &path], &socket[..], &["--seconds", "0.4"]].concat())
+    };
+    let out = record();
     assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
     assert!(began.elapsed() < Duration::from_secs(5));
     assert_eq!(events(&read(Path::new(&path), Span::default()).0).len(), 10);
 
     // not overwritten, unless that is asked for
-    let out = scx_proxy(&[
-        "record",
-        &path,
-        "--socket",
-        fake.socket(),
-        "--seconds",
-        "0.4",
-    ]);
+    let out = record();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1));
     assert!(said.contains("--force overwrites it"), "{said}");
