@@ -20,6 +20,8 @@ import vmrun
 
 DEFAULT = "default"
 OWN = "scx_proxy"
+# 64 CPUs take two minutes to boot where one after the other is emulated
+BOOT_SECS_VIRTUAL = 900
 
 
 def late(report):
@@ -98,13 +100,17 @@ def parse(argv):
 
 
 def schedulers(args):
-    """Each by its name, which is what it is called in the table: two of one name are told apart by their folders."""
+    """Each by its name, which is what it is called in the table; another one of that name has a number."""
     chosen = {DEFAULT: ""}
     if not args.default_only:
         chosen[OWN] = str(project.RELEASE / OWN)
         for peer in args.peer:
             path = peer.resolve()
-            chosen[path.name if path.name not in chosen else str(path)] = str(path)
+            name, number = path.name, 1
+            while name in chosen:
+                number += 1
+                name = f"{path.name}:{number}"
+            chosen[name] = str(path)
     return chosen
 
 
@@ -114,7 +120,15 @@ def measure(args, kernel):
     command = ["bash", str(script), str(project.RELEASE), str(args.rounds), str(args.secs_scale), ",".join(args.cases), *chosen]
     out = io.BytesIO()
     job = vmrun.Job(
-        cwd=str(project.ROOT), kernel=kernel, command=command, timeout_secs=4 * 3600, stdout=out, cpus=args.cpus, memory=args.memory, virtual_time=args.virtual_time
+        cwd=str(project.ROOT),
+        kernel=kernel,
+        command=command,
+        timeout_secs=4 * 3600,
+        stdout=out,
+        cpus=args.cpus,
+        memory=args.memory,
+        virtual_time=args.virtual_time,
+        boot_secs=BOOT_SECS_VIRTUAL if args.virtual_time else None,
     )
     outcome = project.run_guest(job)
     if outcome.status:
@@ -142,8 +156,9 @@ def metrics(case, runs):
 
 
 def number(value):
-    """Three digits at the least."""
-    return f"{value:.{max(0, 2 - len(str(int(value))) + (value >= 1))}f}" if value < 100 else f"{value:.0f}"
+    """Three digits, and no more than three behind the point."""
+    behind = next((digits for digits, below in ((3, 1), (2, 10), (1, 100)) if value < below), 0)
+    return f"{value:.{behind}f}"
 
 
 def shown(values):
