@@ -7,8 +7,8 @@ use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid};
 /// Donors that can wait on one owner.
 pub(super) const ATTACH_MAX: usize = 8;
 
-/// Donors that one queue can hold.
-const QUEUE_MAX: usize = 2048;
+/// Donors of one user that one queue can hold. The model has one user.
+const QUEUE_MAX: usize = 1024;
 
 impl Reference {
     /// The earliest key of the donors that compete for `cpu`.
@@ -100,7 +100,7 @@ impl Reference {
             }
             DonorPlace::Attached(_) | DonorPlace::Limbo => {}
         }
-        self.settle(t);
+        self.settle(t, k.now_ns());
         owner_cpu
     }
 
@@ -117,10 +117,9 @@ impl Reference {
 
     /// What `t` has lent it has used; but if it lent on a CPU whose clock went
     /// faster, it owes no more than what it was behind there.
-    fn settle(&mut self, t: Pid) {
-        let task = self.task_mut(t);
-        let lent = std::mem::take(&mut task.donor.lent_cost);
-        task.vtime = task.vtime.wrapping_add(lent);
+    fn settle(&mut self, t: Pid, now: u64) {
+        let lent = std::mem::take(&mut self.task_mut(t).donor.lent_cost);
+        self.use_vtime(t, lent, now);
         let task = self.task(t);
         let away = task.donor.cpu;
         let Some(home) = task.vtime_cpu.filter(|&home| home != away) else {
