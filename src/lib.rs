@@ -5,12 +5,13 @@
 //! `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
 //! reports that. `watch` sums up what the agent reads, `naming` finds out what it is called; `top`
 //! shows it live, `record` and `replay` keep it, `metrics` hands it on. `manual` makes man pages and
-//! completions of `cli`. `model` specifies the scheduler, for tests.
+//! completions of `cli`. `model` specifies the scheduler, for tests. `clock` and `output` are for all
+//! programs.
 
 pub mod abi;
 pub mod agent;
 pub mod cli;
-mod clock;
+pub mod clock;
 pub mod doctor;
 pub mod loader;
 pub mod locks;

@@ -2,6 +2,8 @@
 
 #[path = "cli/manual.rs"]
 mod manual;
+#[path = "cli/schedload.rs"]
+mod schedload;
 #[path = "cli/streams.rs"]
 mod streams;
 

@@ -12,10 +12,11 @@ use crate::{scx_proxy, text};
 
 const SCX_PROXY: &str = env!("CARGO_BIN_EXE_scx_proxy");
 const INVERSION: &str = env!("CARGO_BIN_EXE_inversion");
+const SCHEDLOAD: &str = env!("CARGO_BIN_EXE_schedload");
 const ESCAPE: char = '\x1b';
 
 /// What prints an answer, its exit code where that is no matter of the machine.
-const ANSWERS: [(&str, &[&str], Option<i32>); 10] = [
+const ANSWERS: [(&str, &[&str], Option<i32>); 11] = [
     (SCX_PROXY, &["--help"], Some(0)),
     (SCX_PROXY, &["doctor", "--help"], Some(0)),
     (SCX_PROXY, &["--version"], Some(0)),
@@ -26,14 +27,16 @@ const ANSWERS: [(&str, &[&str], Option<i32>); 10] = [
     (SCX_PROXY, &["doctor", "--json"], None),
     (INVERSION, &["--help"], Some(0)),
     (INVERSION, &["--list"], Some(0)),
+    (SCHEDLOAD, &["--help"], Some(0)),
 ];
 
 /// What refuses something.
-const REFUSALS: [(&str, &[&str]); 4] = [
+const REFUSALS: [(&str, &[&str]); 5] = [
     (SCX_PROXY, &["--no-such-flag"]),
     (SCX_PROXY, &["doctor", "--locks", "spinlock"]),
     (INVERSION, &["--no-such-flag"]),
     (INVERSION, &["--compare", "/absent/1", "/absent/2"]),
+    (SCHEDLOAD, &["spin", "--spec", "none"]),
 ];
 
 fn command(program: &str, args: &[&str]) -> Command {
