@@ -182,7 +182,8 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 			stat_inc(STAT_ENQUEUE_IDLE);
 		}
 	}
-	if (tctx->swap_to && !sent_idle && !wakeup && reach == REACH_ANY)
+	if (tctx->swap_to && !sent_idle && !wakeup && reach != REACH_ONE &&
+	    port_may_run(p, tctx->swap_to - 1))
 		cpu = tctx->swap_to - 1;
 	tctx->swap_to = 0;
 	cctx = cpu_ctx_of(cpu);

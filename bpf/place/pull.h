@@ -106,13 +106,13 @@ CORE_FN s32 pull_find(s32 cpu, u32 nr, u64 pace, u64 margin)
 
 	if (!d)
 		return -1;
-	work = bits_read(&d->work[REACH_ANY]);
+	work = bits_read(&d->work[REACH_ANY]) | bits_read(&d->work[REACH_SOME]);
 	for (looks = 0; work && looks < PULL_LOOKS && can_loop; looks++) {
 		bit = bit_from(work, (u32)cpu + looks);
 		work &= ~BIT64(bit);
 		other = domain_cpu(d, bit);
 		octx = other == cpu ? NULL : cpu_ctx_of(other);
-		if (!octx || !octx->nr_queued[REACH_ANY])
+		if (!octx)
 			continue;
 		if (octx->waiting_pace + margin < pace) {
 			pace = octx->waiting_pace + margin;
@@ -122,7 +122,7 @@ CORE_FN s32 pull_find(s32 cpu, u32 nr, u64 pace, u64 margin)
 	return from;
 }
 
-/* Of domains @among the first from @from on where tasks wait that any CPU may take; -1: none. */
+/* Of domains @among the first from @from on where tasks wait that others may take; -1: none. */
 CORE_FN s32 pull_domain(u64 among, u32 from)
 {
 	struct domain *d;
@@ -132,7 +132,7 @@ CORE_FN s32 pull_domain(u64 among, u32 from)
 		nr = bit_from(among, from);
 		among &= ~BIT64(nr);
 		d = domain_of(nr);
-		if (d && bits_read(&d->work[REACH_ANY]))
+		if (d && bits_read(&d->work[REACH_ANY]) | bits_read(&d->work[REACH_SOME]))
 			return (s32)nr;
 	}
 	return -1;
@@ -146,7 +146,7 @@ CORE_FN s32 pull_domain(u64 among, u32 from)
 CORE_FN s32 pull(s32 cpu, u64 pace)
 {
 	struct machine *m = machine_of();
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu), *octx;
 	s32 from, nr;
 
 	if (!cctx || !bits_read(&m->work))
@@ -159,7 +159,9 @@ CORE_FN s32 pull(s32 cpu, u64 pace)
 		cctx->pull_cursor = (nr + 1) & 63;
 		from = pull_find(cpu, nr, pace, PACE_MARGIN_FAR);
 	}
-	if (from < 0 || !queue_head_take(from, REACH_ANY, cpu))
+	octx = from < 0 ? NULL : cpu_ctx_of(from);
+	if (!octx ||
+	    !queue_head_take(from, octx->nr_queued[REACH_ANY] ? REACH_ANY : REACH_SOME, cpu))
 		return -1;
 	stat_inc(STAT_DISPATCH_BALANCE);
 	return from;

@@ -19,6 +19,12 @@ use super::policy::{
 use state::{CpuCtx, Place, TaskCtx};
 use std::collections::BTreeMap;
 
+/// After a wait of that length a donor's caches are cold at home.
+const RETURN_COLD_NS: u64 = 5_000_000;
+
+/// The lead that warm caches are worth.
+const RETURN_MARGIN_NS: i64 = 1_000_000;
+
 /// The reference policy.
 #[derive(Clone, Debug)]
 pub struct Reference {
@@ -81,7 +87,11 @@ impl Reference {
         let running_home = self.cpu(home).running_key_now(k.now_ns());
         let home_lead = running_home.wrapping_sub(self.cpu(home).clock) as i64;
         let owner_lead = self.task(owner).vtime.wrapping_sub(self.cpu(away).clock) as i64;
-        if owner_lead.wrapping_sub(home_lead) > 0 {
+        // after a short wait caches are warm at home, and elsewhere only if they are the same
+        let cold = k.now_ns() - self.task(t).donor.blocked_at >= RETURN_COLD_NS;
+        let shared = self.domain_of(home) == self.domain_of(away);
+        let need = if cold || shared { 0 } else { RETURN_MARGIN_NS };
+        if owner_lead.wrapping_sub(home_lead) > need {
             away
         } else {
             home
@@ -168,7 +178,8 @@ impl Policy for Reference {
         };
         let sent = idle.is_some_and(|idle| idle != cpu);
         let swap_to = self.task_mut(t).swap_to.take();
-        let swap_to = swap_to.filter(|_| !sent && !flags.wakeup && reach == Reach::Any);
+        let swap_to =
+            swap_to.filter(|&to| !sent && !flags.wakeup && reach != Reach::One && k.may_run(t, to));
         let cpu = swap_to.or(idle).unwrap_or(cpu);
         self.join(t, cpu);
         let task = self.task_mut(t);
@@ -235,7 +246,7 @@ impl Policy for Reference {
         let cpu = k.task_cpu(t);
         self.task_mut(t).place = Place::Asleep;
         if flags.sleep && k.blocked_on(t).is_some() {
-            self.donor_block(t, cpu, 0);
+            self.donor_block(t, cpu, 0, k.now_ns());
             let key = self.task(t).donor.key;
             self.donor_queue_at_key(t, cpu, key);
             self.attached_release(t, cpu);
@@ -251,7 +262,7 @@ impl Policy for Reference {
         if self.task(t).donor.place.is_some() {
             return;
         }
-        self.donor_block(t, cpu, k.urgency(t));
+        self.donor_block(t, cpu, k.urgency(t), k.now_ns());
         if self.cfg.donate {
             self.resolve_urgent(k, t, cpu);
         } else {

@@ -19,10 +19,11 @@ impl Reference {
     }
 
     /// A new wait of `t` begins, in the context that it has now. It has no place yet.
-    pub(super) fn donor_block(&mut self, t: Pid, cpu: Cpu, urgency: u32) {
+    pub(super) fn donor_block(&mut self, t: Pid, cpu: Cpu, urgency: u32, now: u64) {
         let task = self.task_mut(t);
         task.donor.wait += 1;
         task.donor.key = task.vtime;
+        task.donor.blocked_at = now;
         task.donor.cpu = cpu;
         task.donor.weight = task.weight;
         task.donor.urgency = urgency;

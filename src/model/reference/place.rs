@@ -48,7 +48,7 @@ fn cyclic<T: PartialOrd + Copy>(items: &[T], from: T) -> Vec<T> {
 }
 
 impl Reference {
-    fn domain_of(&self, cpu: Cpu) -> usize {
+    pub(super) fn domain_of(&self, cpu: Cpu) -> usize {
         let holds = |d: &super::super::policy::Domain| d.cpus.contains(&cpu);
         self.cfg.domains.iter().position(holds).unwrap_or(0)
     }
@@ -132,6 +132,12 @@ impl Reference {
     /// Tasks of that reach on the run queues of `cpu`.
     fn waits(&self, cpu: Cpu, reach: Reach) -> bool {
         self.queued(cpu).any(|task| task.reach == reach)
+    }
+
+    /// The queue of `cpu` from which another CPU would take a task.
+    fn work_of(&self, cpu: Cpu) -> Option<Reach> {
+        let waits = |reach: &Reach| self.waits(cpu, *reach);
+        [Reach::Any, Reach::Some].into_iter().find(waits)
     }
 
     /// A waker that said that it would sleep: was that true?
@@ -219,7 +225,7 @@ impl Reference {
     fn pull_from(&self, cpu: Cpu, nr: usize, mut pace: u64, margin: u64) -> Option<Cpu> {
         let cpus = &self.cfg.domains[nr].cpus;
         let mut work: Vec<usize> = (0..cpus.len())
-            .filter(|&bit| self.waits(cpus[bit], Reach::Any))
+            .filter(|&bit| self.work_of(cpus[bit]).is_some())
             .collect();
         let mut from = None;
         for looks in 0..PULL_LOOKS {
@@ -245,7 +251,7 @@ impl Reference {
                 self.cfg.domains[nr]
                     .cpus
                     .iter()
-                    .any(|&c| self.waits(c, Reach::Any))
+                    .any(|&c| self.work_of(c).is_some())
             };
             let others: Vec<usize> = (0..self.cfg.domains.len())
                 .filter(|&nr| nr != own && works(nr))
@@ -256,7 +262,10 @@ impl Reference {
             self.cpu_mut(cpu).pull_cursor = (nr + 1) % 64;
             from = self.pull_from(cpu, nr, pace, PACE_MARGIN_FAR);
         }
-        from.filter(|&from| k.dsq_move_to_local(from, Reach::Any, cpu))
+        from.filter(|&from| {
+            self.work_of(from)
+                .is_some_and(|reach| k.dsq_move_to_local(from, reach, cpu))
+        })
     }
 
     /// Whether the previous task goes where a task was pulled from, unless that has more to run all the same.

@@ -34,6 +34,7 @@ pub(super) struct Donor {
     /// What has been run in its context since it began to wait.
     pub lent_cost: u64,
     pub woke_at: u64,
+    pub blocked_at: u64,
 }
 
 #[derive(Clone, Debug)]
