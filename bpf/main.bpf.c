@@ -23,8 +23,9 @@
  *  4. Release. When the donor wakes it takes its context back with one atomic
  *     exchange; the owner goes on in its own context, on its own key.
  *
- * Where things are: core/ is the policy, without helpers and kernel types; it
- * also compiles for the host, where it is held against the model (src/model).
+ * Where things are: core/ is the donor engine and place/ says where and when tasks
+ * run, both without helpers and kernel types; they also compile for the host,
+ * where they are held against the model (src/model).
  * What it needs of its surroundings are ports (core/ports.h): sched/ports,
  * lock/ (what blocks on what), obs/ (counters, events). The kernel calls it from
  * sched/callbacks, sched/lifecycle and, for other classes, lock/contention.
@@ -43,6 +44,8 @@
 #include "core/token.h"
 #include "core/walk.h"
 #include "core/return.h"
+#include "place/state.h"
+#include "place/pace.h"
 #include "core/state.h"
 
 char _license[] SEC("license") = "GPL";
@@ -59,15 +62,13 @@ const volatile struct proxy_config cfg = {
 	.return_cold_ns = 5000000,
 	.return_margin_ns = 1000000,
 	.nr_cpu_ids = 1,
+	.nr_cpus_online = 1,
 	.hops_max = HOPS_LIMIT,
 	.locks = (1U << NR_LOCK_TYPES) - 1,
 };
 
 /* [the loader writes] 1: donors lend; 0: they are only observed, see --observe */
 u32 donating = 1;
-
-/* [atomic] CPUs that are idle while donors wait on their queue */
-u32 nr_idle_with_donors;
 
 /* the ports: what the policy needs of this kernel */
 #include "obs/stat.bpf.h"
@@ -76,7 +77,6 @@ u32 nr_idle_with_donors;
 #include "lock/edge.bpf.h"
 #include "obs/wait.bpf.h"
 #include "sched/ports.bpf.h"
-#include "sched/balance.bpf.h"
 
 /* the policy */
 #include "core/policy.h"
@@ -93,7 +93,7 @@ u32 nr_idle_with_donors;
  * flags: ENQ_MIGRATION_DISABLED and ENQ_EXITING, so that every runnable task
  * passes ops.enqueue() and is queued by key; ENQ_LAST is not wanted, since the
  * kernel then keeps the last runnable task running, which is what we would do;
- * KEEP_BUILTIN_IDLE is implied, since ops.update_idle() is not implemented.
+ * not KEEP_BUILTIN_IDLE: which CPUs are idle is known in place/idle.h.
  * timeout_ms: the longest the kernel allows; starve_ns stays far below it.
  */
 SCX_OPS_DEFINE(proxy_ops,
@@ -101,6 +101,7 @@ SCX_OPS_DEFINE(proxy_ops,
 	       .enqueue		= (void *)proxy_enqueue,
 	       .dispatch	= (void *)proxy_dispatch,
 	       .tick		= (void *)proxy_tick,
+	       .update_idle	= (void *)proxy_update_idle,
 	       .runnable	= (void *)proxy_runnable,
 	       .running		= (void *)proxy_running,
 	       .stopping	= (void *)proxy_stopping,

@@ -18,6 +18,10 @@
 /* donors one CPU's donor queue can hold; a power of two, see core/heap.h */
 #define DONORS_PER_CPU 2048
 
+/* CPUs of one domain, and domains, at the most: bits of a word; see bpf/place/state.h */
+#define DOMAIN_CPUS 64
+#define DOMAINS_MAX 64
+
 /* donors that can wait on one running or sleeping owner, see core/donor.h */
 #define ATTACH_MAX 8
 

@@ -10,17 +10,21 @@
 
 enum proxy_stat {
 	/* dispatches by path */
-	STAT_DISPATCH_IDLE,		/* straight to an idle CPU, at wakeup */
 	STAT_DISPATCH_QUEUE,		/* head of the CPU's own run queue */
 	STAT_DISPATCH_KEEP,		/* previous task goes on: its key is the earliest */
 	STAT_DISPATCH_DONATION,		/* owner picked in a donor's context */
 	STAT_DISPATCH_STEAL,		/* idle CPU took from another run queue */
-	STAT_DISPATCH_BALANCE,		/* busy CPU took from a longer run queue */
+	STAT_DISPATCH_BALANCE,		/* busy CPU took a task that got less than its share */
 	STAT_ENQUEUE,			/* tasks put on a run queue */
 	STAT_ENQUEUE_IDLE,		/* of those, sent to an idle CPU's queue */
+	STAT_WAKE_IDLE,		/* wakeups sent to an idle CPU */
+	STAT_WAKE_HANDOFF,		/* ... or to the CPU of a waker that is about to sleep */
 	STAT_PREEMPT_WAKEUP,		/* running tasks preempted by a waking one */
 	STAT_STARVE_CLAMP,		/* keys drawn in by the starvation guard */
-	STAT_STARVE_RESCUE,		/* tasks run out of turn, having waited too long */
+	STAT_STARVE_CLOCK,		/* clocks moved on by it, so that the turn of all that waited came */
+	STAT_STARVE_OVERDUE,		/* picks with urgent donors and a queued task that waited too long */
+	STAT_URGENT_THROTTLED,		/* picks in which urgent donors had had enough of the CPU */
+	STAT_KICK_FOR_WORK,		/* idle CPUs woken by a tick, since work waits */
 
 	/* edges and donors */
 	STAT_EDGE,			/* tasks that blocked on a tracked lock */

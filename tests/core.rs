@@ -72,16 +72,26 @@ fn heap_agrees_with_a_sorted_map_over_random_steps() {
     let mut heap = Heap::new();
     // pool index -> (key, seq)
     let mut model: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    // most entries are of user 1, who may have half of the heap
+    let user = |seq: u64| usize::from(seq.is_multiple_of(5)) + 1;
+    let who = |seq: u64| seq as u32 | (user(seq) as u32) << 24;
+    let (mut of_user, mut refused) = ([0; 3], 0);
     // keys around the wrap: order must come from the signed difference
     let base = u64::MAX - 5_000;
     for seq in 1..=400_000_u64 {
         if random.next(100) < 52 {
             let key = base.wrapping_add(random.next(10_000));
-            match heap.push(key, seq, seq as u32) {
-                Some(idx) => assert!(
-                    model.insert(idx, (key, seq)).is_none(),
-                    "index {idx} reused"
-                ),
+            match heap.push(key, seq, who(seq)) {
+                Some(idx) => {
+                    let old = model.insert(idx, (key, seq));
+                    assert!(old.is_none(), "index {idx} reused");
+                    of_user[user(seq)] += 1;
+                    assert!(
+                        of_user[user(seq)] <= CAPACITY / 2,
+                        "one user has more than half"
+                    );
+                }
+                None if of_user[user(seq)] == CAPACITY / 2 => refused += 1,
                 None => assert_eq!(model.len(), CAPACITY),
             }
         } else if let Some(nth) = model.len().checked_sub(1) {
@@ -96,9 +106,10 @@ fn heap_agrees_with_a_sorted_map_over_random_steps() {
             assert!(heap.remove(idx, seq, pid));
             assert!(!heap.remove(idx, seq, pid), "removed twice");
             model.remove(&idx);
+            of_user[user(seq)] -= 1;
         }
-        // of equal keys the smaller pid comes first
-        let in_order = |(key, seq): &(u64, u64)| (key.wrapping_sub(base), *seq as u32);
+        // of equal keys the smaller pid of a user comes first
+        let in_order = |(key, seq): &(u64, u64)| (key.wrapping_sub(base), who(*seq));
         let first = model.values().map(in_order).min();
         match heap.top() {
             Some(idx) => {
@@ -110,6 +121,7 @@ fn heap_agrees_with_a_sorted_map_over_random_steps() {
             None => assert_eq!((heap.top_key(), first), (KEY_NONE, None)),
         }
     }
+    assert!(refused > 0, "nobody asked for more than half");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use engine::policy::CoreC;
 use scx_proxy::abi;
 use scx_proxy::model::policy::{
-    Config, Cpu, DeqFlags, EnqFlags, Kernel, Kick, Lock, Moved, Pid, Policy,
+    Config, Cpu, DeqFlags, EnqFlags, Kernel, Kick, Lock, Moved, Pid, Policy, Reach,
 };
 
 /// A machine in which nothing happens by itself.
@@ -48,6 +48,9 @@ impl Kernel for Still {
     fn pinned(&self, _t: Pid) -> bool {
         true
     }
+    fn unrestricted(&self, _t: Pid) -> bool {
+        false
+    }
     fn is_rt(&self, _t: Pid) -> bool {
         false
     }
@@ -63,24 +66,20 @@ impl Kernel for Still {
     fn first_waiter_of(&self, _l: Lock) -> Option<Pid> {
         None
     }
-    fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, _key: u64, _slice_ns: u64) {
+    fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, _: Reach, _key: u64, _slice_ns: u64) {
         self.queued.insert(t, cpu);
     }
-    fn dsq_insert_local(&mut self, _t: Pid, _cpu: Cpu, _slice_ns: u64) {}
-    fn dsq_head_key(&self, _cpu: Cpu) -> Option<u64> {
+    fn dsq_head(&self, _cpu: Cpu, _: Reach) -> Option<(u64, Pid)> {
         None
     }
-    fn dsq_move_task(&mut self, t: Pid, _from: Cpu, _cpu: Cpu, _slice_ns: u64) -> Moved {
+    fn dsq_move_task(&mut self, t: Pid, _from: Cpu, _: Reach, _cpu: Cpu, _slice_ns: u64) -> Moved {
         match self.queued.remove(&t) {
             Some(_) => Moved::Moved,
             None => Moved::Lost,
         }
     }
-    fn dsq_move_to_local(&mut self, _from: Cpu, _cpu: Cpu) -> bool {
+    fn dsq_move_to_local(&mut self, _from: Cpu, _: Reach, _cpu: Cpu) -> bool {
         false
-    }
-    fn pick_idle(&mut self, _t: Pid) -> Option<Cpu> {
-        None
     }
     fn set_slice(&mut self, _t: Pid, _ns: u64) {}
     fn kick(&mut self, _cpu: Cpu, _kind: Kick) {}

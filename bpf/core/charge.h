@@ -8,20 +8,6 @@
 #ifndef PROXY_CORE_CHARGE_H
 #define PROXY_CORE_CHARGE_H
 
-/* @tctx is on a run queue no more. Caller: has the task's rq lock. */
-static __always_inline void queue_left(struct task_ctx *tctx, u32 place)
-{
-	if (tctx->place == PLACE_QUEUED) {
-		struct cpu_ctx *cctx = cpu_ctx_of(tctx->dsq_cpu);
-
-		if (cctx) {
-			__sync_fetch_and_add(&cctx->queued_load, -(u64)tctx->queued_weight);
-			__sync_fetch_and_add(&cctx->nr_queued, -1);
-		}
-	}
-	tctx->place = place;
-}
-
 /*
  * The part of @delta_ns, run since @charged_at_ns, that a donor which woke at
  * @woke_at_ns still pays: what lies before its wakeup.
@@ -37,6 +23,15 @@ static inline u64 donated_before_wake(u64 delta_ns, u64 charged_at_ns, u64 woke_
 static __always_inline u64 donor_cost(const struct task_ctx *dctx, u64 ns)
 {
 	return dctx->wait_urgency ? 0 : key_cost(ns, dctx->wait_weight);
+}
+
+/* This CPU ran so long for an urgent donor. */
+static __always_inline void urgent_use(u64 ns)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(port_this_cpu());
+
+	if (cctx)
+		cctx->urgent_ns += ns;
 }
 
 /*
@@ -55,6 +50,8 @@ static __noinline u64 donor_charge(struct task_ctx *octx, u32 owner_pid, u64 del
 		octx->donor_pid = 0;
 		goto out;
 	}
+	if (dctx->wait_urgency)
+		urgent_use(delta_ns);
 	if (dctx->token == token_make(octx->donor_seq, TOKEN_ACTIVE, owner_pid)) {
 		donated = delta_ns;
 		cost = donor_cost(dctx, donated);
@@ -83,7 +80,7 @@ static __always_inline void charge(struct task_struct *p, struct task_ctx *tctx)
 		donated = donor_charge(tctx, port_pid(p), delta_ns);
 	tctx->charged_exec_ns = exec;
 	tctx->charged_at_ns = port_now();
-	tctx->vtime += key_cost(delta_ns - donated, tctx->weight);
+	vtime_use(tctx, key_cost(delta_ns - donated, tctx->weight), tctx->charged_at_ns);
 	stat_add(STAT_RUNTIME_NS, delta_ns);
 	stat_add(STAT_OWN_NS, delta_ns - donated);
 	if (donated)

@@ -25,6 +25,73 @@ static __always_inline u64 running_key_now(const struct cpu_ctx *cctx, u64 now)
 	return cctx->running_key + key_cost(ran, cctx->running_weight);
 }
 
+/* A task of key @key is queued on a CPU: the guard below has to know the latest. */
+static __always_inline void guard_note(struct cpu_ctx *cctx, u64 key)
+{
+	u64 max = *(volatile u64 *)&cctx->key_max;
+
+	if (key_before(max, key))
+		__sync_val_compare_and_swap(&cctx->key_max, max, key);
+}
+
+/*
+ * Starvation guard. A key lies no further ahead of the clock than starve_ns pays for when
+ * its task is queued (vtime_join()); but heavier tasks may come afterwards, and then the clock
+ * goes more slowly. So the clock is moved: at the end of each period of starve_ns beyond the
+ * latest key that was queued when that period began, by the lag. What had been queued by then is
+ * due now, and whatever comes, having slept or run, is placed behind it.
+ *
+ * So nobody waits for longer than two periods and one turn of all that are queued, without
+ * a search for who has waited longest. Under a load that does not grow the clock
+ * gets there by itself, and weights hold. Where one turn of all takes longer than
+ * starve_ns, keys differ by less than turns do, and turns are taken in order.
+ */
+static __always_inline void guard_clock(struct cpu_ctx *cctx, u64 now)
+{
+	u64 max;
+
+	if (now - cctx->guard_at_ns < cfg.starve_ns)
+		return;
+	if (cctx->guard_at_ns && key_before(cctx->clock, cctx->guard_key + cfg.lag_ns)) {
+		cctx->clock = cctx->guard_key + cfg.lag_ns;
+		stat_inc(STAT_STARVE_CLOCK);
+	}
+	max = *(volatile u64 *)&cctx->key_max;
+	cctx->guard_key = key_before(cctx->clock - cfg.lag_ns, max) ? max : cctx->clock - cfg.lag_ns;
+	cctx->guard_at_ns = now;
+}
+
+/* The context of @tctx was used for virtual time @cost, until @now. */
+static __always_inline void vtime_use(struct task_ctx *tctx, u64 cost, u64 now)
+{
+	u64 then = tctx->pace_at_ns;
+
+	tctx->vtime += cost;
+	tctx->pace = pace_after(tctx->pace, now > then ? now - then : 0) + cost;
+	tctx->pace_at_ns = now;
+}
+
+/*
+ * @tctx has another weight from now on. What it is ahead of its clock, or behind, is CPU time
+ * that it used or is owed at the old one. Caller: has the task's rq lock.
+ */
+static __always_inline void weight_set(struct task_ctx *tctx, u32 weight)
+{
+	struct cpu_ctx *cctx = tctx->vtime_cpu < 0 ? NULL : cpu_ctx_of(tctx->vtime_cpu);
+	u64 clock;
+
+	if (weight == tctx->weight)
+		return;
+	if (cctx) {
+		clock = cctx->clock;
+		if (key_before(clock, tctx->vtime))
+			tctx->vtime = clock + key_reweight(tctx->vtime - clock, tctx->weight, weight);
+		else
+			tctx->vtime = clock - key_reweight(clock - tctx->vtime, tctx->weight, weight);
+	}
+	tctx->weight = weight;
+}
+
 /*
  * Bring the key of a task into terms of @cpu's clock, and within what the
  * clock allows. Caller: has the task's rq lock.

@@ -52,7 +52,7 @@ CORE_FN int donor_put(u32 pid, u64 seq, s32 cpu, u32 later)
 		goto out;
 	dctx->wait_key = donor_key_at(dctx, cpu, cctx, later);
 	dctx->wait_cpu = cpu;
-	ret = donor_queue_push(cpu, dctx->wait_key, seq, pid, &dctx->token);
+	ret = donor_queue_push(cpu, dctx->wait_key, seq, heap_who(pid, dctx->wait_user), &dctx->token);
 	if (ret == PUSHED) {
 		stat_inc(STAT_DONOR_QUEUED);
 	} else if (ret == PUSH_FULL) {
@@ -79,6 +79,7 @@ static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *t
 	tctx->wait_cpu = cpu;
 	tctx->wait_weight = tctx->weight;
 	tctx->wait_urgency = urgency;
+	tctx->wait_user = port_user(p);
 	tctx->wait_type = lock & LOCK_TYPE_MASK;
 	tctx->blocked_at_ns = port_now();
 	tctx->return_choice = RETURN_NONE;
@@ -97,7 +98,8 @@ static __always_inline void donor_block(struct task_struct *p, struct task_ctx *
 {
 	u64 seq = donor_begin(p, tctx, cpu, 0);
 
-	if (donor_queue_push(cpu, tctx->wait_key, seq, port_pid(p), &tctx->token) == PUSHED) {
+	if (donor_queue_push(cpu, tctx->wait_key, seq, heap_who(port_pid(p), tctx->wait_user),
+			     &tctx->token) == PUSHED) {
 		stat_inc(STAT_DONOR_QUEUED);
 	} else {
 		stat_inc(STAT_QUEUE_FULL);
@@ -131,7 +133,7 @@ static __always_inline void lent_settle(struct task_ctx *tctx)
 	struct cpu_ctx *home, *away;
 	u64 key;
 
-	tctx->vtime += __sync_lock_test_and_set(&tctx->lent_cost, 0);
+	vtime_use(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0), port_now());
 	home = tctx->vtime_cpu < 0 ? NULL : cpu_ctx_of(tctx->vtime_cpu);
 	away = cpu_ctx_of(tctx->wait_cpu);
 	if (!home || !away || home == away || tctx->wait_urgency)

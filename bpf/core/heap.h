@@ -20,6 +20,16 @@
 
 #define HEAP_MASK (DONORS_PER_CPU - 1)
 
+/* users are told apart by so many numbers; one may have half of a heap */
+#define HEAP_USERS 64
+#define HEAP_USER_MAX (DONORS_PER_CPU / 2)
+
+/* a donor and its user in one word: pids have 22 bits at the most (PID_MAX_LIMIT) */
+#define HEAP_PID_BITS 24
+#define heap_who(pid, user) ((pid) | (unsigned int)(user) << HEAP_PID_BITS)
+#define heap_pid(who) ((who) & ((1U << HEAP_PID_BITS) - 1))
+#define heap_user(who) ((who) >> HEAP_PID_BITS & (HEAP_USERS - 1))
+
 /*
  * The sifts end by themselves: one only moves up, the other only down, so they
  * take log2(DONORS_PER_CPU) steps at most. In BPF can_loop (may_goto, 6.9)
@@ -33,7 +43,7 @@
 struct heap_entry {
 	key_u64 key;
 	key_u64 seq; /* the wait that this entry belongs to; 0 when free */
-	unsigned int pid;
+	unsigned int who; /* heap_who() */
 	unsigned int pos; /* where in order[] */
 };
 
@@ -41,6 +51,7 @@ struct donor_heap {
 	key_u64 top_key; /* KEY_NONE when empty; read without the lock */
 	unsigned int nr;
 	unsigned int pad;
+	unsigned short nr_of[HEAP_USERS]; /* entries of each user */
 	unsigned short order[DONORS_PER_CPU];
 	struct heap_entry pool[DONORS_PER_CPU];
 };
@@ -61,13 +72,13 @@ heap_swap(struct donor_heap *h, unsigned int a, unsigned int b)
 	h->pool[ia].pos = b;
 }
 
-/* of equal keys the smaller pid comes first, so that the order never depends on the past */
+/* of equal keys the smaller pid of a user comes first, so that the order never depends on the past */
 static __attribute__((always_inline)) inline int heap_less(struct donor_heap *h, unsigned int a,
 							   unsigned int b)
 {
 	struct heap_entry *ea = heap_at(h, a), *eb = heap_at(h, b);
 
-	return key_before(ea->key, eb->key) || (ea->key == eb->key && ea->pid < eb->pid);
+	return key_before(ea->key, eb->key) || (ea->key == eb->key && ea->who < eb->who);
 }
 
 static __attribute__((always_inline)) inline void heap_note_top(struct donor_heap *h)
@@ -105,21 +116,22 @@ static __attribute__((always_inline)) inline void heap_down(struct donor_heap *h
 	}
 }
 
-/* Returns the pool index of the new entry, or -1 when the heap is full. */
+/* Returns the pool index of the new entry of @who (heap_who()), or -1 when there is no room. */
 static __attribute__((always_inline)) inline int
-heap_push(struct donor_heap *h, key_u64 key, key_u64 seq, unsigned int pid)
+heap_push(struct donor_heap *h, key_u64 key, key_u64 seq, unsigned int who)
 {
 	unsigned int idx;
 	struct heap_entry *e;
 
-	if (h->nr >= DONORS_PER_CPU)
+	if (h->nr >= DONORS_PER_CPU || h->nr_of[heap_user(who)] >= HEAP_USER_MAX)
 		return -1;
 	idx = heap_idx(h, h->nr);
 	e = &h->pool[idx];
 	e->key = key == KEY_NONE ? KEY_NONE - 1 : key;
 	e->seq = seq;
-	e->pid = pid;
+	e->who = who;
 	e->pos = h->nr;
+	h->nr_of[heap_user(who)]++;
 	h->nr++;
 	heap_up(h, h->nr - 1);
 	heap_note_top(h);
@@ -136,12 +148,13 @@ heap_remove(struct donor_heap *h, unsigned int idx, key_u64 seq, unsigned int pi
 	struct heap_entry *e = &h->pool[idx & HEAP_MASK];
 	unsigned int pos = e->pos, last;
 
-	if (!seq || e->seq != seq || e->pid != pid || !h->nr || pos >= h->nr)
+	if (!seq || e->seq != seq || heap_pid(e->who) != pid || !h->nr || pos >= h->nr)
 		return 0;
 	last = h->nr - 1;
 	if (pos != last)
 		heap_swap(h, pos, last);
 	h->nr = last;
+	h->nr_of[heap_user(e->who)]--;
 	e->seq = 0;
 	if (pos < last) {
 		heap_up(h, pos);

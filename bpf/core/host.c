@@ -24,6 +24,8 @@ struct task_struct {
 #include "token.h"
 #include "walk.h"
 #include "return.h"
+#include "../place/state.h"
+#include "../place/pace.h"
 #include "state.h"
 
 #define HOST_CPUS_MAX 64
@@ -31,10 +33,11 @@ struct task_struct {
 struct host_engine {
 	struct proxy_config config;
 	u32 nr_tasks;
-	u32 nr_idle;
 	u32 donating;
 	u64 stats[NR_PROXY_STATS];
 	struct cpu_ctx cpus[HOST_CPUS_MAX];
+	struct domain domains[DOMAINS_MAX];
+	struct machine machine;
 	struct donor_queue *queues;
 	struct task_struct *tasks; /* [pid] */
 	struct task_ctx *ctxs;
@@ -47,7 +50,6 @@ static __thread struct host_engine *host;
 static __thread const struct host_ports *ports;
 
 #define cfg (host->config)
-#define nr_idle_with_donors (host->nr_idle)
 #define PORT(name, ...) ports->name(ports->machine, ##__VA_ARGS__)
 
 static struct task_struct *port_task_get(u32 pid)
@@ -62,6 +64,8 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_weight(p) weight_of_nice(PORT(nice, (p)->pid))
 #define port_may_run(p, cpu) (PORT(may_run, (p)->pid, cpu) != 0)
 #define port_pinned(p) (PORT(pinned, (p)->pid) != 0)
+#define port_unrestricted(p) (PORT(unrestricted, (p)->pid) != 0)
+#define port_user(p) PORT(user, (p)->pid)
 #define port_is_agent(p) ((p)->pid == cfg.agent_tgid)
 #define port_set_slice(p, ns) PORT(set_slice, (p)->pid, ns)
 #define port_donating() (host->donating != 0)
@@ -69,22 +73,17 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_kick(cpu, how) PORT(kick, cpu, how)
 #define queue_lock(q) ((void)(q))
 #define queue_unlock(q) ((void)(q))
-#define queue_head_key(cpu) ((u64)PORT(head_key, cpu))
-#define queue_head_take(from, cpu) (PORT(head_take, from, cpu) != 0)
-#define queue_insert(p, cpu, key, flags) \
-	((void)(flags), PORT(insert, (p)->pid, cpu, key, cfg.slice_ns))
-#define owner_move(o, from, cpu) \
-	((enum moved)PORT(move_task, (o)->pid, from, cpu, cfg.slice_ns))
-#define idle_cpu_claim(p) PORT(idle_claim, (p)->pid)
+#define queue_head(cpu, reach, pid) ((u64)PORT(head, cpu, reach, pid))
+#define queue_head_take(from, reach, cpu) (PORT(head_take, from, reach, cpu) != 0)
+#define queue_insert(p, cpu, reach, key, flags) \
+	((void)(flags), PORT(insert, (p)->pid, cpu, reach, key, cfg.slice_ns))
+#define owner_move(o, from, reach, cpu) \
+	((enum moved)PORT(move_task, (o)->pid, from, reach, cpu, cfg.slice_ns))
 #define edge_lock(p, tctx) ((void)(tctx), (u64)PORT(blocked_on, (p)->pid))
 #define edge_owner_pid(p, tctx, lock) ((void)(tctx), PORT(owner_of, lock))
 #define edge_first_waiter_pid(lock) PORT(first_waiter_of, lock)
 #define stat_inc(stat) ((void)host->stats[stat]++)
 #define stat_add(stat, n) ((void)(host->stats[stat] += (n)))
-
-/* pulls that need more of the kernel than ports: not on the host */
-#define rescue(cpu) 0
-#define balance(cpu, load) ((void)(load), 0)
 
 static struct task_ctx *task_ctx_of(struct task_struct *p)
 {
@@ -104,6 +103,16 @@ static struct task_struct *port_current(void)
 static struct cpu_ctx *cpu_ctx_of(s32 cpu)
 {
 	return cpu >= 0 && (u32)cpu < cfg.nr_cpu_ids ? &host->cpus[cpu] : NULL;
+}
+
+static struct domain *domain_of(u32 nr)
+{
+	return nr < DOMAINS_MAX ? &host->domains[nr] : NULL;
+}
+
+static struct machine *machine_of(void)
+{
+	return &host->machine;
 }
 
 static struct donor_queue *donor_queue_of(s32 cpu)
@@ -208,16 +217,40 @@ void host_disable(struct host_engine *e, const struct host_ports *p, unsigned in
 	task_disable(TASK(e, pid));
 }
 
-int host_select_cpu(struct host_engine *e, const struct host_ports *p, unsigned int pid,
-		    int prev_cpu)
+void host_place(struct host_engine *e, int cpu, unsigned int domain, unsigned int bit,
+		int first_of_pair)
 {
-	int idle;
+	struct domain *d = &e->domains[domain];
 
+	e->cpus[cpu].domain = domain;
+	e->cpus[cpu].cache_id = domain;
+	e->cpus[cpu].bit = bit;
+	e->cpus[cpu].idle = 1;
+	d->cpus |= BIT64(bit);
+	d->idle |= BIT64(bit);
+	d->cpu_of[bit] = (unsigned short)cpu;
+	if (first_of_pair)
+		d->pairs |= BIT64(bit);
+	e->machine.idle |= BIT64(domain);
+}
+
+void host_near(struct host_engine *e, unsigned int domain, host_u64 near)
+{
+	e->domains[domain].near = near;
+}
+
+int host_select_cpu(struct host_engine *e, const struct host_ports *p, unsigned int pid,
+		    int prev_cpu, int kind)
+{
 	ENTER(e, p);
-	idle = PORT(idle_claim, pid);
-	if (idle >= 0)
-		PORT(insert_local, pid, idle, cfg.slice_ns);
-	return task_select_cpu(TASK(e, pid), prev_cpu, idle >= 0 ? idle : prev_cpu, idle >= 0);
+	return task_select_cpu(TASK(e, pid), prev_cpu, (enum wake_kind)kind);
+}
+
+void host_update_idle(struct host_engine *e, const struct host_ports *p, int cpu, int idle)
+{
+	ENTER(e, p);
+	if (cpu_ctx_of(cpu))
+		idle_changed(cpu_ctx_of(cpu), idle != 0);
 }
 
 void host_runnable(struct host_engine *e, const struct host_ports *p, unsigned int pid)

@@ -23,16 +23,18 @@ struct host_ports {
 	int (*task_cpu)(void *, unsigned int pid);
 	int (*may_run)(void *, unsigned int pid, int cpu);
 	int (*pinned)(void *, unsigned int pid);
+	int (*unrestricted)(void *, unsigned int pid);
+	unsigned int (*user)(void *, unsigned int pid);
 	unsigned int (*urgency)(void *, unsigned int pid);
 	host_u64 (*blocked_on)(void *, unsigned int pid);
 	unsigned int (*owner_of)(void *, host_u64 lock);
 	unsigned int (*first_waiter_of)(void *, host_u64 lock);
-	void (*insert)(void *, unsigned int pid, int cpu, host_u64 key, host_u64 slice_ns);
-	void (*insert_local)(void *, unsigned int pid, int cpu, host_u64 slice_ns);
-	host_u64 (*head_key)(void *, int cpu);
-	int (*move_task)(void *, unsigned int pid, int from, int cpu, host_u64 slice_ns);
-	int (*head_take)(void *, int from, int cpu);
-	int (*idle_claim)(void *, unsigned int pid);
+	void (*insert)(void *, unsigned int pid, int cpu, unsigned int reach, host_u64 key,
+		       host_u64 slice_ns);
+	host_u64 (*head)(void *, int cpu, unsigned int reach, unsigned int *pid);
+	int (*move_task)(void *, unsigned int pid, int from, unsigned int reach, int cpu,
+			 host_u64 slice_ns);
+	int (*head_take)(void *, int from, unsigned int reach, int cpu);
 	void (*set_slice)(void *, unsigned int pid, host_u64 ns);
 	void (*kick)(void *, int cpu, int how);
 	void (*event)(void *, const struct proxy_event *);
@@ -49,11 +51,17 @@ struct host_donor {
 struct host_engine *host_engine_new(const struct proxy_config *cfg, unsigned int nr_tasks);
 void host_engine_free(struct host_engine *e);
 
+/* What the loader does for the kernel: @cpu, online and idle, is at @bit of @domain. */
+void host_place(struct host_engine *e, int cpu, unsigned int domain, unsigned int bit,
+		int first_of_pair);
+void host_near(struct host_engine *e, unsigned int domain, host_u64 near);
+
 /* The callbacks; @ports stands in for the machine until the call returns. */
 void host_enable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_disable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 int host_select_cpu(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
-		    int prev_cpu);
+		    int prev_cpu, int kind);
+void host_update_idle(struct host_engine *e, const struct host_ports *ports, int cpu, int idle);
 void host_runnable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_enqueue(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
 		  int wakeup, int selected);

@@ -67,6 +67,12 @@ static inline key_u64 key_cost(key_u64 ns, unsigned int weight)
 	return weight ? ns * WEIGHT_NICE_0 / weight : ns;
 }
 
+/* virtual time @span at weight @from in terms of weight @to: as much CPU time */
+static inline key_u64 key_reweight(key_u64 span, unsigned int from, unsigned int to)
+{
+	return to ? span * from / to : span;
+}
+
 /* @key of one clock in terms of another: what lies between it and its clock stays */
 static inline key_u64 key_rebase(key_u64 key, key_u64 from_clock, key_u64 to_clock)
 {

@@ -6,18 +6,6 @@
 #ifndef PROXY_CORE_PICK_H
 #define PROXY_CORE_PICK_H
 
-/* donors one pick looks at */
-#define DONOR_LOOKS 8
-
-/* Whether this CPU is idle while donors wait on its queue, for the ticks of busy CPUs. */
-static __always_inline void idle_with_donors_set(struct cpu_ctx *cctx, bool waits)
-{
-	if (cctx->idle_with_donors == waits)
-		return;
-	cctx->idle_with_donors = waits;
-	__sync_fetch_and_add(&nr_idle_with_donors, waits ? 1 : -1);
-}
-
 /* Let the previous task go on, in its own context or in that of its donor. */
 static __always_inline void keep_prev(struct task_struct *prev, struct task_ctx *ptctx,
 				      struct cpu_ctx *cctx)
@@ -27,59 +15,56 @@ static __always_inline void keep_prev(struct task_struct *prev, struct task_ctx 
 }
 
 /*
- * Try the donors of @cpu whose key is earlier than @limit (KEY_NONE: all).
+ * Try the donors of @cpu whose key is earlier than @limit (KEY_NONE: all), each once.
  * Returns RESOLVED_OWNER or RESOLVED_PREV when one of them decided the pick.
  */
-CORE_FN int pick_donor(s32 cpu, u64 limit, u32 prev_pid)
+CORE_FN int pick_donor(s32 cpu, u64 limit, u32 prev_pid, u32 head_pid)
 {
-	int i;
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	int i, ret = RESOLVED_NEXT;
+	struct popped_donor d;
 
+	if (!cctx)
+		return ret;
+	cctx->nr_held = 0;
 	core_for(i, DONOR_LOOKS) {
 		u64 key = donor_first_key(cpu);
-		struct popped_donor d;
-		int ret;
 
 		if (key == KEY_NONE || (limit != KEY_NONE && key_before(limit, key)))
-			return RESOLVED_NEXT;
+			break;
 		donor_queue_pop(cpu, &d);
 		if (!d.pid)
-			return RESOLVED_NEXT;
-		ret = donor_resolve(d.pid, d.token, cpu, prev_pid);
-		if (ret != RESOLVED_NEXT)
-			return ret;
+			break;
+		ret = donor_resolve(d.pid, d.token, cpu, prev_pid,
+				    limit == KEY_NONE ? NOTHING_ELSE : head_pid);
+		if (ret == RESOLVED_LATER) {
+			u32 at = cctx->nr_held++ & (DONOR_LOOKS - 1);
+
+			cctx->held_pid[at] = d.pid;
+			cctx->held_token[at] = d.token;
+			ret = RESOLVED_NEXT;
+		} else if (ret != RESOLVED_NEXT) {
+			break;
+		}
 	}
-	return RESOLVED_NEXT;
+	core_for(i, DONOR_LOOKS) {
+		if ((u32)i >= cctx->nr_held)
+			break;
+		donor_retry(cctx->held_pid[i & (DONOR_LOOKS - 1)],
+			    token_seq(cctx->held_token[i & (DONOR_LOOKS - 1)]), cpu);
+	}
+	return ret;
 }
 
-/* At most once in balance_ns; a busy CPU's looks beyond the heads of its queues hang on it. */
-static __always_inline bool now_and_then(struct cpu_ctx *cctx)
+/* At most once in balance_ns: a busy CPU's look at what waits elsewhere. */
+static __always_inline bool pull_due(struct cpu_ctx *cctx)
 {
 	u64 now = port_now();
 
-	if (now - cctx->balanced_at_ns < cfg.balance_ns)
+	if (now - cctx->pulled_at_ns < cfg.balance_ns)
 		return false;
-	cctx->balanced_at_ns = now;
+	cctx->pulled_at_ns = now;
 	return true;
-}
-
-/* Called by a CPU with nothing to run; 1 if a task came. */
-CORE_FN int steal(s32 cpu)
-{
-	u32 i, nr = cfg.nr_cpu_ids;
-
-	core_for(i, nr) {
-		s32 other = cpu + i < nr ? cpu + i : cpu + i - nr;
-		struct cpu_ctx *octx = i ? cpu_ctx_of(other) : NULL;
-
-		if (!octx || !octx->nr_queued)
-			continue;
-		/* takes the first task of the queue that may run here */
-		if (queue_head_take(other, cpu)) {
-			stat_inc(STAT_DISPATCH_STEAL);
-			return 1;
-		}
-	}
-	return 0;
 }
 
 /*
@@ -90,9 +75,11 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 {
 	struct task_ctx *ptctx = prev ? task_ctx_of(prev) : NULL;
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	u64 head_key, prev_key = KEY_NONE, least, prev_weight = 0;
-	bool looks_around;
+	struct queued_head head;
+	u64 prev_key = KEY_NONE, least;
 	u32 prev_pid = 0;
+	bool came;
+	s32 from;
 
 	if (!cctx)
 		return;
@@ -101,18 +88,14 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		donors_release(prev, ptctx, cpu);
 		prev_pid = port_pid(prev);
 		prev_key = ptctx->vtime;
-		prev_weight = ptctx->weight;
 	}
-	head_key = queue_head_key(cpu);
-	least = key_min(head_key, prev_key);
+	runq_head(cpu, &head);
+	least = key_min(head.key, prev_key);
 	clock_advance(cctx, key_min(least, donor_first_key(cpu)));
+	if (head.key != KEY_NONE)
+		guard_clock(cctx, port_now());
 
-	/* an urgent donor may have the CPU for long: who starves comes before it */
-	looks_around = least != KEY_NONE && now_and_then(cctx);
-	if (looks_around && rescue(cpu))
-		return;
-
-	switch (pick_donor(cpu, least, prev_pid)) {
+	switch (pick_donor(cpu, least, prev_pid, head.pid)) {
 	case RESOLVED_OWNER:
 		stat_inc(STAT_DISPATCH_DONATION);
 		return;
@@ -123,10 +106,15 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		return;
 	}
 
-	if (looks_around && balance(cpu, cctx->queued_load + prev_weight))
-		return;
-	if (ptctx && !(ptctx->yielded && head_key != KEY_NONE) &&
-	    (head_key == KEY_NONE || !key_before(head_key, prev_key))) {
+	if (ptctx && !ptctx->yielded && pull_due(cctx)) {
+		from = pull(cpu, ptctx->pace);
+		if (from >= 0) {
+			ptctx->swap_to = pull_swaps(cctx, ptctx->weight, from) ? from + 1 : 0;
+			return;
+		}
+	}
+	if (ptctx && !(ptctx->yielded && head.key != KEY_NONE) &&
+	    (head.key == KEY_NONE || !key_before(head.key, prev_key))) {
 		ptctx->yielded = 0;
 		keep_prev(prev, ptctx, cctx);
 		stat_inc(STAT_DISPATCH_KEEP);
@@ -134,7 +122,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	}
 	if (ptctx)
 		ptctx->yielded = 0;
-	if (queue_head_take(cpu, cpu)) {
+	if (head.key != KEY_NONE && runq_take(cpu, head.reach)) {
 		stat_inc(STAT_DISPATCH_QUEUE);
 		return;
 	}
@@ -142,27 +130,12 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		keep_prev(prev, ptctx, cctx);
 		return;
 	}
+	came = steal(cpu);
 	/* nothing to run, yet donors wait here: a busy CPU's tick will have us look again */
-	idle_with_donors_set(cctx, !steal(cpu) && donor_queue_top_key(cpu) != KEY_NONE);
-}
-
-/*
- * An idle CPU picks only when kicked. If donors wait there for a lock that
- * changes hands, the next owner may be kept from running by this CPU's load, so
- * this CPU's tick makes the idle one look.
- */
-static __always_inline void tick(void)
-{
-	u32 cpu;
-
-	if (!nr_idle_with_donors || !port_donating())
-		return;
-	core_for(cpu, cfg.nr_cpu_ids) {
-		struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-
-		if (cctx && cctx->idle_with_donors)
-			port_kick(cpu, PORT_KICK_IDLE);
-	}
+	idle_with_donors_set(cctx, !came && donor_first_key(cpu) != KEY_NONE);
+	/* claimed by somebody whose task another CPU took: it is free again */
+	if (!came && cctx->idle)
+		idle_offer(cctx);
 }
 
 #endif /* PROXY_CORE_PICK_H */

@@ -9,6 +9,7 @@
 
 #include "queue.h"
 #include "clock.h"
+#include "../place/place.h"
 #include "inversion.h"
 #include "donor.h"
 #include "charge.h"

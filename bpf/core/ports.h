@@ -13,6 +13,8 @@
  *   u32  port_weight(struct task_struct *)       by nice value and policy, 1024 at nice 0
  *   bool port_may_run(struct task_struct *, s32 cpu)  affinity, migrate-disable
  *   bool port_pinned(struct task_struct *)       may run on one CPU only
+ *   bool port_unrestricted(struct task_struct *) may run on all CPUs, as far as is known
+ *   u32  port_user(struct task_struct *)         whose it is, below HEAP_USERS
  *   bool port_is_agent(struct task_struct *)     part of scx_proxy's own process
  *   void port_set_slice(struct task_struct *, u64 ns)
  *   struct task_struct *port_current(void)       the task that this CPU runs
@@ -23,17 +25,17 @@
  *
  *   struct task_ctx *task_ctx_of(struct task_struct *)   state, see state.h
  *   struct cpu_ctx *cpu_ctx_of(s32 cpu)
+ *   struct domain *domain_of(u32 nr)             place/state.h; NULL beyond DOMAINS_MAX
+ *   struct machine *machine_of(void)
  *   struct donor_queue *donor_queue_of(s32 cpu)
  *   struct lock_slot *lock_slot_at(u32 nr)       below LOCK_SLOTS
  *   queue_lock(q), queue_unlock(q)               the donor queue's own lock
  *
- *   u64  queue_head_key(s32 cpu)                 first key on the run queue, or KEY_NONE
- *   bool queue_head_take(s32 from, s32 cpu)      its first task that may run on @cpu goes there
- *   void queue_insert(struct task_struct *, s32 cpu, u64 key, u64 enq_flags)
- *   enum moved owner_move(struct task_struct *, s32 from, s32 cpu)
- *   s32  idle_cpu_claim(struct task_struct *)    an idle CPU for it, claimed, or -1
- *   int  rescue(s32 cpu)                         runs who waited too long; 1 if one came
- *   int  balance(s32 cpu, u64 own_load)          pulls from a longer queue; 1 if a task came
+ *   u64  queue_head(s32 cpu, u32 reach, u32 *pid)  first key on that run queue, or KEY_NONE, and whose
+ *   int  queue_head_take(s32 from, u32 reach, s32 cpu)  its first task that may run on @cpu goes
+ *                                                there; of REACH_SOME among the first QUEUE_LOOKS
+ *   void queue_insert(struct task_struct *, s32 cpu, u32 reach, u64 key, u64 enq_flags)
+ *   enum moved owner_move(struct task_struct *, s32 from, u32 reach, s32 cpu)
  *
  *   u64  edge_lock(struct task_struct *, const struct task_ctx *)  what it sleeps on, or 0
  *   u32  edge_owner_pid(struct task_struct *, const struct task_ctx *, u64 lock)
@@ -54,6 +56,9 @@ enum port_kick {
 	PORT_KICK_IDLE,	   /* pick if idle */
 	PORT_KICK_PREEMPT, /* end the slice of what runs there, pick again */
 };
+
+/* restricted tasks on one queue that are looked at for one that may run on another CPU */
+#define QUEUE_LOOKS 8
 
 /* How an attempt ended to take a queued owner to another CPU. */
 enum moved { MOVED, MOVE_LOST, MOVE_REFUSED };

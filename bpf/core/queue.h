@@ -34,11 +34,11 @@ static __always_inline void nr_donors_add(s32 cpu, int n)
 enum pushed { PUSHED, PUSH_WOKE, PUSH_FULL };
 
 /*
- * Queue wait @seq of donor @pid, whose @token says MOVING, and publish that in
+ * Queue wait @seq of donor @who (heap_who()), whose @token says MOVING, and publish that in
  * the token. Both under the queue's lock: whoever pops the entry finds a token
  * that matches, unless the donor woke. Then nothing is left behind.
  */
-static __noinline int donor_queue_push(s32 cpu, u64 key, u64 seq, u32 pid, u64 *token)
+static __noinline int donor_queue_push(s32 cpu, u64 key, u64 seq, u32 who, u64 *token)
 {
 	struct donor_queue *q = donor_queue_of(cpu);
 	u64 moving = token_make(seq, TOKEN_MOVING, 0), on_heap;
@@ -47,12 +47,12 @@ static __noinline int donor_queue_push(s32 cpu, u64 key, u64 seq, u32 pid, u64 *
 	if (!q)
 		return PUSH_FULL;
 	queue_lock(q);
-	idx = heap_push(&q->heap, key, seq, pid);
+	idx = heap_push(&q->heap, key, seq, who);
 	on_heap = token_make(seq, TOKEN_HEAP, place_of_heap(cpu, idx));
 	if (idx < 0) {
 		ret = PUSH_FULL;
 	} else if (__sync_val_compare_and_swap(token, moving, on_heap) != moving) {
-		heap_remove(&q->heap, idx, seq, pid);
+		heap_remove(&q->heap, idx, seq, heap_pid(who));
 		ret = PUSH_WOKE;
 	}
 	queue_unlock(q);
@@ -100,9 +100,9 @@ CORE_FN int donor_queue_pop(s32 cpu, struct popped_donor *d)
 	if (q->heap.nr) {
 		idx = heap_idx(&q->heap, 0);
 		e = &q->heap.pool[idx];
-		d->pid = e->pid;
+		d->pid = heap_pid(e->who);
 		d->token = token_make(e->seq, TOKEN_HEAP, place_of_heap(cpu, idx));
-		heap_remove(&q->heap, idx, e->seq, e->pid);
+		heap_remove(&q->heap, idx, e->seq, d->pid);
 	}
 	queue_unlock(q);
 	if (d->pid)

@@ -13,6 +13,7 @@ enum resolved {
 	RESOLVED_OWNER,	   /* an owner is on the local DSQ, in its donor's context */
 	RESOLVED_PREV,	   /* the previous task is the owner: it goes on, likewise */
 	RESOLVED_WAIT,	   /* nothing more to be done for donors now */
+	RESOLVED_LATER,	   /* nothing to be done for this donor: the pick holds it, look at the next one */
 };
 
 /* One hop: who owns the lock that @pid sleeps on, and what that task does. */
@@ -30,6 +31,9 @@ struct hop {
 	u32 owner_pid;
 	u32 end; /* enum hop_end */
 };
+
+/* CPUs looked at for an urgent donor that finds no owner */
+#define URGENT_LOOKS 8
 
 /* A walked chain: its end, and the waiters between the donor and that. */
 struct chain {
@@ -292,11 +296,35 @@ static __always_inline void donor_migrate(struct task_ctx *dctx, u32 donor_pid, 
 	}
 }
 
-/* The donor looks again when it would have had its next slice. */
-static __always_inline void donor_retry(struct task_ctx *dctx, u32 donor_pid, u64 seq, s32 cpu)
+/*
+ * The donor looks again when it would have had its next slice: it paid nothing, so no further
+ * ahead of the clock than that, however often it is looked at. Of several the one that
+ * was looked at longest ago comes first, hence the time.
+ */
+static __always_inline u64 key_retried(const struct task_ctx *dctx, u64 clock, u64 now)
 {
-	dctx->wait_key += donor_cost(dctx, cfg.slice_ns);
-	donor_put(donor_pid, seq, cpu, 1);
+	u64 cost = donor_cost(dctx, cfg.slice_ns), key = dctx->wait_key + cost;
+	u64 most = clock + cost + (now >> 20 & 0xfffff);
+
+	if (!key_before(most, key))
+		return key;
+	return key_before(dctx->wait_key, most) ? most : dctx->wait_key;
+}
+
+/* Put a donor back for which nothing can be done now. The caller holds it (TOKEN_MOVING). */
+CORE_FN int donor_retry(u32 donor_pid, u64 seq, s32 cpu)
+{
+	struct task_struct *d = port_task_get(donor_pid);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct task_ctx *dctx;
+
+	if (!d)
+		return 0;
+	dctx = task_ctx_of(d);
+	if (dctx && cctx && dctx->token == token_make(seq, TOKEN_MOVING, 0))
+		dctx->wait_key = key_retried(dctx, cctx->clock, port_now());
+	port_task_put(d);
+	return donor_put(donor_pid, seq, cpu, 1);
 }
 
 /* Let the donor wait until the owner, seen at @place, stops running or wakes. */
@@ -319,7 +347,7 @@ static __always_inline enum resolved donor_attach(struct task_ctx *octx, u32 own
 	/* no room: its turn comes again one slice later; those behind it fare no better */
 	if (token_cas(dctx, token_make(seq, TOKEN_ATTACHED, owner_pid),
 		      token_make(seq, TOKEN_MOVING, 0)))
-		donor_retry(dctx, donor_pid, seq, cpu);
+		donor_retry(donor_pid, seq, cpu);
 	return RESOLVED_WAIT;
 }
 
@@ -328,6 +356,7 @@ static __always_inline enum resolved owner_act(struct task_struct *o, struct tas
 					       s32 cpu, u32 prev_pid, struct chain *c)
 {
 	u32 owner_pid = c->end.owner_pid, place = *(volatile u32 *)&octx->place;
+	u32 reach;
 	s32 from;
 
 	if (owner_pid == prev_pid) {
@@ -338,7 +367,8 @@ static __always_inline enum resolved owner_act(struct task_struct *o, struct tas
 	if (place != PLACE_QUEUED)
 		return donor_attach(octx, owner_pid, dctx, donor_pid, seq, cpu, place);
 	from = octx->dsq_cpu;
-	switch (owner_move(o, from, cpu)) {
+	reach = octx->dsq_reach;
+	switch (owner_move(o, from, reach, cpu)) {
 	case MOVED:
 		queue_left(octx, PLACE_LOCAL);
 		donation_begin(octx, owner_pid, dctx, donor_pid, seq, cpu, c->hops);
@@ -352,18 +382,63 @@ static __always_inline enum resolved owner_act(struct task_struct *o, struct tas
 	}
 	/* where the owner is queued it will be found, also if it got away just now */
 	if (from == cpu)
-		donor_retry(dctx, donor_pid, seq, cpu);
-	else
-		donor_migrate(dctx, donor_pid, seq, from, c);
+		return RESOLVED_LATER;
+	donor_migrate(dctx, donor_pid, seq, from, c);
 	return RESOLVED_NEXT;
+}
+
+/* what urgent donors may have of a CPU: as much as the kernel lets real-time tasks have */
+#define URGENT_PERIOD_NS 1000000000ULL
+#define URGENT_MAX_NS 950000000ULL
+
+/* while queued tasks wait for too long, urgent donors come first in one pick of so many; a power of 2 */
+#define URGENT_EACH 8
+
+/* for urgent_stand_back(): instead of the head of the run queues, when nothing could run but a donor's owner */
+#define NOTHING_ELSE (~0U)
+
+/*
+ * Whether urgent donors of this CPU have to stand back, since they had URGENT_MAX_NS of
+ * this second, or since the task @head_pid at the head of the run queues has waited for more
+ * than starve_ns, and this is not one pick in URGENT_EACH.
+ */
+CORE_FN int urgent_stand_back(s32 cpu, u32 head_pid)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct task_struct *p;
+	struct task_ctx *tctx;
+	u64 now = port_now(), since = now;
+
+	if (!cctx)
+		return 0;
+	if (now - cctx->urgent_at_ns >= URGENT_PERIOD_NS) {
+		cctx->urgent_at_ns = now;
+		cctx->urgent_ns = 0;
+	}
+	if (cctx->urgent_ns >= URGENT_MAX_NS) {
+		stat_inc(STAT_URGENT_THROTTLED);
+		return 1;
+	}
+	p = port_task_get(head_pid);
+	if (!p)
+		return 0;
+	tctx = task_ctx_of(p);
+	if (tctx)
+		since = tctx->queued_at_ns;
+	port_task_put(p);
+	if (key_before(now, since + cfg.starve_ns))
+		return 0;
+	stat_inc(STAT_STARVE_OVERDUE);
+	return cctx->overdue_picks++ & (URGENT_EACH - 1);
 }
 
 /*
  * Decide for donor @donor_pid, just taken off the queue of @cpu with @token.
- * @prev_pid: the previous task on @cpu if it is still runnable, else 0.
+ * @prev_pid: the previous task on @cpu if it is still runnable, else 0. @head_pid: of
+ * the run queues, 0 if they are empty; NOTHING_ELSE if there is no previous task either.
  * Only ops.dispatch() comes here: only there may a task be moved between queues.
  */
-CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid)
+CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid, u32 head_pid)
 {
 	struct task_struct *d = port_task_get(donor_pid), *o;
 	struct task_ctx *dctx, *octx;
@@ -381,18 +456,53 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid)
 	cctx = cpu_ctx_of(cpu);
 	if (cctx && !dctx->wait_urgency)
 		dctx->wait_key = key_floor(dctx->wait_key, cctx->clock, cfg.lag_ns);
+	if (dctx->wait_urgency && head_pid != NOTHING_ELSE && urgent_stand_back(cpu, head_pid)) {
+		ret = RESOLVED_LATER;
+		goto out;
+	}
 	chain_walk(donor_pid, &c);
 	o = chain_leads_on(&c) ? port_task_get(c.end.owner_pid) : NULL;
 	octx = o ? task_ctx_of(o) : NULL;
 	if (octx)
 		ret = owner_act(o, octx, dctx, donor_pid, seq, cpu, prev_pid, &c);
 	else
-		donor_retry(dctx, donor_pid, seq, cpu);
+		ret = RESOLVED_LATER;
 	if (o)
 		port_task_put(o);
 out:
 	port_task_put(d);
 	return ret;
+}
+
+/*
+ * Where an urgent donor waits whose lock nobody is known to own: an idle CPU, which has
+ * time to look, else the next one that runs a task of ours and so will pick; else @cpu.
+ */
+static __always_inline s32 urgent_place(s32 cpu)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu), *octx;
+	struct domain *d = cctx ? domain_of(cctx->domain) : NULL;
+	u32 bit, looks;
+	u64 idle;
+	s32 other;
+
+	if (!d || cctx->running_since_ns)
+		return cpu;
+	idle = bits_read(&d->idle);
+	if (idle) {
+		other = domain_cpu(d, bit_from(idle, cctx->bit));
+		port_kick(other, PORT_KICK_IDLE);
+		return other;
+	}
+	bit = cctx->bit;
+	for (looks = 0; looks < URGENT_LOOKS && can_loop; looks++) {
+		bit = bit_from(d->cpus | BIT64(cctx->bit), (bit + 1) & 63);
+		other = domain_cpu(d, bit);
+		octx = cpu_ctx_of(other);
+		if (octx && octx->running_since_ns)
+			return other;
+	}
+	return cpu;
 }
 
 /*
@@ -416,7 +526,8 @@ CORE_FN int donor_block_urgent(u32 donor_pid, s32 cpu, u64 seq)
 	o = chain_leads_on(&c) ? port_task_get(c.end.owner_pid) : NULL;
 	octx = o ? task_ctx_of(o) : NULL;
 	if (!octx) {
-		donor_put(donor_pid, seq, cpu, 0);
+		/* not where it is: that CPU may be busy with its class for long */
+		donor_put(donor_pid, seq, urgent_place(cpu), 0);
 	} else {
 		place = *(volatile u32 *)&octx->place;
 		if (place == PLACE_QUEUED)

@@ -6,6 +6,9 @@
 #ifndef PROXY_CORE_STATE_H
 #define PROXY_CORE_STATE_H
 
+/* donors one pick looks at; a power of 2 */
+#define DONOR_LOOKS 8
+
 /* where a task is, as the callbacks told us; written under the task's rq lock */
 enum task_place {
 	PLACE_ASLEEP = 0, /* also: not seen since it was enabled */
@@ -24,9 +27,16 @@ struct task_ctx {
 	u64 charged_at_ns;   /* when that was */
 	u32 place;	 /* enum task_place */
 	s32 dsq_cpu;	 /* the queue it is on, while PLACE_QUEUED */
+	u32 dsq_reach;	 /* enum reach: which of that CPU's queues */
 	u32 queued_weight; /* its part of that queue's load */
 	u64 queued_at_ns;  /* when it was put there */
 	u32 yielded;	 /* lets the next one go first, once */
+	u32 swap_to;	 /* CPU + 1 whose queue it goes to, in exchange for what was pulled from there */
+	u64 pace;	 /* place/pace.h, as of pace_at_ns */
+	u64 pace_at_ns;
+	/* [written by the task itself, as a waker; then rq lock] place/select.h */
+	u64 sync_at_ns;	 /* when it last woke somebody and said that it was about to sleep */
+	u32 handoffs;	 /* how often in a row that was true */
 	u64 off_since_ns; /* since when it could run and does not; 0: runs, or could not */
 	u64 delay_ns;	 /* sum of such times, and of those that waits of its were behind */
 
@@ -58,6 +68,7 @@ struct task_ctx {
 	s32 wait_cpu;	  /* the clock that wait_key belongs to */
 	u32 wait_weight;
 	u32 wait_urgency; /* 0: fair; else it sorts before all fair keys, the greater the earlier */
+	u32 wait_user;	  /* whose it is, as the donor queue tells users apart */
 	u64 lent_cost;	  /* [atomic add] virtual time run on this context meanwhile */
 	u64 woke_at_ns;	  /* [rq lock] */
 	u64 blocked_at_ns; /* [rq lock] when this wait began */
@@ -75,6 +86,11 @@ struct task_ctx {
 };
 
 struct cpu_ctx {
+	/* [loader, before attach] */
+	u32 cache_id;	     /* CPUs of the same last-level cache have the same */
+	u32 domain;	     /* place/state.h: its domain, and its bit there */
+	u32 bit;
+	u32 idle;	     /* [rq lock of the CPU] whether it is; later claims do not count */
 	u64 clock;	     /* [rq lock of the CPU] least key on the CPU, never goes back */
 	/*
 	 * [hint] what runs, and since when (0: nothing of ours). Written by the CPU
@@ -85,13 +101,25 @@ struct cpu_ctx {
 	u64 running_since_ns;
 	u32 running_weight;
 	u32 running_pid;
-	u32 nr_queued;	     /* [atomic] tasks on the run queue */
-	u32 idle_with_donors; /* [rq lock of the CPU] went idle with donors that wait for an owner */
-	u64 queued_load;     /* [atomic] sum of their weights */
-	u64 balanced_at_ns;  /* [rq lock of the CPU] */
-	u32 balance_cursor;  /* [rq lock of the CPU] */
+	/* [rq lock of the CPU] */
+	u64 pulled_at_ns;    /* when it last looked for tasks that get less than their share */
+	u32 pull_cursor;
+	u32 overdue_picks;   /* picks in which a queued task had waited for too long */
+	u64 guard_at_ns;     /* starvation guard: when its present period began ... */
+	u64 guard_key;	     /* ... and the latest key that was queued then */
+	u64 urgent_at_ns;    /* when the present second of urgent donors began ... */
+	u64 urgent_ns;	     /* ... and what was run for them in it */
+	u64 donor_look_ns;   /* idle with donors: how long until it looks at them again; else 0 */
+	u64 donor_look_at_ns;
+	u64 held_token[DONOR_LOOKS]; /* donors that this pick holds, core/pick.h */
+	u32 held_pid[DONOR_LOOKS];
+	u32 nr_held;
+	/* written by other CPUs as well: a cache line of its own */
+	u32 nr_queued[NR_REACH] __attribute__((aligned(64))); /* [atomic] tasks on its run queues */
 	u32 nr_donors;	     /* [atomic] entries on the donor queue, for stats */
-	u32 cache_id;	     /* CPUs of the same last-level cache have the same; set by the loader */
+	u64 queued_load;     /* [atomic] sum of the weights on its run queues */
+	u64 key_max;	     /* [compare-and-swap] latest key that was ever queued here */
+	u64 waiting_pace;    /* [hint] pace of the task queued last that other CPUs may take */
 } __attribute__((aligned(64)));
 
 /* A lock that is waited for, core/inversion.h. */

@@ -40,32 +40,33 @@ static __always_inline void return_look(struct task_struct *p, struct task_ctx *
 	f->owner_bias_ns = cfg.hints ? hint_owner_bias(tctx->wait_type) : 0;
 }
 
-/*
- * ops.select_cpu(). The kernel's choice is @cpu; if it is @idle the task goes there
- * at once, else to the queue of the CPU that this returns: a donor returns by rule.
- */
+/* ops.select_cpu(): an idle CPU, else the one whose queue it goes to: a donor returns by rule. */
 static __always_inline s32 task_select_cpu(struct task_struct *p, struct task_ctx *tctx, s32 home,
-					   s32 cpu, bool idle)
+					   enum wake_kind kind)
 {
+	bool returns = tctx->token && port_donating();
 	struct return_facts f = {};
+	struct placed at;
 
-	if (idle)
-		stat_inc(STAT_DISPATCH_IDLE);
-	if (!tctx->token || !port_donating())
-		return cpu;
-	if (idle) {
+	place_wakeup(p, home, tctx->token && kind == WAKE_SYNC ? WAKE_PLAIN : kind,
+		     tctx->token && cfg.return_policy == RETURN_POLICY_HOME, &at);
+	if (at.idle)
+		stat_inc(STAT_WAKE_IDLE);
+	if (!returns)
+		return at.cpu;
+	if (at.idle) {
 		tctx->return_choice = RETURN_IDLE;
 		stat_inc(STAT_RETURN_IDLE);
 	} else {
 		return_look(p, tctx, home, &f);
 		tctx->return_choice = return_choose(&f, cfg.return_policy, cfg.return_cold_ns,
 						    cfg.return_margin_ns);
-		cpu = tctx->return_choice == RETURN_OWNER ? f.away : home;
+		at.cpu = tctx->return_choice == RETURN_OWNER ? f.away : home;
 		stat_inc(tctx->return_choice == RETURN_OWNER ? STAT_RETURN_OWNER :
 							       STAT_RETURN_HOME);
 	}
-	tctx->return_cpu = cpu;
-	return cpu;
+	tctx->return_cpu = at.cpu;
+	return at.cpu;
 }
 
 /* A donor that returned runs now: what came of the choice. */
@@ -107,7 +108,7 @@ static __always_inline void donated_slice_end(struct task_struct *p, s32 owner_c
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(owner_cpu);
 
-	if (!cctx || !cctx->nr_queued || owner_cpu == port_task_cpu(p))
+	if (!cctx || !nr_queued(cctx) || owner_cpu == port_task_cpu(p))
 		return;
 	stat_inc(STAT_RETURN_PREEMPT);
 	port_kick(owner_cpu, PORT_KICK_PREEMPT);
@@ -136,7 +137,7 @@ static __always_inline void task_runnable(struct task_struct *p, struct task_ctx
 	s32 owner_cpu;
 
 	tctx->place = PLACE_LOCAL;
-	tctx->weight = port_weight(p);
+	weight_set(tctx, port_weight(p));
 	delay_begin(tctx);
 	/* whatever it waited for in user space, it comes back to see; the program there may be skipped */
 	if ((tctx->user_lock & LOCK_TYPE_MASK) == LOCK_PTHREAD)
@@ -156,23 +157,6 @@ static __always_inline void task_runnable(struct task_struct *p, struct task_ctx
 }
 
 /*
- * @tctx woke onto @cpu: preempt what runs there if its key is earlier by more
- * than the granularity, or if it brought donors and the first of those is earlier.
- */
-static __always_inline void preempt_by_key(struct task_ctx *tctx, struct cpu_ctx *cctx, s32 cpu,
-					   bool with_donors)
-{
-	u64 key = tctx->vtime + key_cost(cfg.wakeup_gran_ns, tctx->weight);
-
-	if (with_donors)
-		key = key_min(key, donor_first_key(cpu));
-	if (key_before(key, running_key_now(cctx, port_now()))) {
-		stat_inc(STAT_PREEMPT_WAKEUP);
-		port_kick(cpu, PORT_KICK_PREEMPT);
-	}
-}
-
-/*
  * ops.enqueue(). @selected: ops.select_cpu() has looked for an idle CPU already.
  * False if there is no queue for it; the caller then has to take care of it.
  */
@@ -182,20 +166,26 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	s32 cpu = port_task_cpu(p), idle_cpu;
 	bool sent_idle = false, with_donors;
 	struct cpu_ctx *cctx;
+	u32 reach;
 
 	/*
 	 * The kernel may take a queued task to another CPU (move_queued_task()):
 	 * neither ops.quiescent() nor ops.runnable() is called for that.
 	 */
 	queue_left(tctx, PLACE_LOCAL);
-	if (!selected && !port_pinned(p)) {
-		idle_cpu = idle_cpu_claim(p);
+	reach = reach_of(p);
+	if (!selected && reach != REACH_ONE) {
+		idle_cpu = idle_claim_near(p, cpu);
 		if (idle_cpu >= 0) {
+			sent_idle = idle_cpu != cpu;
 			cpu = idle_cpu;
-			sent_idle = true;
 			stat_inc(STAT_ENQUEUE_IDLE);
 		}
 	}
+	if (tctx->swap_to && !sent_idle && !wakeup && reach != REACH_ONE &&
+	    port_may_run(p, tctx->swap_to - 1))
+		cpu = tctx->swap_to - 1;
+	tctx->swap_to = 0;
 	cctx = cpu_ctx_of(cpu);
 	if (!cctx)
 		return false;
@@ -203,20 +193,18 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	/* not those that made themselves light: they have work that may wait */
 	if (port_is_agent(p) && tctx->weight >= WEIGHT_NICE_0)
 		vtime_favour(tctx, cctx);
-	tctx->dsq_cpu = cpu;
-	tctx->queued_weight = tctx->weight;
-	tctx->queued_at_ns = port_now();
-	__sync_fetch_and_add(&cctx->queued_load, (u64)tctx->weight);
-	__sync_fetch_and_add(&cctx->nr_queued, 1);
-	tctx->place = PLACE_QUEUED;
+	guard_note(cctx, tctx->vtime);
+	runq_enter(tctx, cctx, cpu, reach);
 	stat_inc(STAT_ENQUEUE);
-	queue_insert(p, cpu, tctx->vtime, enq_flags);
+	queue_insert(p, cpu, reach, tctx->vtime, enq_flags);
 	with_donors = donors_release(p, tctx, cpu);
+	/*
+	 * An idle CPU that the kernel has queued the task on is woken by it (wakeup_preempt());
+	 * of one that we chose it does not know.
+	 */
 	if (sent_idle)
-		port_kick(cpu, PORT_KICK); /* claimed: nobody else will wake it */
-	else if (!cctx->running_since_ns && cpu != port_this_cpu())
 		port_kick(cpu, PORT_KICK_IDLE);
-	else if (wakeup)
+	else if (wakeup && cctx->running_since_ns)
 		preempt_by_key(tctx, cctx, cpu, with_donors);
 	return true;
 }
@@ -228,11 +216,13 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 	queue_left(tctx, PLACE_RUNNING);
 	delay_end(tctx);
 	vtime_join(tctx, cpu, cctx);
-	tctx->vtime += __sync_lock_test_and_set(&tctx->lent_cost, 0);
 	tctx->charged_exec_ns = port_exec_ns(p);
 	tctx->charged_at_ns = port_now();
+	vtime_use(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0), tctx->charged_at_ns);
 	running_note(cctx, p, tctx);
 	idle_with_donors_set(cctx, false);
+	if (cctx->idle) /* it was busy before we came, and nobody told us */
+		idle_changed(cctx, false);
 	if (tctx->return_choice != RETURN_NONE)
 		return_outcome(p, tctx, cpu);
 }
@@ -242,6 +232,7 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 					  struct cpu_ctx *cctx, s32 cpu, bool runnable)
 {
 	charge(p, tctx);
+	handoff_note(tctx, !runnable);
 	tctx->place = PLACE_LOCAL;
 	cctx->running_since_ns = 0;
 	cctx->running_weight = 0;
@@ -263,7 +254,7 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 	 * has the CPU to itself, and sleeps before its slice ends, takes the clock
 	 * along here, else its key would run away from it.
 	 */
-	if (!cctx->nr_queued)
+	if (!nr_queued(cctx))
 		clock_advance(cctx, key_min(tctx->vtime, donor_first_key(cpu)));
 }
 
@@ -289,6 +280,7 @@ static __always_inline void task_enable(struct task_struct *p, struct task_ctx *
 	donor_wake(p, tctx);
 	tctx->vtime_cpu = -1;
 	tctx->weight = port_weight(p);
+	tctx->pace = 0;
 	tctx->place = PLACE_ASLEEP;
 	tctx->charged_exec_ns = port_exec_ns(p);
 }

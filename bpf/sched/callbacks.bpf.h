@@ -6,27 +6,31 @@
 #ifndef PROXY_SCHED_CALLBACKS_H
 #define PROXY_SCHED_CALLBACKS_H
 
+/* kernel/sched/sched.h WF_EXEC: a macro, so not in BTF */
+#define WAKE_FLAG_EXEC 2
+
 /*
- * A waking task goes to an idle CPU, straight onto its local DSQ, or to a busy
- * one, through ops.enqueue(). Runs under the task's pi_lock, not its rq lock: it
- * changes nothing of the task but where it returns to.
+ * Runs under the task's pi_lock, not its rq lock: it changes nothing of the task but
+ * where it returns to.
  */
 s32 BPF_STRUCT_OPS(proxy_select_cpu, struct task_struct *p, s32 prev_cpu, u64 wake_flags)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
-	bool idle = false;
-	s32 cpu = prev_cpu;
 
-	if (tctx && tctx->token && cfg.return_policy == RETURN_POLICY_HOME &&
-	    port_may_run(p, prev_cpu))
-		idle = scx_bpf_test_and_clear_cpu_idle(prev_cpu);
-	else
-		cpu = scx_bpf_select_cpu_dfl(p, prev_cpu, wake_flags, &idle);
 	if (!tctx)
-		return cpu;
-	if (idle)
-		scx_bpf_dsq_insert(p, SCX_DSQ_LOCAL, cfg.slice_ns, 0);
-	return task_select_cpu(p, tctx, prev_cpu, cpu, idle);
+		return prev_cpu;
+	return task_select_cpu(p, tctx, prev_cpu,
+			       wake_flags & (SCX_WAKE_FORK | WAKE_FLAG_EXEC) ? WAKE_FORK :
+			       wake_flags & SCX_WAKE_SYNC		    ? WAKE_SYNC :
+									      WAKE_PLAIN);
+}
+
+void BPF_STRUCT_OPS(proxy_update_idle, s32 cpu, bool idle)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	if (cctx)
+		idle_changed(cctx, idle);
 }
 
 void BPF_STRUCT_OPS(proxy_runnable, struct task_struct *p, u64 enq_flags)

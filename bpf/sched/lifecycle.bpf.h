@@ -35,24 +35,42 @@ void BPF_STRUCT_OPS(proxy_disable, struct task_struct *p)
 		task_disable(p, tctx);
 }
 
+static s32 cpu_init(u32 cpu)
+{
+	struct donor_queue *q = donor_queue_of(cpu);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	s32 err = 0;
+	u32 reach;
+
+	if (!q || !cctx)
+		return -EINVAL;
+	heap_init(&q->heap);
+	bpf_for(reach, 0, NR_REACH) {
+		err = scx_bpf_create_dsq(run_queue(cpu, reach), __COMPAT_scx_bpf_cpu_node(cpu));
+		if (err)
+			break;
+	}
+	return err;
+}
+
 s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init)
 {
+	const struct cpumask *possible = scx_bpf_get_possible_cpumask();
+	s32 err = 0;
 	u32 cpu;
-	s32 err;
 
 	bpf_for(cpu, 0, cfg.nr_cpu_ids) {
-		struct donor_queue *q = donor_queue_of(cpu);
-
-		if (!q)
-			return -EINVAL;
-		heap_init(&q->heap);
-		err = scx_bpf_create_dsq(run_queue(cpu), __COMPAT_scx_bpf_cpu_node(cpu));
-		if (err) {
-			scx_bpf_error("no run queue for CPU %u: error %d", cpu, err);
-			return err;
+		/* numbers may have holes, and the kernel knows no node of a CPU that cannot be */
+		if (bpf_cpumask_test_cpu(cpu, possible)) {
+			err = cpu_init(cpu);
+			if (err)
+				break;
 		}
 	}
-	return 0;
+	scx_bpf_put_cpumask(possible);
+	if (err)
+		scx_bpf_error("no queues for CPU %u: error %d", cpu, err);
+	return err;
 }
 
 void BPF_STRUCT_OPS(proxy_exit, struct scx_exit_info *ei)

@@ -29,6 +29,16 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DOMAINS_MAX);
+	__type(key, u32);
+	__type(value, struct domain);
+} domains SEC(".maps");
+
+/* [atomic, and the loader before attach] */
+struct machine machine;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, LOCK_SLOTS);
 	__type(key, u32);
 	__type(value, struct lock_slot);
@@ -49,6 +59,16 @@ static __always_inline struct cpu_ctx *cpu_ctx_of(s32 cpu)
 	u32 key = cpu;
 
 	return bpf_map_lookup_elem(&cpu_ctxs, &key);
+}
+
+static __always_inline struct domain *domain_of(u32 nr)
+{
+	return bpf_map_lookup_elem(&domains, &nr);
+}
+
+static __always_inline struct machine *machine_of(void)
+{
+	return &machine;
 }
 
 static __always_inline struct donor_queue *donor_queue_of(s32 cpu)

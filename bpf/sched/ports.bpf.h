@@ -34,6 +34,17 @@ static __always_inline bool port_pinned(const struct task_struct *p)
 	return p->nr_cpus_allowed == 1 || is_migration_disabled(p);
 }
 
+/* As many CPUs as there are; should these be others, whoever takes it finds out. */
+static __always_inline bool port_unrestricted(const struct task_struct *p)
+{
+	return p->nr_cpus_allowed >= (int)cfg.nr_cpus_online;
+}
+
+static __always_inline u32 port_user(struct task_struct *p)
+{
+	return BPF_CORE_READ(p, cred, uid.val) * 0x9e3779b1U >> 26;
+}
+
 static __always_inline bool port_may_run(struct task_struct *p, s32 cpu)
 {
 	return bpf_cpumask_test_cpu(cpu, p->cpus_ptr) &&
@@ -51,49 +62,72 @@ static __always_inline void port_kick(s32 cpu, enum port_kick how)
 			      how == PORT_KICK_IDLE ? SCX_KICK_IDLE : 0);
 }
 
-/* Run queue of @cpu: the user DSQ with the CPU's own number. */
-static __always_inline u64 run_queue(s32 cpu)
+/* Run queues of @cpu: user DSQs, by reach and number of the CPU. */
+static __always_inline u64 run_queue(s32 cpu, u32 reach)
 {
-	return (u64)(u32)cpu;
+	return (u64)reach << 32 | (u32)cpu;
 }
 
-static __always_inline u64 queue_head_key(s32 cpu)
+static __always_inline u64 queue_head(s32 cpu, u32 reach, u32 *pid)
 {
-	u64 dsq = run_queue(cpu), key = KEY_NONE;
+	u64 dsq = run_queue(cpu, reach), key = KEY_NONE;
 
 	if (bpf_ksym_exists(scx_bpf_dsq_peek)) { /* 6.19 */
 		struct task_struct *p = scx_bpf_dsq_peek(dsq);
 
-		if (p)
+		if (p) {
 			key = p->scx.dsq_vtime;
+			*pid = p->pid;
+		}
 	} else {
 		struct bpf_iter_scx_dsq it;
 
 		if (!bpf_iter_scx_dsq_new(&it, dsq, 0)) {
 			struct task_struct *p = bpf_iter_scx_dsq_next(&it);
 
-			if (p)
+			if (p) {
 				key = p->scx.dsq_vtime;
+				*pid = p->pid;
+			}
 		}
 		bpf_iter_scx_dsq_destroy(&it);
 	}
 	return key;
 }
 
+/* As queue_head_take(), of restricted tasks on another CPU's queue: the kernel would walk over all. */
+__noinline int restricted_take(s32 from, s32 cpu)
+{
+	struct bpf_iter_scx_dsq it;
+	struct task_struct *p;
+	int looks = 0, came = 0;
+
+	if (!bpf_iter_scx_dsq_new(&it, run_queue(from, REACH_SOME), 0)) {
+		while ((p = bpf_iter_scx_dsq_next(&it)) && can_loop) {
+			if (looks++ >= QUEUE_LOOKS)
+				break;
+			if (port_may_run(p, cpu) && scx_bpf_dsq_move(&it, p, SCX_DSQ_LOCAL, 0)) {
+				came = 1;
+				break;
+			}
+		}
+	}
+	bpf_iter_scx_dsq_destroy(&it);
+	return came;
+}
+
 /* Onto the local DSQ of the CPU that dispatches, which is @cpu. */
-static __always_inline bool queue_head_take(s32 from, s32 cpu)
+static __always_inline int queue_head_take(s32 from, u32 reach, s32 cpu)
 {
-	return scx_bpf_dsq_move_to_local(run_queue(from), 0);
+	if (reach == REACH_SOME && from != cpu)
+		return restricted_take(from, cpu);
+	return scx_bpf_dsq_move_to_local(run_queue(from, reach), 0);
 }
 
-static __always_inline void queue_insert(struct task_struct *p, s32 cpu, u64 key, u64 enq_flags)
+static __always_inline void queue_insert(struct task_struct *p, s32 cpu, u32 reach, u64 key,
+					 u64 enq_flags)
 {
-	scx_bpf_dsq_insert_vtime(p, run_queue(cpu), cfg.slice_ns, key, enq_flags);
-}
-
-static __always_inline s32 idle_cpu_claim(struct task_struct *p)
-{
-	return scx_bpf_pick_idle_cpu(p->cpus_ptr, 0);
+	scx_bpf_dsq_insert_vtime(p, run_queue(cpu, reach), cfg.slice_ns, key, enq_flags);
 }
 
 /*
@@ -102,12 +136,12 @@ static __always_inline s32 idle_cpu_claim(struct task_struct *p)
  * been queued anew, and the kernel would not move it on this iterator any more
  * (scx_dsq_move(), nldsq_cursor_lost_task()).
  */
-static __noinline enum moved owner_move(struct task_struct *o, s32 from_cpu, s32 cpu)
+static __noinline enum moved owner_move(struct task_struct *o, s32 from_cpu, u32 reach, s32 cpu)
 {
 	enum moved ret = MOVE_LOST;
 	struct bpf_iter_scx_dsq it;
 
-	if (!bpf_iter_scx_dsq_new(&it, run_queue(from_cpu), 0)) {
+	if (!bpf_iter_scx_dsq_new(&it, run_queue(from_cpu, reach), 0)) {
 		if (!port_may_run(o, cpu)) {
 			ret = MOVE_REFUSED;
 		} else {

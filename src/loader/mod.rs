@@ -2,7 +2,9 @@
 //! Only this module touches the skeleton.
 
 pub mod preflight;
+mod topology;
 
+use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
@@ -36,6 +38,8 @@ use crate::watch::client::SOCKET;
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
 }
+use topology::OnlineCpu;
+
 use skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
 
 /// How often the exit of the BPF side is looked for when nobody asks for stats.
@@ -55,7 +59,13 @@ pub struct Scheduler<'a> {
 }
 
 /// Fill the constants of include/config.h from the command line.
-fn configure(skel: &mut OpenBpfSkel, opts: &Opts, plan: &Plan, tracepoint: bool) -> Result<()> {
+fn configure(
+    skel: &mut OpenBpfSkel,
+    opts: &Opts,
+    plan: &Plan,
+    tracepoint: bool,
+    nr_online: usize,
+) -> Result<()> {
     let rodata = skel
         .maps
         .rodata_data
@@ -68,6 +78,7 @@ fn configure(skel: &mut OpenBpfSkel, opts: &Opts, plan: &Plan, tracepoint: bool)
     cfg.balance_ns = opts.balance_us * 1_000;
     cfg.starve_ns = opts.starve_ms * 1_000_000;
     cfg.nr_cpu_ids = u32::try_from(*NR_CPU_IDS).context("number of CPUs")?;
+    cfg.nr_cpus_online = u32::try_from(nr_online)?;
     cfg.hops_max = opts.hops_max;
     cfg.return_policy = opts.return_policy as u32;
     cfg.return_cold_ns = opts.return_cold_us * 1_000;
@@ -129,26 +140,84 @@ fn needs_tracepoint() -> bool {
     !compat::struct_has_field("task_struct", "blocked_on").unwrap_or(false)
 }
 
-/// Tell BPF which CPUs share a last-level cache. A topology that cannot be read is no
-/// reason not to schedule: then all count as sharing one.
-fn note_caches(skel: &BpfSkel) -> Result<()> {
-    let topology = match scx_utils::Topology::new() {
-        Ok(topology) => topology,
-        Err(e) => {
-            debug!("caches are not taken into account: {e:#}");
-            return Ok(());
+/// The CPUs that are online, and where they are. A topology that cannot be read is no reason not to
+/// schedule: then all count as near each other.
+fn online_cpus() -> Result<Vec<OnlineCpu>> {
+    match scx_utils::Topology::new() {
+        Ok(topology) => {
+            let at = |(id, cpu): (&usize, &Arc<scx_utils::Cpu>)| -> Result<OnlineCpu> {
+                Ok(OnlineCpu {
+                    node: u32::try_from(cpu.node_id)?,
+                    cache: u32::try_from(cpu.llc_id)?,
+                    core: u32::try_from(cpu.core_id)?,
+                    cpu: u32::try_from(*id)?,
+                })
+            };
+            topology.all_cpus.iter().map(at).collect()
         }
-    };
-    for (id, cpu) in &topology.all_cpus {
-        let key = u32::try_from(*id)?.to_ne_bytes();
-        let Some(mut value) = skel.maps.cpu_ctxs.lookup(&key, MapFlags::ANY)? else {
-            continue;
-        };
-        let offset = std::mem::offset_of!(skel::types::cpu_ctx, cache_id);
-        let cache_id = u32::try_from(cpu.llc_id)?;
-        value[offset..offset + 4].copy_from_slice(&cache_id.to_ne_bytes());
-        skel.maps.cpu_ctxs.update(&key, &value, MapFlags::ANY)?;
+        Err(e) => {
+            debug!("caches and nodes are not taken into account: {e:#}");
+            let number = |cpu| -> Result<OnlineCpu> {
+                let cpu = u32::try_from(cpu)?;
+                Ok(OnlineCpu {
+                    node: 0,
+                    cache: 0,
+                    core: cpu,
+                    cpu,
+                })
+            };
+            cpus_online()?.into_iter().map(number).collect()
+        }
     }
+}
+
+/// Numbers of the CPUs that are online.
+fn cpus_online() -> Result<Vec<usize>> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/online")
+        .context("/sys/devices/system/cpu/online")?;
+    scx_utils::read_cpulist(list.trim())
+}
+
+/// The bytes of a map's value, all of whose fields are integers.
+fn bytes_of<T>(value: &T) -> &[u8] {
+    // SAFETY: T is a type of the skeleton that was zeroed as a whole before its fields were
+    // set, so its padding is initialized too; the slice lives as long as the value.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// Tell BPF where CPUs are: `bpf/place/state.h`.
+fn note_topology(skel: &mut BpfSkel, online: &[OnlineCpu]) -> Result<()> {
+    let domains = topology::domains(online).context("more CPUs than 64 domains have room for")?;
+    let cache_of: BTreeMap<u32, u32> = online.iter().map(|c| (c.cpu, c.cache)).collect();
+    for (nr, domain) in (0_u32..).zip(&domains) {
+        let all = u64::MAX >> (64 - domain.cpus.len());
+        // SAFETY: the type has integer fields only.
+        let mut value: skel::types::domain = unsafe { std::mem::zeroed() };
+        value.cpus = all;
+        value.idle = all;
+        value.pairs = domain.pairs;
+        value.near = domain.near;
+        for (bit, cpu) in (0_u32..).zip(&domain.cpus) {
+            value.cpu_of[bit as usize] = u16::try_from(*cpu)?;
+            // SAFETY: as above.
+            let mut ctx: skel::types::cpu_ctx = unsafe { std::mem::zeroed() };
+            ctx.cache_id = cache_of.get(cpu).copied().unwrap_or_default();
+            ctx.domain = nr;
+            ctx.bit = bit;
+            ctx.idle = 1;
+            let key = cpu.to_ne_bytes();
+            skel.maps
+                .cpu_ctxs
+                .update(&key, bytes_of(&ctx), MapFlags::ANY)?;
+        }
+        skel.maps
+            .domains
+            .update(&nr.to_ne_bytes(), bytes_of(&value), MapFlags::ANY)?;
+    }
+    let bss = skel.maps.bss_data.as_mut();
+    let machine = &mut bss.context("BPF object without variables")?.machine;
+    machine.idle = u64::MAX >> (64 - domains.len());
+    debug!("{} CPUs in {} domains", online.len(), domains.len());
     Ok(())
 }
 
@@ -207,7 +276,8 @@ impl<'a> Scheduler<'a> {
         let tracepoint = opts.tracepoint || needs_tracepoint();
         let facts = KernelFacts::live().context("what this kernel has for locks")?;
         let plan = Plan::new(&facts, &opts.locks);
-        configure(&mut skel, opts, &plan, tracepoint)?;
+        let online = online_cpus().context("which CPUs are online")?;
+        configure(&mut skel, opts, &plan, tracepoint, online.len())?;
         let data = skel.maps.data_data.as_mut();
         let data = data.context("BPF object without variables")?;
         data.donating = u32::from(donating.load(Ordering::Relaxed));
@@ -224,7 +294,7 @@ impl<'a> Scheduler<'a> {
                 prog.name, prog.verified_insns
             );
         }
-        note_caches(&skel)?;
+        note_topology(&mut skel, &online)?;
         let struct_ops = Some(scx_ops_attach!(skel, proxy_ops)?);
         let agent_opts = agent::Options {
             print_events: opts.print_events,
@@ -345,7 +415,7 @@ impl<'a> Scheduler<'a> {
             let ctx: skel::types::cpu_ctx =
                 unsafe { std::ptr::read_unaligned(value.as_ptr().cast()) };
             readings.donors_queued_now += u64::from(ctx.nr_donors);
-            readings.tasks_queued_now += u64::from(ctx.nr_queued);
+            readings.tasks_queued_now += ctx.nr_queued.iter().map(|n| u64::from(*n)).sum::<u64>();
         }
         if let Some(agent) = &self.agent {
             let state = agent.state();
@@ -358,10 +428,7 @@ impl<'a> Scheduler<'a> {
             readings.events_missed = state.missed.load(Ordering::Relaxed);
             readings.deadlocks = state.deadlocks.load(Ordering::Relaxed);
         }
-        readings.cpus = scx_utils::read_cpulist(
-            std::fs::read_to_string("/sys/devices/system/cpu/online")?.trim(),
-        )?
-        .len() as u64;
+        readings.cpus = cpus_online()?.len() as u64;
         Ok(readings)
     }
 }

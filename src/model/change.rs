@@ -134,7 +134,7 @@ impl Sim {
         state.generation += 1;
         for t in self.world.pids() {
             let task = self.world.task(t);
-            let here = task.cpu == cpu || matches!(task.dsq, Dsq::User(on, _) if on == cpu);
+            let here = task.cpu == cpu || matches!(task.dsq, Dsq::User(on, ..) if on == cpu);
             if task.state == State::Runnable && here {
                 self.move_queued(t);
             }

@@ -2,7 +2,7 @@
 //! The order of callbacks is that of kernel/sched/core.c and kernel/sched/ext.
 
 use super::kernel::{Call, Dsq, State};
-use super::policy::{Cpu, DeqFlags, EnqFlags, Kernel, Kick, Pid};
+use super::policy::{Cpu, DeqFlags, EnqFlags, Kernel, Kick, Pid, Reach, WakeKind};
 use super::program::Class;
 use super::sim::{Event, Sim, TICK_NS};
 
@@ -173,7 +173,8 @@ impl Sim {
         if self.world.task(t).dsq == Dsq::None {
             self.world
                 .fault(format!("task {t} was enqueued and is on no queue"));
-            self.world.dsq_insert_vtime(t, cpu, 0, SLICE_DFL_NS);
+            self.world
+                .dsq_insert_vtime(t, cpu, Reach::One, 0, SLICE_DFL_NS);
         }
     }
 
@@ -182,12 +183,13 @@ impl Sim {
         let now = self.world.now;
         self.world.cpu_mut(cpu).curr = next;
         let Some(t) = next else {
-            let state = self.world.cpu_mut(cpu);
-            state.idle = state.online;
             self.world.calls.push(Call::Idles(cpu));
+            if self.world.cpu(cpu).online {
+                self.update_idle(cpu, true);
+            }
             return;
         };
-        self.world.cpu_mut(cpu).idle = false;
+        self.update_idle(cpu, false);
         if self.is_fair(t) && !self.world.may_run(t, cpu) {
             self.world
                 .fault(format!("task {t} runs on CPU {cpu}, where it may not"));
@@ -207,8 +209,16 @@ impl Sim {
         self.arm_tick(cpu);
     }
 
+    /// scx_update_idle(): the policy is told of changes only.
+    fn update_idle(&mut self, cpu: Cpu, idle: bool) {
+        if std::mem::replace(&mut self.world.cpu_mut(cpu).idle, idle) != idle {
+            let call = Call::UpdateIdle(cpu, idle);
+            self.call(call, |p, w| p.update_idle(w, cpu, idle));
+        }
+    }
+
     /// try_to_wake_up(), on behalf of what runs on `waker_cpu`.
-    pub(super) fn wake(&mut self, t: Pid, waker_cpu: Cpu) {
+    pub(super) fn wake(&mut self, t: Pid, waker_cpu: Cpu, kind: WakeKind) {
         if !matches!(self.world.task(t).state, State::Asleep | State::Blocked(_)) {
             return;
         }
@@ -224,16 +234,14 @@ impl Sim {
             let cpu = self.rt_cpu(t);
             return self.rt_enqueue(t, cpu, false);
         }
-        let selected = self.select_cpu(t);
+        let selected = self.select_cpu(t, kind);
         self.leave_cpu(t);
         let flags = EnqFlags {
             wakeup: true,
             cpu_selected: selected,
         };
         self.call(Call::Runnable(t, flags), |p, w| p.runnable(w, t, flags));
-        if self.world.task(t).dsq == Dsq::None {
-            self.enqueue(t, flags);
-        }
+        self.enqueue(t, flags);
         self.wakeup_preempt(t);
     }
 
@@ -246,25 +254,21 @@ impl Sim {
     }
 
     /// select_task_rq(); whether the policy was asked.
-    fn select_cpu(&mut self, t: Pid) -> bool {
+    fn select_cpu(&mut self, t: Pid, kind: WakeKind) -> bool {
         // a mask without any CPU online is widened first, as select_fallback_rq() does
         self.world.fallback_cpu(t);
         let prev_cpu = self.world.task(t).cpu;
         let asked = !self.world.pinned(t);
         let mut cpu = prev_cpu;
         if asked {
-            self.world.selecting = true;
-            let call = Call::SelectCpu(t, prev_cpu);
-            cpu = self.call(call, |p, w| p.select_cpu(w, t, prev_cpu));
-            self.world.selecting = false;
+            let call = Call::SelectCpu(t, prev_cpu, kind);
+            cpu = self.call(call, |p, w| p.select_cpu(w, t, prev_cpu, kind));
             self.world.calls.push(Call::Selected(t, cpu));
         }
-        if self.world.task(t).dsq == Dsq::None {
-            let usable = self.world.may_run(t, cpu);
-            self.world.task_mut(t).cpu = cpu;
-            if !usable {
-                self.world.task_mut(t).cpu = self.world.fallback_cpu(t);
-            }
+        let usable = self.world.may_run(t, cpu);
+        self.world.task_mut(t).cpu = cpu;
+        if !usable {
+            self.world.task_mut(t).cpu = self.world.fallback_cpu(t);
         }
         asked
     }

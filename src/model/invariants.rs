@@ -184,7 +184,7 @@ impl Checker {
             }
             let idle_since = *self.idle_since.entry(cpu).or_insert(world.now);
             for t in world.pids() {
-                let Dsq::User(on, queued_since) = world.task(t).dsq else {
+                let Dsq::User(on, _, queued_since) = world.task(t).dsq else {
                     continue;
                 };
                 let since = idle_since.max(queued_since);
@@ -337,7 +337,11 @@ fn nobody_is_lost(world: &World) -> Check {
             .cpus
             .iter()
             .map(|c| {
-                let queued = c.local.iter().chain(&c.queue).chain(&c.rt_queue);
+                let queued = c
+                    .local
+                    .iter()
+                    .chain(c.queues.iter().flatten())
+                    .chain(&c.rt_queue);
                 queued.filter(is_t).count() + usize::from(c.curr == Some(t))
             })
             .sum();

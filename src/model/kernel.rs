@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-use super::policy::{Cpu, DeqFlags, EnqFlags, Kick, Lock, Moved, Pid};
+use super::policy::{Cpu, DeqFlags, EnqFlags, Kick, Lock, Moved, Pid, Reach, WakeKind};
 use super::program::{Class, CpuMask, LockIdx, LockKind, Op, Setup, mask_of};
 use super::rng::Rng;
 
@@ -27,8 +27,8 @@ pub enum State {
 pub enum Dsq {
     /// On none: it sleeps or runs.
     None,
-    /// The run queue of that CPU, since that time.
-    User(Cpu, u64),
+    /// That run queue of that CPU, since that time.
+    User(Cpu, Reach, u64),
     /// The local DSQ of that CPU.
     Local(Cpu),
 }
@@ -73,6 +73,10 @@ pub struct Task {
     /// Since when a runnable task waits on a queue or runs.
     pub(super) blocked_on_cleared: bool,
     pub(super) signalled: bool,
+    /// somebody notified it, and it has not waited for that yet
+    pub(super) notified: bool,
+    /// it waits to be notified
+    pub(super) waits_for_notice: bool,
     pub(super) exec_ns: u64,
     /// since when it runs, for what is not yet in exec_ns
     pub(super) exec_since: u64,
@@ -110,12 +114,12 @@ pub struct CpuState {
     pub curr: Option<Pid>,
     /// Whether it is online.
     pub online: bool,
-    /// Whether it is idle and not claimed.
+    /// Whether the policy was told that it is idle.
     pub idle: bool,
     /// Tasks of the policy that run next, whatever their keys.
     pub local: VecDeque<Pid>,
-    /// The run queue, in the order of keys.
-    pub queue: Vec<Pid>,
+    /// The run queues, one for each [`Reach`], in the order of keys.
+    pub queues: [Vec<Pid>; 3],
     /// Runnable tasks of higher classes, most urgent first.
     pub rt_queue: Vec<Pid>,
     pub(super) need_resched: bool,
@@ -131,7 +135,8 @@ pub struct CpuState {
 pub enum Call {
     Enable(Pid),
     Disable(Pid),
-    SelectCpu(Pid, Cpu),
+    SelectCpu(Pid, Cpu, WakeKind),
+    UpdateIdle(Cpu, bool),
     Selected(Pid, Cpu),
     Runnable(Pid, EnqFlags),
     Enqueue(Pid, Cpu, EnqFlags),
@@ -142,11 +147,9 @@ pub enum Call {
     Tick(Pid),
     ContentionBegin(Pid, Cpu),
     ContentionEnd(Pid),
-    InsertVtime(Pid, Cpu, u64, u64),
-    InsertLocal(Pid, Cpu, u64),
+    InsertVtime(Pid, Cpu, Reach, u64, u64),
     MoveTask(Pid, Cpu, Cpu, u64, Moved),
-    MoveToLocal(Cpu, Cpu, Option<Pid>),
-    PickIdle(Pid, Option<Cpu>),
+    MoveToLocal(Cpu, Reach, Cpu, Option<Pid>),
     SetSlice(Pid, u64),
     Kick(Cpu, Kick),
     Idles(Cpu),
@@ -172,7 +175,6 @@ pub struct World {
     pub(super) lock_questions: Cell<u32>,
     pub(super) this_cpu: Cpu,
     pub(super) dispatching: Option<Cpu>,
-    pub(super) selecting: bool,
     pub(super) kicks: Vec<(Cpu, Kick)>,
     pub(super) rng: Rng,
 }
@@ -198,7 +200,7 @@ impl World {
             online: true,
             idle: true,
             local: VecDeque::new(),
-            queue: Vec::new(),
+            queues: Default::default(),
             rt_queue: Vec::new(),
             need_resched: false,
             no_preempt: false,
@@ -215,6 +217,8 @@ impl World {
             waits_for: None,
             blocked_on_cleared: false,
             signalled: false,
+            notified: false,
+            waits_for_notice: false,
             exec_ns: 0,
             exec_since: 0,
             exec_seen: Cell::new(0),
@@ -243,7 +247,6 @@ impl World {
             lock_questions: Cell::new(0),
             this_cpu: 0,
             dispatching: None,
-            selecting: false,
             kicks: Vec::new(),
             rng: Rng::new(setup.seed),
         }
@@ -312,7 +315,9 @@ impl World {
         let dsq = std::mem::replace(&mut self.task_mut(t).dsq, Dsq::None);
         match dsq {
             Dsq::None => {}
-            Dsq::User(cpu, _) => self.cpu_mut(cpu).queue.retain(|&q| q != t),
+            Dsq::User(cpu, reach, _) => {
+                self.cpu_mut(cpu).queues[reach as usize].retain(|&q| q != t);
+            }
             Dsq::Local(cpu) => self.cpu_mut(cpu).local.retain(|&q| q != t),
         }
     }

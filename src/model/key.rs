@@ -40,6 +40,11 @@ pub fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     }
 }
 
+/// The later of two keys.
+pub fn later(a: u64, b: u64) -> u64 {
+    if before(a, b) { b } else { a }
+}
+
 /// What `ns` of CPU time cost in virtual time at `weight`.
 pub fn cost(ns: u64, weight: u32) -> u64 {
     if weight == 0 {

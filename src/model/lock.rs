@@ -5,7 +5,7 @@
 //! those in line, and one that gets the lock wakes the next if that is a reader too.
 
 use super::kernel::{Call, Mode, Pending, State};
-use super::policy::{Cpu, Pid};
+use super::policy::{Cpu, Pid, WakeKind};
 use super::program::{Class, LockIdx, LockKind};
 use super::sim::Sim;
 
@@ -125,13 +125,13 @@ impl Sim {
             && let State::Blocked(_) = self.world.task(next).state
         {
             self.world.task_mut(next).blocked_on_cleared = true;
-            self.wake(next, cpu);
+            self.wake(next, cpu, WakeKind::Plain);
         }
     }
 
     /// The second half of a release.
     pub(super) fn unlock_wake(&mut self, waiter: Pid, cpu: Cpu) {
-        self.wake(waiter, cpu);
+        self.wake(waiter, cpu, WakeKind::Plain);
         self.world.cpu_mut(cpu).no_preempt = false;
         if std::mem::take(&mut self.world.cpu_mut(cpu).need_resched) {
             self.soon(super::sim::Event::Resched(cpu));
@@ -146,7 +146,7 @@ impl Sim {
             task.signalled = true;
             task.blocked_on_cleared = true;
             let cpu = task.cpu;
-            self.wake(t, cpu);
+            self.wake(t, cpu, WakeKind::Plain);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What a run amounts to: who donated to whom, which contexts migrated, how long
 //! waits took. Read off the machine from outside.
 
+use std::collections::BTreeMap;
+
 use super::kernel::{Call, State, World};
 use super::policy::{Cpu, DonorPlace, DonorView, Kernel, Moved, Pid, View};
 use super::program::{LockIdx, Op};
@@ -118,6 +120,8 @@ pub struct Observer {
     pub migrations: Vec<Migration>,
     /// Waits for locks.
     pub waits: Vec<Wait>,
+    /// For each task that could run and did not: since when it does so now, and the longest time.
+    still: BTreeMap<Pid, (Option<u64>, u64)>,
     last: View,
 }
 
@@ -131,8 +135,25 @@ impl Observer {
         self.note_calls(&sim.world);
         for t in sim.world.pids() {
             self.note_wait(&sim.world, t);
+            self.note_still(&sim.world, t);
         }
         self.last = step.view.clone();
+    }
+
+    /// The longest time in ns that `t` could run and did not.
+    pub fn still_ns(&self, t: Pid) -> u64 {
+        self.still.get(&t).map_or(0, |&(_, longest)| longest)
+    }
+
+    fn note_still(&mut self, world: &World, t: Pid) {
+        let (since, longest) = self.still.entry(t).or_default();
+        if let Some(then) = *since {
+            *longest = (world.now - then).max(*longest);
+        }
+        *since = match world.task(t).state {
+            State::Runnable => since.or(Some(world.now)),
+            _ => None,
+        };
     }
 
     fn before(&self, donor: &DonorView) -> Option<DonorPlace> {
@@ -196,7 +217,7 @@ impl Observer {
         for call in &world.calls {
             match call {
                 Call::MoveTask(.., Moved::Refused) => self.tally.refused += 1,
-                Call::MoveToLocal(from, to, Some(_)) if from != to => self.tally.stolen += 1,
+                Call::MoveToLocal(from, _, to, Some(_)) if from != to => self.tally.stolen += 1,
                 _ => {}
             }
         }

@@ -16,11 +16,95 @@ pub type Cpu = u32;
 /// Name of a lock: its address, never 0.
 pub type Lock = u64;
 
+/// CPUs that share a cache, in the order of their bits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Domain {
+    /// Their numbers.
+    pub cpus: Vec<Cpu>,
+    /// Whether the threads of a core stand in pairs; else each CPU is a core.
+    pub paired: bool,
+    /// Domains of the same node.
+    pub near: Vec<usize>,
+}
+
+/// How a machine is built, regularly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topology {
+    /// CPUs that share a cache; what is left over at the end shares a smaller one.
+    pub domain_cpus: u32,
+    /// Whether two CPUs in a row are threads of a core.
+    pub smt: bool,
+    /// Domains of a node.
+    pub node_domains: u32,
+}
+
+impl Default for Topology {
+    fn default() -> Self {
+        Self {
+            domain_cpus: 64,
+            smt: false,
+            node_domains: 64,
+        }
+    }
+}
+
+impl Topology {
+    /// The domains of a machine of `nr_cpus`.
+    pub fn domains(&self, nr_cpus: u32) -> Vec<Domain> {
+        let cpus: Vec<Cpu> = (0..nr_cpus).collect();
+        let groups: Vec<_> = cpus.chunks(self.domain_cpus.max(1) as usize).collect();
+        let node = |nr: usize| nr / self.node_domains.max(1) as usize;
+        let domain = |(nr, cpus): (usize, &&[Cpu])| Domain {
+            cpus: cpus.to_vec(),
+            // only whole cores are built in pairs
+            paired: self.smt && cpus.len().is_multiple_of(2),
+            near: (0..groups.len())
+                .filter(|&other| node(other) == node(nr))
+                .collect(),
+        };
+        groups.iter().enumerate().map(domain).collect()
+    }
+}
+
+/// How far a queued task could go: each has a run queue of its own on each CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// To any CPU.
+    Any,
+    /// To some that its affinity names.
+    Some,
+    /// It stays.
+    One,
+}
+
+impl Reach {
+    /// All of them, in the order in which equal keys of a CPU's queues are preferred.
+    pub const ALL: [Reach; 3] = [Reach::Any, Reach::Some, Reach::One];
+}
+
+/// Why a task wakes, as far as it matters to where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeKind {
+    /// Nothing special.
+    Plain,
+    /// Whoever wakes it says that it is about to sleep itself.
+    Sync,
+    /// It is new.
+    Fork,
+}
+
+/// Restricted tasks that are looked at for one that may run on another CPU.
+pub const QUEUE_LOOKS: usize = 8;
+
 /// Tunables, with the defaults of the BPF scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// CPUs 0 .. nr_cpus exist; some of them may be offline.
     pub nr_cpus: u32,
+    /// Which of them are near each other.
+    pub domains: Vec<Domain>,
+    /// Least time between two looks of a busy CPU for tasks that get less than their share.
+    pub balance_ns: u64,
     /// Time that a task runs before the next pick.
     pub slice_ns: u64,
     /// How far behind the clock a key may lie when it joins a CPU.
@@ -43,10 +127,12 @@ impl Config {
     pub fn new(nr_cpus: u32) -> Self {
         Self {
             nr_cpus,
+            domains: Topology::default().domains(nr_cpus),
+            balance_ns: 20_000_000,
             slice_ns: 3_000_000,
             lag_ns: 3_000_000,
             wakeup_gran_ns: 8_000_000,
-            starve_ns: 8_000_000_000,
+            starve_ns: 2_000_000_000,
             hops_max: 16,
             donate: true,
             chain_follows: true,
@@ -116,6 +202,8 @@ pub trait Kernel {
     fn may_run(&self, t: Pid, cpu: Cpu) -> bool;
     /// Whether it may run on one CPU only.
     fn pinned(&self, t: Pid) -> bool;
+    /// Whether it may run on all CPUs, be they online or not.
+    fn unrestricted(&self, t: Pid) -> bool;
     /// Whether it is of a class above the policy's (real-time or deadline).
     fn is_rt(&self, t: Pid) -> bool;
     /// Its urgency: the real-time priority, 200 for a deadline task, 0 if fair.
@@ -128,24 +216,18 @@ pub trait Kernel {
     /// Who is first in line for it.
     fn first_waiter_of(&self, l: Lock) -> Option<Pid>;
 
-    /// Put `t` on the run queue of `cpu`, ordered by `key`. In [`Policy::enqueue`] only.
-    fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, key: u64, slice_ns: u64);
-    /// Put `t` on the local DSQ of `cpu`: it runs there next. In
-    /// [`Policy::select_cpu`] only, and then `cpu` is what that returns.
-    fn dsq_insert_local(&mut self, t: Pid, cpu: Cpu, slice_ns: u64);
-    /// The first key on the run queue of `cpu`.
-    fn dsq_head_key(&self, cpu: Cpu) -> Option<u64>;
-    /// Take `t` from the run queue of `from` to the local DSQ of `cpu`, with a new
+    /// Put `t` on that run queue of `cpu`, ordered by `key`. In [`Policy::enqueue`] only.
+    fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, reach: Reach, key: u64, slice_ns: u64);
+    /// The first key on that run queue of `cpu`, and whose it is.
+    fn dsq_head(&self, cpu: Cpu, reach: Reach) -> Option<(u64, Pid)>;
+    /// Take `t` from that run queue of `from` to the local DSQ of `cpu`, with a new
     /// slice. In [`Policy::dispatch`] only.
-    fn dsq_move_task(&mut self, t: Pid, from: Cpu, cpu: Cpu, slice_ns: u64) -> Moved;
-    /// Take the first task on the run queue of `from` that may run on `cpu` to the
-    /// local DSQ of `cpu`, with the slice that it has; whether there was one. In
-    /// [`Policy::dispatch`] only.
-    fn dsq_move_to_local(&mut self, from: Cpu, cpu: Cpu) -> bool;
+    fn dsq_move_task(&mut self, t: Pid, from: Cpu, reach: Reach, cpu: Cpu, slice_ns: u64) -> Moved;
+    /// Take the first task on that run queue of `from` that may run on `cpu` to the
+    /// local DSQ of `cpu`, with the slice that it has; whether there was one. Of
+    /// another CPU's restricted tasks only [`QUEUE_LOOKS`] are looked at. In [`Policy::dispatch`] only.
+    fn dsq_move_to_local(&mut self, from: Cpu, reach: Reach, cpu: Cpu) -> bool;
 
-    /// An idle CPU where `t` may run, its own if that is idle, else the lowest. It
-    /// counts as busy from now on until it is idle again.
-    fn pick_idle(&mut self, t: Pid) -> Option<Cpu>;
     /// Set what is left of the slice of `t`; 0 ends it at the next schedule.
     fn set_slice(&mut self, t: Pid, ns: u64);
     /// Make `cpu` pick, soon after this callback.
@@ -196,7 +278,8 @@ pub struct View {
 /// A scheduling policy: the callbacks of sched_ext, called in the kernel's order.
 ///
 /// - wakeup: `select_cpu` (not for a task that may run on one CPU only), `runnable`,
-///   then `enqueue` unless `select_cpu` has put it on a local DSQ;
+///   then `enqueue`; a CPU that is idle schedules;
+/// - a CPU goes idle, or is so no longer: `update_idle`. At the beginning all are idle;
 /// - it runs: `running`; once in 4 ms `tick`;
 /// - it sleeps: `stopping(runnable = false)`, `quiescent(sleep)`, then a pick;
 /// - a pick: the local DSQ first, else `dispatch`, which may fill it or give the
@@ -213,7 +296,9 @@ pub trait Policy {
     fn disable(&mut self, k: &mut dyn Kernel, t: Pid);
     /// `t` wakes, and was on `prev_cpu` last: where shall it go? An answer that it may
     /// not run on is replaced by the kernel.
-    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu) -> Cpu;
+    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu, kind: WakeKind) -> Cpu;
+    /// `cpu` has nothing to run from now on, or something again.
+    fn update_idle(&mut self, k: &mut dyn Kernel, cpu: Cpu, idle: bool);
     /// `t` is runnable, on [`Kernel::task_cpu`]. [`Kernel::current`] of
     /// [`Kernel::this_cpu`] is who woke it.
     fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, flags: EnqFlags);

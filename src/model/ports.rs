@@ -2,7 +2,7 @@
 
 use super::kernel::{Call, Dsq, State, World, lock_index, lock_name};
 use super::key;
-use super::policy::{Cpu, Kernel, Kick, Lock, Moved, Pid};
+use super::policy::{Cpu, Kernel, Kick, Lock, Moved, Pid, QUEUE_LOOKS, Reach};
 use super::program::Class;
 
 impl Kernel for World {
@@ -58,6 +58,10 @@ impl Kernel for World {
         task.migrate_disabled || task.mask.count_ones() == 1
     }
 
+    fn unrestricted(&self, t: Pid) -> bool {
+        self.task(t).mask.count_ones() as usize >= self.cpus.len()
+    }
+
     fn is_rt(&self, t: Pid) -> bool {
         matches!(self.task(t).class, Class::Rt { .. })
     }
@@ -84,46 +88,31 @@ impl Kernel for World {
         self.first_in_line(lock_index(l))
     }
 
-    fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, key: u64, slice_ns: u64) {
-        self.calls.push(Call::InsertVtime(t, cpu, key, slice_ns));
+    fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, reach: Reach, key: u64, slice_ns: u64) {
+        self.calls
+            .push(Call::InsertVtime(t, cpu, reach, key, slice_ns));
         if self.task(t).dsq != Dsq::None {
             self.fault(format!("task {t} is put on a queue while it is on one"));
             self.dsq_remove(t);
         }
         let now = self.now;
         let task = self.task_mut(t);
-        task.dsq = Dsq::User(cpu, now);
+        task.dsq = Dsq::User(cpu, reach, now);
         task.dsq_key = key;
         task.slice_ns = slice_ns;
         // behind those of equal keys, as the kernel's rbtree has it
-        let queue = &self.cpu(cpu).queue;
+        let queue = &self.cpu(cpu).queues[reach as usize];
         let later = |&q: &Pid| key::before(key, self.task(q).dsq_key);
         let at = queue.iter().position(later).unwrap_or(queue.len());
-        self.cpu_mut(cpu).queue.insert(at, t);
+        self.cpu_mut(cpu).queues[reach as usize].insert(at, t);
     }
 
-    fn dsq_insert_local(&mut self, t: Pid, cpu: Cpu, slice_ns: u64) {
-        self.calls.push(Call::InsertLocal(t, cpu, slice_ns));
-        if !self.selecting || self.task(t).dsq != Dsq::None {
-            self.fault(format!(
-                "task {t} is put on the local DSQ of CPU {cpu} out of place"
-            ));
-            return;
-        }
-        if !self.may_run(t, cpu) {
-            self.fault(format!(
-                "task {t} is put on CPU {cpu}, where it may not run"
-            ));
-        }
-        self.task_mut(t).slice_ns = slice_ns;
-        self.move_to_local_dsq(t, cpu);
+    fn dsq_head(&self, cpu: Cpu, reach: Reach) -> Option<(u64, Pid)> {
+        let first = self.cpu(cpu).queues[reach as usize].first();
+        first.map(|&t| (self.task(t).dsq_key, t))
     }
 
-    fn dsq_head_key(&self, cpu: Cpu) -> Option<u64> {
-        self.cpu(cpu).queue.first().map(|&t| self.task(t).dsq_key)
-    }
-
-    fn dsq_move_task(&mut self, t: Pid, from: Cpu, cpu: Cpu, slice_ns: u64) -> Moved {
+    fn dsq_move_task(&mut self, t: Pid, from: Cpu, reach: Reach, cpu: Cpu, slice_ns: u64) -> Moved {
         if self.dispatching != Some(cpu) {
             self.fault(format!(
                 "task {t} is moved to CPU {cpu} outside of its dispatch"
@@ -131,7 +120,7 @@ impl Kernel for World {
         }
         let moved = if !self.may_run(t, cpu) {
             Moved::Refused
-        } else if !matches!(self.task(t).dsq, Dsq::User(on, _) if on == from) {
+        } else if !matches!(self.task(t).dsq, Dsq::User(on, at, _) if (on, at) == (from, reach)) {
             Moved::Lost
         } else {
             self.task_mut(t).slice_ns = slice_ns;
@@ -143,36 +132,22 @@ impl Kernel for World {
         moved
     }
 
-    fn dsq_move_to_local(&mut self, from: Cpu, cpu: Cpu) -> bool {
+    fn dsq_move_to_local(&mut self, from: Cpu, reach: Reach, cpu: Cpu) -> bool {
         if self.dispatching != Some(cpu) {
             self.fault(format!(
                 "a task is taken to CPU {cpu} outside of its dispatch"
             ));
         }
-        let first = self
-            .cpu(from)
-            .queue
-            .iter()
-            .copied()
-            .find(|&t| self.may_run(t, cpu));
-        self.calls.push(Call::MoveToLocal(from, cpu, first));
+        let restricted = reach == Reach::Some && from != cpu;
+        let looks = if restricted { QUEUE_LOOKS } else { usize::MAX };
+        let queue = &self.cpu(from).queues[reach as usize];
+        let mut looked_at = queue.iter().copied().take(looks);
+        let first = looked_at.find(|&t| self.may_run(t, cpu));
+        self.calls.push(Call::MoveToLocal(from, reach, cpu, first));
         if let Some(t) = first {
             self.move_to_local_dsq(t, cpu);
         }
         first.is_some()
-    }
-
-    fn pick_idle(&mut self, t: Pid) -> Option<Cpu> {
-        let own = self.task(t).cpu;
-        let usable = |cpu: &Cpu| self.cpu(*cpu).idle && self.may_run(t, *cpu);
-        let found = std::iter::once(own)
-            .chain(0..self.cpus.len() as Cpu)
-            .find(usable);
-        self.calls.push(Call::PickIdle(t, found));
-        if let Some(cpu) = found {
-            self.cpu_mut(cpu).idle = false;
-        }
-        found
     }
 
     fn set_slice(&mut self, t: Pid, ns: u64) {

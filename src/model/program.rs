@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Cpu, Pid};
+use super::policy::{Config, Cpu, Pid, Topology};
 
 /// A set of CPUs, one bit each.
 pub type CpuMask = u64;
@@ -33,6 +33,10 @@ pub enum Op {
     MigrateEnable,
     /// Changes its nice value.
     SetNice(i32),
+    /// Sleeps until somebody notifies it, unless somebody has since the last time.
+    Wait,
+    /// Notifies a task, and says that it is about to sleep itself: a write into a pipe.
+    Notify(Pid),
     /// Releases its locks and exits.
     Exit,
 }
@@ -147,6 +151,8 @@ pub enum External {
 pub struct Setup {
     /// Number of CPUs.
     pub nr_cpus: u32,
+    /// How they are built together.
+    pub topology: Topology,
     /// The tasks; the pid of the first is 1.
     pub tasks: Vec<TaskSpec>,
     /// The locks.
@@ -165,6 +171,14 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// The configuration of a policy for this machine.
+    pub fn config(&self) -> Config {
+        Config {
+            domains: self.topology.domains(self.nr_cpus),
+            ..Config::new(self.nr_cpus)
+        }
+    }
+
     /// The mask of all CPUs.
     pub fn all_cpus(&self) -> CpuMask {
         mask_of(self.nr_cpus)

@@ -3,19 +3,27 @@
 //! purpose, and decides what the C in `bpf/core` must decide.
 //!
 //! `state` has the tasks and CPUs, `donor` the life of a donor, `walk` the chains,
-//! `pick` the choice of what runs; this file the callbacks.
+//! `pick` the choice of what runs, `place` where tasks go; this file the callbacks.
 
 mod donor;
 mod pick;
+mod place;
 mod state;
 mod walk;
 
 use super::key;
 use super::policy::{
-    Config, Cpu, DeqFlags, DonorPlace, DonorView, EnqFlags, Kernel, Kick, Pid, Policy, View,
+    Config, Cpu, DeqFlags, DonorPlace, DonorView, EnqFlags, Kernel, Kick, Pid, Policy, Reach, View,
+    WakeKind,
 };
 use state::{CpuCtx, Place, TaskCtx};
 use std::collections::BTreeMap;
+
+/// After a wait of that length a donor's caches are cold at home.
+const RETURN_COLD_NS: u64 = 5_000_000;
+
+/// The lead that warm caches are worth.
+const RETURN_MARGIN_NS: i64 = 1_000_000;
 
 /// The reference policy.
 #[derive(Clone, Debug)]
@@ -23,6 +31,8 @@ pub struct Reference {
     cfg: Config,
     tasks: BTreeMap<Pid, TaskCtx>,
     cpus: Vec<CpuCtx>,
+    /// For each domain when its idle CPUs were last looked after, and how often for restricted tasks.
+    chores: Vec<(Option<u64>, u32)>,
     own_ns: u64,
     donated_ns: u64,
 }
@@ -30,11 +40,18 @@ pub struct Reference {
 impl Reference {
     /// A policy for the machine of `cfg`.
     pub fn new(cfg: Config) -> Self {
-        let cpus = vec![CpuCtx::default(); cfg.nr_cpus as usize];
+        let cpu = CpuCtx {
+            idle: true,
+            free: true,
+            ..CpuCtx::default()
+        };
+        let cpus = vec![cpu; cfg.nr_cpus as usize];
+        let chores = vec![(None, 0); cfg.domains.len()];
         Self {
             cfg,
             tasks: BTreeMap::new(),
             cpus,
+            chores,
             own_ns: 0,
             donated_ns: 0,
         }
@@ -70,7 +87,11 @@ impl Reference {
         let running_home = self.cpu(home).running_key_now(k.now_ns());
         let home_lead = running_home.wrapping_sub(self.cpu(home).clock) as i64;
         let owner_lead = self.task(owner).vtime.wrapping_sub(self.cpu(away).clock) as i64;
-        if owner_lead.wrapping_sub(home_lead) > 0 {
+        // after a short wait caches are warm at home, and elsewhere only if they are the same
+        let cold = k.now_ns() - self.task(t).donor.blocked_at >= RETURN_COLD_NS;
+        let shared = self.domain_of(home) == self.domain_of(away);
+        let need = if cold || shared { 0 } else { RETURN_MARGIN_NS };
+        if owner_lead.wrapping_sub(home_lead) > need {
             away
         } else {
             home
@@ -107,6 +128,7 @@ impl Policy for Reference {
         let task = self.tasks.entry(t).or_default();
         task.vtime_cpu = None;
         task.weight = key::weight_of_nice(k.nice(t));
+        task.pace = 0;
         task.place = Place::Asleep;
         task.charged_exec_ns = k.exec_ns(t);
     }
@@ -117,20 +139,30 @@ impl Policy for Reference {
         self.donors_release(k, t, k.task_cpu(t));
     }
 
-    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu) -> Cpu {
-        if let Some(cpu) = k.pick_idle(t) {
-            k.dsq_insert_local(t, cpu, self.cfg.slice_ns);
-            return cpu;
+    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu, kind: WakeKind) -> Cpu {
+        let waits = self.task(t).donor.place.is_some();
+        let kind = match kind {
+            // a donor returns by rule, whoever wakes it
+            WakeKind::Sync if waits => WakeKind::Plain,
+            kind => kind,
+        };
+        let (cpu, idle) = self.place_wakeup(k, t, prev_cpu, kind);
+        if idle || !waits || !self.cfg.donate {
+            cpu
+        } else {
+            self.return_cpu(k, t, prev_cpu)
         }
-        self.return_cpu(k, t, prev_cpu)
+    }
+
+    fn update_idle(&mut self, _k: &mut dyn Kernel, cpu: Cpu, idle: bool) {
+        self.idle_changed(cpu, idle);
     }
 
     fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, _flags: EnqFlags) {
         let weight = key::weight_of_nice(k.nice(t));
-        let task = self.task_mut(t);
-        task.place = Place::Local;
-        task.weight = weight;
-        if task.donor.place.is_some() {
+        self.task_mut(t).place = Place::Local;
+        self.set_weight(t, weight);
+        if self.task(t).donor.place.is_some() {
             self.chain_moved_on(k, t);
             self.donor_returns(k, t);
         }
@@ -138,24 +170,34 @@ impl Policy for Reference {
 
     fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, flags: EnqFlags) {
         self.task_mut(t).place = Place::Local;
-        let idle = if flags.cpu_selected || k.pinned(t) {
+        let reach = Self::reach_of(k, t);
+        let idle = if flags.cpu_selected || reach == Reach::One {
             None
         } else {
-            k.pick_idle(t)
+            self.claim_near(k, t, cpu)
         };
-        let cpu = idle.unwrap_or(cpu);
+        let sent = idle.is_some_and(|idle| idle != cpu);
+        let swap_to = self.task_mut(t).swap_to.take();
+        let swap_to =
+            swap_to.filter(|&to| !sent && !flags.wakeup && reach != Reach::One && k.may_run(t, to));
+        let cpu = swap_to.or(idle).unwrap_or(cpu);
         self.join(t, cpu);
         let task = self.task_mut(t);
         task.place = Place::Queued(cpu);
+        task.reach = reach;
         task.queued_weight = task.weight;
-        let key = task.vtime;
-        k.dsq_insert_vtime(t, cpu, key, self.cfg.slice_ns);
+        task.queued_at = k.now_ns();
+        let (key, pace) = (task.vtime, task.pace);
+        let state = self.cpu_mut(cpu);
+        state.key_max = key::later(state.key_max, key);
+        if reach != Reach::One {
+            state.waiting_pace = pace;
+        }
+        k.dsq_insert_vtime(t, cpu, reach, key, self.cfg.slice_ns);
         let with_donors = self.donors_release(k, t, cpu);
-        if idle.is_some() {
-            k.kick(cpu, Kick::Resched);
-        } else if self.cpu(cpu).running_since.is_none() && cpu != k.this_cpu() {
+        if sent {
             k.kick(cpu, Kick::Idle);
-        } else if flags.wakeup {
+        } else if flags.wakeup && self.cpu(cpu).running_since.is_some() {
             self.preempt_by_key(k, t, cpu, with_donors);
         }
     }
@@ -169,17 +211,21 @@ impl Policy for Reference {
         self.task_mut(t).place = Place::Running;
         self.join(t, cpu);
         let task = self.task_mut(t);
-        let lent = std::mem::take(&mut task.donor.lent_cost);
-        task.vtime = task.vtime.wrapping_add(lent);
         task.charged_exec_ns = k.exec_ns(t);
         task.charged_at = k.now_ns();
+        let lent = std::mem::take(&mut task.donor.lent_cost);
+        self.use_vtime(t, lent, k.now_ns());
         self.note_running(k, t, cpu);
-        self.cpu_mut(cpu).idle_with_donors = false;
+        self.idle_with_donors(k.now_ns(), cpu, false);
+        if self.cpu(cpu).idle {
+            self.idle_changed(cpu, false);
+        }
     }
 
     fn stopping(&mut self, k: &mut dyn Kernel, t: Pid, runnable: bool) {
         let cpu = k.task_cpu(t);
         self.charge(k, t);
+        self.handoff_note(k.now_ns(), t, !runnable);
         self.task_mut(t).place = Place::Local;
         let state = self.cpu_mut(cpu);
         state.running_since = None;
@@ -200,7 +246,7 @@ impl Policy for Reference {
         let cpu = k.task_cpu(t);
         self.task_mut(t).place = Place::Asleep;
         if flags.sleep && k.blocked_on(t).is_some() {
-            self.donor_block(t, cpu, 0);
+            self.donor_block(t, cpu, 0, k.now_ns());
             let key = self.task(t).donor.key;
             self.donor_queue_at_key(t, cpu, key);
             self.attached_release(t, cpu);
@@ -208,11 +254,7 @@ impl Policy for Reference {
     }
 
     fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
-        for cpu in 0..self.cfg.nr_cpus {
-            if self.cfg.donate && self.cpu(cpu).idle_with_donors {
-                k.kick(cpu, Kick::Idle);
-            }
-        }
+        self.chores(k);
     }
 
     fn contention_begin(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu) {
@@ -220,7 +262,7 @@ impl Policy for Reference {
         if self.task(t).donor.place.is_some() {
             return;
         }
-        self.donor_block(t, cpu, k.urgency(t));
+        self.donor_block(t, cpu, k.urgency(t), k.now_ns());
         if self.cfg.donate {
             self.resolve_urgent(k, t, cpu);
         } else {

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::policy::{Config, Cpu, Pid};
+use super::policy::{Config, Cpu, Pid, Topology};
 use super::program::{
     Class, CpuMask, External, LockIdx, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
 };
@@ -24,6 +24,15 @@ pub struct Scenario {
     pub about: String,
     /// Number of CPUs, up to 64.
     pub cpus: u32,
+    /// CPUs that share a cache, from CPU 0 on; none named: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain_cpus: Option<u32>,
+    /// Whether two CPUs in a row are threads of a core.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub smt: bool,
+    /// Caches of a NUMA node; none named: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_domains: Option<u32>,
     /// When it ends.
     pub until_ms: f64,
     /// Seed of delays, if there are any.
@@ -90,7 +99,7 @@ pub struct NamedTask {
     #[serde(default)]
     pub repeat: bool,
     /// What it does: `run 2.5`, `lock a`, `share a`, `unlock a`, `sleep 1`, `affinity 0,1`,
-    /// `migrate_disable`, `migrate_enable`, `nice 5`, `exit`.
+    /// `migrate_disable`, `migrate_enable`, `nice 5`, `wait`, `notify b`, `exit`.
     pub program: Vec<String>,
 }
 
@@ -133,6 +142,9 @@ pub struct Expect {
     /// Waits, and how long they may be.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<ExpectWait>,
+    /// What tasks get of the CPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu_time: Vec<ExpectCpuTime>,
     /// Where tasks are at the end.
     #[serde(default, rename = "final", skip_serializing_if = "Vec::is_empty")]
     pub final_state: Vec<ExpectFinal>,
@@ -178,6 +190,23 @@ pub struct ExpectWait {
     /// Whether it has the lock in the end, or gave up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acquired: Option<bool>,
+}
+
+/// What a task gets of the CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectCpuTime {
+    /// The task.
+    pub task: String,
+    /// Least and most CPU time, of the time from its start to the end of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<[f64; 2]>,
+    /// Longest time that it may be runnable without running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still_max_ms: Option<f64>,
+    /// Least such time, once: shows that the scenario keeps anybody waiting at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still_min_ms: Option<f64>,
 }
 
 /// What a task does at the end.
@@ -252,7 +281,19 @@ impl Scenario {
 
     /// The configuration of a policy for this machine.
     pub fn config(&self) -> Config {
-        Config::new(self.cpus)
+        Config {
+            domains: self.topology().domains(self.cpus),
+            ..Config::new(self.cpus)
+        }
+    }
+
+    fn topology(&self) -> Topology {
+        let all = Topology::default();
+        Topology {
+            domain_cpus: self.domain_cpus.unwrap_or(all.domain_cpus),
+            smt: self.smt,
+            node_domains: self.node_domains.unwrap_or(all.node_domains),
+        }
     }
 
     /// The run that this scenario is.
@@ -262,6 +303,7 @@ impl Scenario {
         }
         Ok(Setup {
             nr_cpus: self.cpus,
+            topology: self.topology(),
             tasks: self
                 .tasks
                 .iter()
@@ -348,10 +390,12 @@ impl Scenario {
                 Ok(nice) if (-20..=19).contains(&nice) => Op::SetNice(nice),
                 _ => return problem(text, "`nice` wants a value from -20 to 19"),
             },
+            "wait" => Op::Wait,
+            "notify" => Op::Notify(self.pid(rest).or_else(|p| problem(text, p.what))?),
             "exit" => Op::Exit,
             _ => {
                 let known = "run, lock, share, unlock, sleep, affinity, migrate_disable, \
-                             migrate_enable, nice, exit";
+                             migrate_enable, nice, wait, notify, exit";
                 return problem(text, format!("unknown operation; there are: {known}"));
             }
         })

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::kernel::{Call, Mode, Pending, State, World};
-use super::policy::{Cpu, Kick, Pid, Policy, View};
+use super::policy::{Cpu, Kick, Pid, Policy, View, WakeKind};
 use super::program::{Class, External, Op, Setup};
 
 /// Between two ticks of a busy CPU.
@@ -135,7 +135,10 @@ impl Sim {
     fn is_void(&self, event: Event) -> bool {
         match event {
             Event::Done(cpu, generation) => self.world.cpu(cpu).generation != generation,
-            Event::Timer(t) => self.world.task(t).state != State::Asleep,
+            Event::Timer(t) => {
+                let task = self.world.task(t);
+                task.state != State::Asleep || task.waits_for_notice
+            }
             _ => false,
         }
     }
@@ -143,7 +146,11 @@ impl Sim {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Done(cpu, _) => self.go_on(cpu),
-            Event::Timer(t) => self.wake(t, self.world.task(t).cpu),
+            Event::Timer(t) => {
+                let new = self.world.task(t).pc == 0 && self.world.exec_now(t) == 0;
+                let kind = if new { WakeKind::Fork } else { WakeKind::Plain };
+                self.wake(t, self.world.task(t).cpu, kind);
+            }
             Event::Resched(cpu) => self.resched(cpu),
             Event::Kicked(cpu, kind) => self.kicked(cpu, KICKS[kind as usize]),
             Event::Tick(cpu) => self.tick(cpu),
@@ -222,7 +229,27 @@ impl Sim {
             Op::MigrateDisable => self.world.task_mut(t).migrate_disabled = true,
             Op::MigrateEnable => self.migrate_enable(t),
             Op::SetNice(nice) => self.set_nice(t, nice),
+            Op::Wait => self.wait(t, cpu),
+            Op::Notify(other) => self.notify(other, cpu),
             Op::Exit => self.exit(t, cpu),
+        }
+    }
+
+    fn wait(&mut self, t: Pid, cpu: Cpu) {
+        if !std::mem::take(&mut self.world.task_mut(t).notified) {
+            self.world.task_mut(t).waits_for_notice = true;
+            self.block(cpu, State::Asleep);
+        }
+    }
+
+    fn notify(&mut self, t: Pid, cpu: Cpu) {
+        if t == 0 || t as usize > self.world.tasks.len() {
+            return;
+        }
+        if std::mem::take(&mut self.world.task_mut(t).waits_for_notice) {
+            self.wake(t, cpu, WakeKind::Sync);
+        } else {
+            self.world.task_mut(t).notified = true;
         }
     }
 

@@ -7,7 +7,8 @@ use super::observe::{Donation, Observer};
 use super::policy::{Config, Policy};
 use super::program::{Class, CpuMask, External, Op, Setup};
 use super::scenario::{
-    ExpectFinal, ExpectWait, NamedEvent, NamedLock, NamedTask, Problem, Scenario, problem,
+    ExpectCpuTime, ExpectFinal, ExpectWait, NamedEvent, NamedLock, NamedTask, Problem, Scenario,
+    problem,
 };
 use super::sim::Sim;
 
@@ -60,6 +61,9 @@ fn differences(scenario: &Scenario, ran: &Ran) -> Result<Vec<String>, Problem> {
     wrong.extend(migrations(scenario, ran)?);
     for expected in &scenario.expect.waits {
         wrong.extend(wait(scenario, expected, ran)?);
+    }
+    for expected in &scenario.expect.cpu_time {
+        wrong.extend(cpu_time(scenario, expected, ran)?);
     }
     for expected in &scenario.expect.final_state {
         wrong.extend(final_state(scenario, expected, ran)?);
@@ -127,6 +131,22 @@ fn wait(scenario: &Scenario, e: &ExpectWait, ran: &Ran) -> Result<Option<String>
         .then(|| format!("{named} is not as expected, factor {factor:.3?}: {wait:?}")))
 }
 
+fn cpu_time(scenario: &Scenario, e: &ExpectCpuTime, ran: &Ran) -> Result<Option<String>, Problem> {
+    let t = scenario.pid(&e.task)?;
+    let start_ns = ran.sim.setup.tasks[t as usize - 1].start_ns;
+    let share = ran.sim.world.exec_now(t) as f64 / (ran.sim.setup.until_ns - start_ns) as f64;
+    let still_ms = ms(ran.observed.still_ns(t));
+    let wrong = e
+        .share
+        .is_some_and(|[least, most]| share < least || share > most)
+        || e.still_max_ms.is_some_and(|most| still_ms > most)
+        || e.still_min_ms.is_some_and(|least| still_ms < least);
+    Ok(wrong.then(|| {
+        let task = &e.task;
+        format!("{task} gets {share:.4} of the time, and stands still for {still_ms:.1} ms")
+    }))
+}
+
 fn final_state(scenario: &Scenario, e: &ExpectFinal, ran: &Ran) -> Result<Option<String>, Problem> {
     let task = ran.sim.world.task(scenario.pid(&e.task)?);
     let known = [
@@ -175,6 +195,8 @@ fn op_text(op: &Op) -> String {
         Op::MigrateDisable => "migrate_disable".to_owned(),
         Op::MigrateEnable => "migrate_enable".to_owned(),
         Op::SetNice(nice) => format!("nice {nice}"),
+        Op::Wait => "wait".to_owned(),
+        Op::Notify(t) => format!("notify t{t}"),
         Op::Exit => "exit".to_owned(),
     }
 }
@@ -230,6 +252,9 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
         name: name.to_owned(),
         about: about.to_owned(),
         cpus: setup.nr_cpus,
+        domain_cpus: Some(setup.topology.domain_cpus),
+        smt: setup.topology.smt,
+        node_domains: Some(setup.topology.node_domains),
         until_ms: ms(setup.until_ns),
         seed: setup.seed,
         kick_delay_us: setup.kick_delay_ns as f64 / 1e3,

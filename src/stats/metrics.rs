@@ -103,17 +103,21 @@ metrics! {
         deadlocks "Deadlocks that lasted for a second and were reported, since the last reading"
     }
     counters {
-        proxy_stat_STAT_DISPATCH_IDLE dispatch_idle "Dispatches straight to an idle CPU at wakeup, since the last reading"
         proxy_stat_STAT_DISPATCH_QUEUE dispatch_queue "Dispatches of the head of the CPU's own run queue, since the last reading"
         proxy_stat_STAT_DISPATCH_KEEP dispatch_keep "Picks in which the previous task went on, its key being the earliest, since the last reading"
         proxy_stat_STAT_DISPATCH_DONATION dispatch_donation "Picks decided by a donor: its lock's owner runs in its context, since the last reading"
         proxy_stat_STAT_DISPATCH_STEAL dispatch_steal "Dispatches by an idle CPU from another CPU's run queue, since the last reading"
-        proxy_stat_STAT_DISPATCH_BALANCE dispatch_balance "Dispatches by a busy CPU from a longer run queue, since the last reading"
+        proxy_stat_STAT_DISPATCH_BALANCE dispatch_balance "Dispatches by a busy CPU of a task that got less than its share on another, since the last reading"
         proxy_stat_STAT_ENQUEUE enqueues "Tasks put on a run queue, since the last reading"
         proxy_stat_STAT_ENQUEUE_IDLE enqueues_idle "Of the enqueues, those sent to the run queue of an idle CPU, since the last reading"
+        proxy_stat_STAT_WAKE_IDLE wakeups_idle "Wakeups sent to an idle CPU, since the last reading"
+        proxy_stat_STAT_WAKE_HANDOFF wakeups_handoff "Wakeups sent to the CPU of a waker that is about to sleep, since the last reading"
         proxy_stat_STAT_PREEMPT_WAKEUP preempt_wakeup "Running tasks preempted by a waking one with an earlier key, since the last reading"
         proxy_stat_STAT_STARVE_CLAMP starve_clamps "Keys drawn in by the starvation guard (--starve-ms), since the last reading"
-        proxy_stat_STAT_STARVE_RESCUE starve_rescues "Tasks run out of turn because they had waited longer than --starve-ms, since the last reading"
+        proxy_stat_STAT_STARVE_CLOCK starve_clock_moves "Times that the starvation guard moved a CPU's clock on, so that the turn of all came that had waited for --starve-ms, since the last reading"
+        proxy_stat_STAT_STARVE_OVERDUE starve_overdue "Picks in which urgent donors were held back by a task that had waited for --starve-ms, since the last reading"
+        proxy_stat_STAT_URGENT_THROTTLED urgent_throttled "Picks in which urgent donors had used up their 95 % of a second of the CPU, since the last reading"
+        proxy_stat_STAT_KICK_FOR_WORK kicks_for_work "Idle CPUs woken by a tick because work waited elsewhere, since the last reading"
         proxy_stat_STAT_EDGE edges "Edges seen: tasks that went to sleep on a tracked lock, since the last reading"
         proxy_stat_STAT_EDGE_WOKEN edges_woken "Waits on a tracked lock that ended, since the last reading"
         proxy_stat_STAT_EDGE_URGENT edges_urgent "Of the edges, those of real-time and deadline tasks, since the last reading"
@@ -190,7 +194,7 @@ impl Metrics {
             "[proxy] picks: queue {} keep {} idle {} donation {} steal {} balance {} | queued now {}",
             self.dispatch_queue,
             self.dispatch_keep,
-            self.dispatch_idle,
+            self.wakeups_idle,
             self.dispatch_donation,
             self.dispatch_steal,
             self.dispatch_balance,

@@ -6,8 +6,8 @@ use std::ffi::{c_int, c_uint, c_void};
 
 use scx_proxy::abi;
 use scx_proxy::model::policy::{
-    Config, Cpu, DeqFlags, DonorPlace, DonorView, EnqFlags, Kernel, Kick, Lock, Moved, Pid, Policy,
-    View,
+    Config, Cpu, DeqFlags, Domain, DonorPlace, DonorView, EnqFlags, Kernel, Kick, Lock, Moved, Pid,
+    Policy, Reach, View, WakeKind,
 };
 
 use super::sys::{self, host_engine, host_ports, proxy_config, proxy_event};
@@ -16,8 +16,9 @@ use super::sys::{self, host_engine, host_ports, proxy_config, proxy_event};
 const TASKS_MAX: u32 = 4096;
 
 /// What the clock says when a simulation begins. To the C a time of 0 means "not now", which a
-/// kernel's clock is past before it schedules anything.
-const BOOT_NS: u64 = 1_000_000_000;
+/// kernel's clock is past before it schedules anything. Its low bits are 0, since some of them
+/// order donors that were put back.
+const BOOT_NS: u64 = 1 << 40;
 
 /// The engine; freed when dropped.
 pub struct CoreC {
@@ -41,14 +42,14 @@ impl CoreC {
             slice_ns: cfg.slice_ns,
             lag_ns: cfg.lag_ns,
             wakeup_gran_ns: cfg.wakeup_gran_ns,
-            // never: what a busy CPU pulls is not part of the model
-            balance_ns: u64::MAX,
+            balance_ns: cfg.balance_ns,
             starve_ns: cfg.starve_ns,
             return_cold_ns: 5_000_000,
             return_margin_ns: 1_000_000,
             return_policy: 0,
             agent_tgid: 0,
             nr_cpu_ids: cfg.nr_cpus,
+            nr_cpus_online: cfg.nr_cpus,
             hops_max: cfg.hops_max,
             events: 1,
             hints: 1,
@@ -60,6 +61,7 @@ impl CoreC {
         assert!(!engine.is_null(), "no memory, or too many CPUs");
         // SAFETY: it was made just now.
         unsafe { sys::host_set_donating(engine, c_int::from(cfg.donate)) };
+        place(engine, &cfg.domains);
         Self {
             engine,
             nr_cpus: cfg.nr_cpus,
@@ -149,6 +151,20 @@ impl CoreC {
     }
 }
 
+/// Tells the engine where the CPUs are.
+fn place(engine: *mut host_engine, domains: &[Domain]) {
+    for (nr, domain) in (0..).zip(domains) {
+        for (bit, &cpu) in (0..).zip(&domain.cpus) {
+            let first = c_int::from(domain.paired && bit % 2 == 0);
+            // SAFETY: the engine was made for these CPUs; a domain holds 64 at the most.
+            unsafe { sys::host_place(engine, cpu as c_int, nr, bit, first) };
+        }
+        let near = domain.near.iter().fold(0, |near, other| near | 1 << other);
+        // SAFETY: as above.
+        unsafe { sys::host_near(engine, nr, near) };
+    }
+}
+
 impl Drop for CoreC {
     fn drop(&mut self) {
         // SAFETY: made by host_engine_new(), not used after this.
@@ -186,6 +202,10 @@ macro_rules! ports {
     }};
 }
 
+fn reach_of(reach: c_uint) -> Reach {
+    Reach::ALL[reach as usize]
+}
+
 fn ports(machine: *mut c_void) -> host_ports {
     const KEY_NONE: u64 = u64::MAX;
     ports! { machine,
@@ -198,26 +218,33 @@ fn ports(machine: *mut c_void) -> host_ports {
         task_cpu(pid: c_uint) -> c_int = |k, pid| k.task_cpu(pid) as c_int;
         may_run(pid: c_uint, cpu: c_int) -> c_int = |k, pid, cpu| c_int::from(k.may_run(pid, cpu as Cpu));
         pinned(pid: c_uint) -> c_int = |k, pid| c_int::from(k.pinned(pid));
+        unrestricted(pid: c_uint) -> c_int = |k, pid| c_int::from(k.unrestricted(pid));
+        user(_pid: c_uint) -> c_uint = |_, _| 0;
         urgency(pid: c_uint) -> c_uint = |k, pid| k.urgency(pid);
         blocked_on(pid: c_uint) -> u64 = |k, pid| k.blocked_on(pid).unwrap_or(0);
         owner_of(lock: Lock) -> c_uint = |k, lock| k.owner_of(lock).unwrap_or(0);
         first_waiter_of(lock: Lock) -> c_uint = |k, lock| k.first_waiter_of(lock).unwrap_or(0);
-        insert(pid: c_uint, cpu: c_int, key: u64, slice_ns: u64) =
-            |k, pid, cpu, key, slice_ns| k.dsq_insert_vtime(pid, cpu as Cpu, key, slice_ns);
-        insert_local(pid: c_uint, cpu: c_int, slice_ns: u64) =
-            |k, pid, cpu, slice_ns| k.dsq_insert_local(pid, cpu as Cpu, slice_ns);
-        head_key(cpu: c_int) -> u64 = |k, cpu| k.dsq_head_key(cpu as Cpu).unwrap_or(KEY_NONE);
-        move_task(pid: c_uint, from: c_int, cpu: c_int, slice_ns: u64) -> c_int =
-            |k, pid, from, cpu, slice_ns| {
-                match k.dsq_move_task(pid, from as Cpu, cpu as Cpu, slice_ns) {
+        insert(pid: c_uint, cpu: c_int, reach: c_uint, key: u64, slice_ns: u64) =
+            |k, pid, cpu, reach, key, slice_ns| {
+                k.dsq_insert_vtime(pid, cpu as Cpu, reach_of(reach), key, slice_ns);
+            };
+        head(cpu: c_int, reach: c_uint, pid: *mut c_uint) -> u64 = |k, cpu, reach, pid| {
+            let (key, first) = k.dsq_head(cpu as Cpu, reach_of(reach)).unwrap_or((KEY_NONE, 0));
+            // SAFETY: the engine passes a place of its own.
+            unsafe { pid.write(first) };
+            key
+        };
+        move_task(pid: c_uint, from: c_int, reach: c_uint, cpu: c_int, slice_ns: u64) -> c_int =
+            |k, pid, from, reach, cpu, slice_ns| {
+                match k.dsq_move_task(pid, from as Cpu, reach_of(reach), cpu as Cpu, slice_ns) {
                     Moved::Moved => 0,
                     Moved::Lost => 1,
                     Moved::Refused => 2,
                 }
             };
-        head_take(from: c_int, cpu: c_int) -> c_int =
-            |k, from, cpu| c_int::from(k.dsq_move_to_local(from as Cpu, cpu as Cpu));
-        idle_claim(pid: c_uint) -> c_int = |k, pid| k.pick_idle(pid).map_or(-1, |cpu| cpu as c_int);
+        head_take(from: c_int, reach: c_uint, cpu: c_int) -> c_int = |k, from, reach, cpu| {
+            c_int::from(k.dsq_move_to_local(from as Cpu, reach_of(reach), cpu as Cpu))
+        };
         set_slice(pid: c_uint, ns: u64) = |k, pid, ns| k.set_slice(pid, ns);
         kick(cpu: c_int, how: c_int) = |k, cpu, how| {
             let kind = match how {
@@ -241,10 +268,21 @@ impl Policy for CoreC {
     fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.call(k, |e, p| unsafe { sys::host_disable(e, p, t) })
     }
-    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu) -> Cpu {
+    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu, kind: WakeKind) -> Cpu {
+        let kind = match kind {
+            WakeKind::Plain => 0,
+            WakeKind::Sync => 1,
+            WakeKind::Fork => 2,
+        };
         self.call(k, |e, p| unsafe {
-            sys::host_select_cpu(e, p, t, prev_cpu as c_int)
+            sys::host_select_cpu(e, p, t, prev_cpu as c_int, kind)
         }) as Cpu
+    }
+    fn update_idle(&mut self, k: &mut dyn Kernel, cpu: Cpu, idle: bool) {
+        let idle = c_int::from(idle);
+        self.call(k, |e, p| unsafe {
+            sys::host_update_idle(e, p, cpu as c_int, idle)
+        })
     }
     fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, _flags: EnqFlags) {
         self.call(k, |e, p| unsafe { sys::host_runnable(e, p, t) })

@@ -2,6 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use scx_proxy::model::policy::Topology;
 use scx_proxy::model::program::{
     Class, CpuMask, External, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
 };
@@ -65,6 +66,14 @@ fn piece(size: Size) -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
+/// Messages: one wakes another, and waits for an answer, perhaps several times.
+fn notice(size: Size) -> impl Strategy<Value = Vec<Op>> {
+    let once = (1..=size.tasks).prop_map(|t| vec![Op::Notify(t)]);
+    let often = (1..=size.tasks, 1..8usize)
+        .prop_map(|(t, times)| vec![vec![Op::Run(3_000), Op::Notify(t), Op::Wait]; times].concat());
+    prop_oneof![1 => once, 2 => often]
+}
+
 fn class() -> impl Strategy<Value = Class> {
     prop_oneof![
         12 => nice().prop_map(|nice| Class::Fair { nice }),
@@ -87,7 +96,8 @@ fn with_rest(mut task: TaskSpec) -> TaskSpec {
 }
 
 fn task(size: Size) -> impl Strategy<Value = TaskSpec> {
-    let program = vec(piece(size), 1..6).prop_map(|pieces| pieces.concat());
+    let program = vec(prop_oneof![12 => piece(size), 1 => notice(size)], 1..6);
+    let program = program.prop_map(|pieces| pieces.concat());
     let start = (0..20_000_000u64, any::<prop::sample::Index>());
     let repeat = prop::bool::weighted(0.9);
     (class(), mask(size), start, program, repeat).prop_map(
@@ -118,6 +128,15 @@ fn external(size: Size) -> impl Strategy<Value = External> {
     ]
 }
 
+fn topology() -> impl Strategy<Value = Topology> {
+    let domain_cpus = prop_oneof![2 => Just(64), 2 => 1..=4u32];
+    (domain_cpus, any::<bool>(), 1..=3u32).prop_map(|(domain_cpus, smt, node_domains)| Topology {
+        domain_cpus,
+        smt,
+        node_domains,
+    })
+}
+
 fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
     let kind = prop_oneof![
         3 => Just(LockKind::Mutex),
@@ -132,10 +151,12 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
         vec((0..300_000_000u64, external(size)), 0..12),
         any::<u64>(),
         (delay(), delay(), 50_000_000..400_000_000u64),
+        topology(),
     )
         .prop_map(
-            move |(tasks, locks, externals, seed, (kick, wake, until_ns))| Setup {
+            move |(tasks, locks, externals, seed, (kick, wake, until_ns), topology)| Setup {
                 nr_cpus: size.cpus,
+                topology,
                 tasks,
                 locks,
                 externals,

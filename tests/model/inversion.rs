@@ -93,7 +93,7 @@ impl Sums {
 fn measure(setup: &Setup, donate: bool, sums: &mut Sums) {
     let config = Config {
         donate,
-        ..Config::new(setup.nr_cpus)
+        ..setup.config()
     };
     let core = Rc::new(RefCell::new(CoreC::new(&config)));
     let mut sim = Sim::new(setup, Box::new(Shared(core.clone())));

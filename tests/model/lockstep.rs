@@ -32,7 +32,7 @@ fn side(text: &mut String, name: &str, sim: &Sim, step: &Option<Step>) {
 /// Runs both to the end; the number of steps, or the first one that differs, seen
 /// from both sides.
 pub fn compare(setup: &Setup, a: Named, b: Named) -> Result<u64, String> {
-    compare_with(Config::new(setup.nr_cpus), setup, a, b)
+    compare_with(setup.config(), setup, a, b)
 }
 
 /// The same with other tunables.

@@ -2,7 +2,7 @@
 
 use scx_proxy::model::kernel::{Call, State};
 use scx_proxy::model::key;
-use scx_proxy::model::policy::{Config, Pid};
+use scx_proxy::model::policy::{Config, Pid, Topology};
 use scx_proxy::model::program::{Class, External, LockSpec, Op, Setup, TaskSpec};
 use scx_proxy::model::reference::Reference;
 use scx_proxy::model::sim::Sim;
@@ -40,6 +40,7 @@ fn task(cpus: u64, start_ns: u64, program: Vec<Op>, repeat: bool) -> TaskSpec {
 fn setup(nr_cpus: u32, tasks: Vec<TaskSpec>, handoff: bool) -> Setup {
     Setup {
         nr_cpus,
+        topology: Topology::default(),
         tasks,
         locks: vec![LockSpec {
             handoff,

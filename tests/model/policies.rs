@@ -2,7 +2,9 @@
 //! agree with the first, step by step.
 
 use crate::engine::policy::CoreC;
-use scx_proxy::model::policy::{Config, Cpu, DeqFlags, EnqFlags, Kernel, Pid, Policy, View};
+use scx_proxy::model::policy::{
+    Config, Cpu, DeqFlags, EnqFlags, Kernel, Pid, Policy, View, WakeKind,
+};
 use scx_proxy::model::reference::Reference;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,8 +19,11 @@ impl Policy for Shared {
     fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.0.borrow_mut().disable(k, t)
     }
-    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu) -> Cpu {
-        self.0.borrow_mut().select_cpu(k, t, prev_cpu)
+    fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu, kind: WakeKind) -> Cpu {
+        self.0.borrow_mut().select_cpu(k, t, prev_cpu, kind)
+    }
+    fn update_idle(&mut self, k: &mut dyn Kernel, cpu: Cpu, idle: bool) {
+        self.0.borrow_mut().update_idle(k, cpu, idle)
     }
     fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, flags: EnqFlags) {
         self.0.borrow_mut().runnable(k, t, flags)

@@ -105,7 +105,7 @@ fn invariants_hold_for_programs_by_chance() {
     for (name, make) in policies() {
         let tally = Cell::new(Tally::default());
         let check = |setup: &Setup| {
-            let ran = run(setup, make(Config::new(setup.nr_cpus)))?;
+            let ran = run(setup, make(setup.config()))?;
             let mut sum = tally.get();
             sum += ran.observed.tally;
             tally.set(sum);

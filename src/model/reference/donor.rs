@@ -7,8 +7,8 @@ use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid};
 /// Donors that can wait on one owner.
 pub(super) const ATTACH_MAX: usize = 8;
 
-/// Donors that one queue can hold.
-const QUEUE_MAX: usize = 2048;
+/// Donors of one user that one queue can hold. The model has one user.
+const QUEUE_MAX: usize = 1024;
 
 impl Reference {
     /// The earliest key of the donors that compete for `cpu`.
@@ -19,10 +19,11 @@ impl Reference {
     }
 
     /// A new wait of `t` begins, in the context that it has now. It has no place yet.
-    pub(super) fn donor_block(&mut self, t: Pid, cpu: Cpu, urgency: u32) {
+    pub(super) fn donor_block(&mut self, t: Pid, cpu: Cpu, urgency: u32, now: u64) {
         let task = self.task_mut(t);
         task.donor.wait += 1;
         task.donor.key = task.vtime;
+        task.donor.blocked_at = now;
         task.donor.cpu = cpu;
         task.donor.weight = task.weight;
         task.donor.urgency = urgency;
@@ -100,7 +101,7 @@ impl Reference {
             }
             DonorPlace::Attached(_) | DonorPlace::Limbo => {}
         }
-        self.settle(t);
+        self.settle(t, k.now_ns());
         owner_cpu
     }
 
@@ -117,10 +118,9 @@ impl Reference {
 
     /// What `t` has lent it has used; but if it lent on a CPU whose clock went
     /// faster, it owes no more than what it was behind there.
-    fn settle(&mut self, t: Pid) {
-        let task = self.task_mut(t);
-        let lent = std::mem::take(&mut task.donor.lent_cost);
-        task.vtime = task.vtime.wrapping_add(lent);
+    fn settle(&mut self, t: Pid, now: u64) {
+        let lent = std::mem::take(&mut self.task_mut(t).donor.lent_cost);
+        self.use_vtime(t, lent, now);
         let task = self.task(t);
         let away = task.donor.cpu;
         let Some(home) = task.vtime_cpu.filter(|&home| home != away) else {

@@ -6,10 +6,25 @@ use super::donor::ATTACH_MAX;
 use super::state::Place;
 use super::walk::Chain;
 use crate::model::key;
-use crate::model::policy::{Cpu, DonorPlace, Kernel, Kick, Moved, Pid};
+use crate::model::policy::{Cpu, DonorPlace, Kernel, Kick, Moved, Pid, Reach};
 
 /// Donors that one pick looks at.
 const DONOR_LOOKS: usize = 8;
+
+/// What urgent donors may have of each second of a CPU.
+const URGENT_PERIOD_NS: u64 = 1_000_000_000;
+const URGENT_MAX_NS: u64 = 950_000_000;
+
+/// While queued tasks wait for too long, urgent donors come first once in so many picks.
+const URGENT_EACH: u32 = 8;
+
+/// The first task on the run queues of a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    key: u64,
+    reach: Reach,
+    pid: Pid,
+}
 
 /// What came of one donor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +37,8 @@ enum Resolved {
     Prev,
     /// No more donors in this pick.
     Enough,
+    /// Nothing can be done for it now.
+    Later,
 }
 
 impl Reference {
@@ -31,47 +48,98 @@ impl Reference {
             self.donors_release(k, p, cpu);
         }
         let prev_key = prev.map(|p| self.task(p).vtime);
-        let head_key = k.dsq_head_key(cpu);
-        let least = key::earlier(head_key, prev_key);
+        let head = self.head(k, cpu);
+        let least = key::earlier(head.map(|h| h.key), prev_key);
         let with_donors = key::earlier(least, self.donor_head_key(cpu));
         self.cpu_mut(cpu).advance_clock(with_donors);
-        match (self.pick_donor(k, cpu, least, prev), prev) {
+        if head.is_some() {
+            self.guard(k.now_ns(), cpu);
+        }
+        match (self.pick_donor(k, cpu, least, prev, head), prev) {
             (Resolved::Owner, _) => {}
             (Resolved::Prev, Some(p)) => self.keep(k, p, cpu),
-            _ => self.pick_fair(k, cpu, prev, head_key),
+            _ => self.pick_fair(k, cpu, prev, head),
         }
     }
 
-    /// Without a donation: the earlier of the run queue's head and the previous task,
-    /// and of equals the latter; an empty CPU looks at the others.
-    fn pick_fair(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Option<Pid>, head: Option<u64>) {
+    fn head(&self, k: &dyn Kernel, cpu: Cpu) -> Option<Head> {
+        let mut first: Option<Head> = None;
+        for reach in Reach::ALL {
+            if let Some((key, pid)) = k.dsq_head(cpu, reach)
+                && first.is_none_or(|first| key::before(key, first.key))
+            {
+                first = Some(Head { key, reach, pid });
+            }
+        }
+        first
+    }
+
+    /// Without a donation: a task from elsewhere that gets less than its share, or the earlier
+    /// of the run queues' head and the previous task, and of equals the latter; an empty
+    /// CPU looks at the others.
+    fn pick_fair(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Option<Pid>, head: Option<Head>) {
         if let Some(p) = prev {
-            let earlier = |head| key::before(head, self.task(p).vtime);
+            let (now, every) = (k.now_ns(), self.cfg.balance_ns);
+            let pulled_at = &mut self.cpu_mut(cpu).pulled_at;
+            if pulled_at.is_none_or(|then| now - then >= every) {
+                *pulled_at = Some(now);
+                let pace = self.task(p).pace;
+                if let Some(from) = self.pull(k, cpu, pace) {
+                    let weight = self.task(p).weight;
+                    let swaps = self.swaps(cpu, weight, from);
+                    self.task_mut(p).swap_to = swaps.then_some(from);
+                    return;
+                }
+            }
+            let earlier = |head: Head| key::before(head.key, self.task(p).vtime);
             if !head.is_some_and(earlier) {
                 return self.keep(k, p, cpu);
             }
         }
-        if k.dsq_move_to_local(cpu, cpu) {
+        if let Some(head) = head
+            && k.dsq_move_to_local(cpu, head.reach, cpu)
+        {
             return;
         }
         if let Some(p) = prev {
             return self.keep(k, p, cpu);
         }
         let stolen = self.steal(k, cpu);
-        let waits = !stolen && !self.cpu(cpu).donors.is_empty();
-        self.cpu_mut(cpu).idle_with_donors = waits;
+        let waits = !stolen && self.donor_head_key(cpu).is_some();
+        self.idle_with_donors(k.now_ns(), cpu, waits);
+        if !stolen && self.cpu(cpu).idle {
+            self.cpu_mut(cpu).free = true;
+        }
+    }
+
+    /// Whether urgent donors of `cpu` have had enough, or somebody there waited for too long.
+    fn urgent_stand_back(&mut self, k: &dyn Kernel, cpu: Cpu, head: Option<Head>) -> bool {
+        let now = k.now_ns();
+        let state = self.cpu_mut(cpu);
+        let (since, used) = state.urgent.unwrap_or((0, 0));
+        let (since, used) = if now - since >= URGENT_PERIOD_NS || state.urgent.is_none() {
+            (now, 0)
+        } else {
+            (since, used)
+        };
+        state.urgent = Some((since, used));
+        if used >= URGENT_MAX_NS {
+            return true;
+        }
+        let Some(head) = head.filter(|h| k.alive(h.pid)) else {
+            return false;
+        };
+        if now < self.task(head.pid).queued_at + self.cfg.starve_ns {
+            return false;
+        }
+        let picks = &mut self.cpu_mut(cpu).overdue_picks;
+        *picks += 1;
+        (*picks - 1) % URGENT_EACH != 0
     }
 
     fn keep(&mut self, k: &mut dyn Kernel, prev: Pid, cpu: Cpu) {
         k.set_slice(prev, self.cfg.slice_ns);
         self.note_running(k, prev, cpu);
-    }
-
-    fn steal(&self, k: &mut dyn Kernel, cpu: Cpu) -> bool {
-        let nr = self.cfg.nr_cpus;
-        (1..nr)
-            .map(|i| (cpu + i) % nr)
-            .any(|other| self.nr_queued(other) > 0 && k.dsq_move_to_local(other, cpu))
     }
 
     /// Looks at the donors of `cpu` that are not later than `least`.
@@ -81,10 +149,14 @@ impl Reference {
         cpu: Cpu,
         least: Option<u64>,
         prev: Option<Pid>,
+        head: Option<Head>,
     ) -> Resolved {
         if !self.cfg.donate {
             return Resolved::Next;
         }
+        let alone = least.is_none();
+        let mut later = Vec::new();
+        let mut resolved = Resolved::Next;
         for _ in 0..DONOR_LOOKS {
             let Some(&(key, donor)) = self.cpu(cpu).donors.first() else {
                 break;
@@ -93,19 +165,41 @@ impl Reference {
                 break;
             }
             self.donor_unqueue(donor, cpu);
-            match self.resolve(k, donor, cpu, prev) {
+            match self.resolve(k, donor, cpu, prev, alone, head) {
                 Resolved::Next => {}
-                decided => return decided,
+                Resolved::Later => later.push(donor),
+                decided => {
+                    resolved = decided;
+                    break;
+                }
             }
         }
-        Resolved::Next
+        // each is looked at once
+        for donor in later {
+            self.retry(k, donor, cpu);
+        }
+        resolved
     }
 
     /// Decides about a donor that was just taken off the queue of `cpu`.
-    fn resolve(&mut self, k: &mut dyn Kernel, d: Pid, cpu: Cpu, prev: Option<Pid>) -> Resolved {
+    fn resolve(
+        &mut self,
+        k: &mut dyn Kernel,
+        d: Pid,
+        cpu: Cpu,
+        prev: Option<Pid>,
+        alone: bool,
+        head: Option<Head>,
+    ) -> Resolved {
+        let (clock, lag) = (self.cpu(cpu).clock, self.cfg.lag_ns);
+        let donor = &mut self.task_mut(d).donor;
+        if donor.urgency == 0 {
+            donor.key = key::floor(donor.key, clock, lag);
+        } else if !alone && self.urgent_stand_back(k, cpu, head) {
+            return Resolved::Later;
+        }
         let Some(chain) = self.walk(k, d) else {
-            self.retry(d, cpu);
-            return Resolved::Next;
+            return Resolved::Later;
         };
         let owner = chain.end;
         if Some(owner) == prev {
@@ -113,31 +207,32 @@ impl Reference {
             return Resolved::Prev;
         }
         let Place::Queued(from) = self.task(owner).place else {
-            return self.attach(d, owner, cpu);
+            return self.attach(k, d, owner, cpu);
         };
-        if k.dsq_move_task(owner, from, cpu, self.cfg.slice_ns) == Moved::Moved {
+        let reach = self.task(owner).reach;
+        if k.dsq_move_task(owner, from, reach, cpu, self.cfg.slice_ns) == Moved::Moved {
             self.task_mut(owner).place = Place::Local;
             self.donate(d, owner);
             return Resolved::Owner;
         }
         if from == cpu {
-            self.retry(d, cpu);
-        } else {
-            self.migrate(k, d, from, &chain);
+            return Resolved::Later;
         }
+        self.migrate(k, d, from, &chain);
         Resolved::Next
     }
 
     /// A donor of a higher class has just blocked on `cpu`. Nothing may be moved here.
     pub(super) fn resolve_urgent(&mut self, k: &mut dyn Kernel, d: Pid, cpu: Cpu) {
         let Some(chain) = self.walk(k, d) else {
-            self.donor_put(d, cpu);
+            let at = self.urgent_place(k, cpu);
+            self.donor_put(d, at);
             return;
         };
         match self.task(chain.end).place {
             Place::Queued(from) => self.migrate(k, d, from, &chain),
             _ => {
-                self.attach(d, chain.end, cpu);
+                self.attach(k, d, chain.end, cpu);
             }
         }
     }
@@ -150,24 +245,36 @@ impl Reference {
         self.task_mut(owner).runs_for = Some((d, wait));
     }
 
-    /// `d` has its next turn a slice later; it has paid nothing.
-    fn retry(&mut self, d: Pid, cpu: Cpu) {
-        let slice = self.cfg.slice_ns;
+    /// `d` has its next turn a slice later; it has paid nothing. So it is no further ahead of
+    /// the clock than that, and of several the one that was looked at longest ago is first.
+    fn retry(&mut self, k: &dyn Kernel, d: Pid, cpu: Cpu) {
+        let (slice, clock) = (self.cfg.slice_ns, self.cpu(cpu).clock);
         let donor = &mut self.task_mut(d).donor;
-        if donor.urgency == 0 {
-            donor.key = donor.key.wrapping_add(key::cost(slice, donor.weight));
+        let cost = if donor.urgency > 0 {
+            0
+        } else {
+            key::cost(slice, donor.weight)
+        };
+        let next = donor.key.wrapping_add(cost);
+        let most = clock
+            .wrapping_add(cost)
+            .wrapping_add(k.now_ns() >> 20 & 0xf_ffff);
+        if !key::before(most, next) {
+            donor.key = next;
+        } else if key::before(donor.key, most) {
+            donor.key = most;
         }
         self.donor_put_later(d, cpu);
     }
 
     /// `d` waits until `owner` stops or wakes, if that has room for it.
-    fn attach(&mut self, d: Pid, owner: Pid, cpu: Cpu) -> Resolved {
+    fn attach(&mut self, k: &dyn Kernel, d: Pid, owner: Pid, cpu: Cpu) -> Resolved {
         if self.task(owner).attached.len() < ATTACH_MAX {
             self.task_mut(owner).attached.push(d);
             self.task_mut(d).donor.place = Some(DonorPlace::Attached(owner));
             return Resolved::Next;
         }
-        self.retry(d, cpu);
+        self.retry(k, d, cpu);
         Resolved::Enough
     }
 

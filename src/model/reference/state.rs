@@ -2,7 +2,7 @@
 
 use super::Reference;
 use crate::model::key;
-use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid};
+use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid, Reach};
 
 /// Where a task is, as the callbacks told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +34,7 @@ pub(super) struct Donor {
     /// What has been run in its context since it began to wait.
     pub lent_cost: u64,
     pub woke_at: u64,
+    pub blocked_at: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +46,17 @@ pub(super) struct TaskCtx {
     pub charged_at: u64,
     pub place: Place,
     pub queued_weight: u32,
+    pub queued_at: u64,
+    /// Where it goes in exchange for what was pulled from there.
+    pub swap_to: Option<Cpu>,
+    pub reach: Reach,
+    /// Virtual time used of late, as of `pace_at`.
+    pub pace: u64,
+    pub pace_at: u64,
+    /// When it last woke somebody and said that it was about to sleep.
+    pub sync_at: Option<u64>,
+    /// How often in a row that was true.
+    pub handoffs: u32,
     pub donor: Donor,
     /// The donor in whose context it runs, and the wait of it.
     pub runs_for: Option<(Pid, u64)>,
@@ -63,6 +75,13 @@ impl Default for TaskCtx {
             charged_at: 0,
             place: Place::Other,
             queued_weight: 0,
+            queued_at: 0,
+            swap_to: None,
+            reach: Reach::One,
+            pace: 0,
+            pace_at: 0,
+            sync_at: None,
+            handoffs: 0,
             donor: Donor::default(),
             runs_for: None,
             attached: Vec::new(),
@@ -79,7 +98,25 @@ pub(super) struct CpuCtx {
     pub running_weight: u32,
     pub running_since: Option<u64>,
     pub running_pid: Pid,
-    pub idle_with_donors: bool,
+    /// Whether it is idle.
+    pub idle: bool,
+    /// Whether it is, and nobody has claimed it.
+    pub free: bool,
+    /// It went idle with donors: how long until it looks at them again, and when that is.
+    pub donor_look: Option<(u64, u64)>,
+    /// When it last looked for tasks that get less than their share.
+    pub pulled_at: Option<u64>,
+    pub pull_cursor: usize,
+    /// Pace of the task queued last that other CPUs may take.
+    pub waiting_pace: u64,
+    /// The latest key ever queued here.
+    pub key_max: u64,
+    /// The period of the starvation guard: its beginning, and the latest key then.
+    pub guard: Option<(u64, u64)>,
+    /// The second of urgent donors: its beginning, and what was run for them in it.
+    pub urgent: Option<(u64, u64)>,
+    /// Picks in which a queued task had waited for too long.
+    pub overdue_picks: u32,
     /// Waiting donors, by key and then by pid.
     pub donors: Vec<(u64, Pid)>,
 }
@@ -121,7 +158,7 @@ impl Reference {
         &mut self.cpus[cpu as usize]
     }
 
-    fn queued(&self, cpu: Cpu) -> impl Iterator<Item = &TaskCtx> {
+    pub(super) fn queued(&self, cpu: Cpu) -> impl Iterator<Item = &TaskCtx> {
         self.tasks
             .values()
             .filter(move |task| task.place == Place::Queued(cpu))
@@ -167,7 +204,12 @@ impl Reference {
         let task = self.task_mut(t);
         task.runs_for.take_if(|donor| gone(donor));
         let donated = match task.runs_for {
-            Some((donor, wait)) => self.charge_donor(t, donor, wait, delta),
+            Some((donor, wait)) => {
+                if self.task(donor).donor.urgency > 0 {
+                    self.use_urgent(k.this_cpu(), delta);
+                }
+                self.charge_donor(t, donor, wait, delta)
+            }
             None => 0,
         };
         let own = delta - donated;
@@ -176,7 +218,35 @@ impl Reference {
         let task = self.task_mut(t);
         task.charged_exec_ns = exec;
         task.charged_at = k.now_ns();
-        task.vtime = task.vtime.wrapping_add(key::cost(own, task.weight));
+        let cost = key::cost(own, task.weight);
+        self.use_vtime(t, cost, k.now_ns());
+    }
+
+    /// The context of `t` was used for virtual time `cost`.
+    pub(super) fn use_vtime(&mut self, t: Pid, cost: u64, now: u64) {
+        let task = self.task_mut(t);
+        task.vtime = task.vtime.wrapping_add(cost);
+        task.pace = super::place::pace_after(task.pace, now - task.pace_at) + cost;
+        task.pace_at = now;
+    }
+
+    /// The starvation guard: once in a period the turn has come of all that were queued when it began.
+    pub(super) fn guard(&mut self, now: u64, cpu: Cpu) {
+        let (starve, lag) = (self.cfg.starve_ns, self.cfg.lag_ns);
+        let state = self.cpu_mut(cpu);
+        if state.guard.is_some_and(|(since, _)| now - since < starve) {
+            return;
+        }
+        let due = state.guard.map(|(_, key)| key.wrapping_add(lag));
+        state.advance_clock(due);
+        let latest = key::later(state.clock.wrapping_sub(lag), state.key_max);
+        state.guard = Some((now, latest));
+    }
+
+    fn use_urgent(&mut self, cpu: Cpu, ns: u64) {
+        let urgent = &mut self.cpu_mut(cpu).urgent;
+        let (since, used) = urgent.unwrap_or((0, 0));
+        *urgent = Some((since, used + ns));
     }
 
     /// What of `delta` the donor pays: all while it waits; what lies before its
