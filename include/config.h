@@ -13,7 +13,7 @@ struct proxy_config {
 	unsigned long long wakeup_gran_ns; /* lead a waking nice-0 task needs to preempt */
 	unsigned long long balance_ns;	   /* least time between two pulls by a busy CPU */
 	unsigned long long starve_ns;	   /* longest estimated wait on a run queue */
-	unsigned int nr_cpu_ids;	   /* CPUs 0 .. nr_cpu_ids - 1 are possible */
+	unsigned int nr_cpu_ids;	   /* no CPU has this number or a greater one; there may be holes */
 	unsigned int hops_max;		   /* lock hops one chain walk follows, <= HOPS_LIMIT */
 	unsigned long long return_cold_ns; /* wait after which a donor's caches are cold at home */
 	unsigned long long return_margin_ns; /* lead that warm caches at home are worth, in key */

@@ -63,16 +63,19 @@ __noinline int balance(s32 cpu, u64 own_load)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u64 most = own_load + WEIGHT_NICE_0;
-	u32 i, nr = cfg.nr_cpu_ids, cursor;
+	u32 i, nr = cfg.nr_cpu_ids;
 	s32 from = -1;
 
 	if (!cctx || nr < 2)
 		return 0;
-	cursor = cctx->balance_cursor;
 	bpf_for(i, 0, BALANCE_LOOKS) {
+		volatile u32 *cursor_at = &cctx->balance_cursor;
+		u32 cursor = *cursor_at + 1;
 		struct cpu_ctx *octx;
 
-		cursor = cursor + 1 < nr ? cursor + 1 : 0;
+		*cursor_at = cursor < nr ? cursor : 0;
+		/* read again: the verifier would follow each CPU's number by itself */
+		cursor = *cursor_at;
 		octx = (s32)cursor == cpu ? NULL : cpu_ctx_of(cursor);
 		/*
 		 * If one of ours runs there, the last one queued has its turn next;
@@ -85,7 +88,6 @@ __noinline int balance(s32 cpu, u64 own_load)
 			from = cursor;
 		}
 	}
-	cctx->balance_cursor = cursor;
 	if (from < 0 || !scx_bpf_dsq_move_to_local(run_queue(from), 0))
 		return 0;
 	stat_inc(STAT_DISPATCH_BALANCE);

@@ -35,24 +35,34 @@ void BPF_STRUCT_OPS(proxy_disable, struct task_struct *p)
 		task_disable(p, tctx);
 }
 
+/*
+ * The numbers of possible CPUs may have holes. There nothing is ever queued, and
+ * scx_bpf_cpu_node() takes a question about one for an error of the scheduler.
+ */
 s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init)
 {
+	const struct cpumask *possible = scx_bpf_get_possible_cpumask();
+	s32 err = 0;
 	u32 cpu;
-	s32 err;
 
 	bpf_for(cpu, 0, cfg.nr_cpu_ids) {
 		struct donor_queue *q = donor_queue_of(cpu);
 
-		if (!q)
-			return -EINVAL;
+		if (!q) {
+			err = -EINVAL;
+			break;
+		}
 		heap_init(&q->heap);
+		if (!bpf_cpumask_test_cpu(cpu, possible))
+			continue;
 		err = scx_bpf_create_dsq(run_queue(cpu), __COMPAT_scx_bpf_cpu_node(cpu));
 		if (err) {
 			scx_bpf_error("no run queue for CPU %u: error %d", cpu, err);
-			return err;
+			break;
 		}
 	}
-	return 0;
+	scx_bpf_put_cpumask(possible);
+	return err;
 }
 
 void BPF_STRUCT_OPS(proxy_exit, struct scx_exit_info *ei)
