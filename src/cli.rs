@@ -168,7 +168,8 @@ pub enum Command {
     /// configuration matter, what this user may do, and what is loaded now. What
     /// cannot be read is said. The last line is the verdict.
     ///
-    /// Exits with 0 if it can be loaded and follows any lock, with 1 otherwise.
+    /// Exits with 0 if it can be loaded and follows any lock, with 1 otherwise. With
+    /// --verify: with 0 if the kernel takes all programs.
     Doctor(DoctorOpts),
 
     /// Let the running scheduler donate, from now on.
@@ -316,6 +317,16 @@ pub struct DoctorOpts {
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub json: bool,
+
+    /// Have the kernel verify all programs of the scheduler, instead, and say how
+    /// many instructions it looked at for that; attach nothing. Needs root.
+    #[arg(long)]
+    pub verify: bool,
+
+    /// With --verify: as for a machine with N possible CPUs.
+    #[arg(long, hide = true, value_name = "N", requires = "verify",
+          value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub verify_cpus: Option<u32>,
 }
 
 /// Flags of `scx_proxy donate` and `scx_proxy observe`.
@@ -407,6 +418,18 @@ mod tests {
             let argv = ["scx_proxy"].into_iter().chain(args);
             assert!(Opts::try_parse_from(argv).is_err(), "{args:?}");
         }
+    }
+
+    #[test]
+    fn the_verifier_is_asked_within_reason() {
+        let parse = |args: &[&str]| {
+            Opts::try_parse_from(["scx_proxy", "doctor"].iter().chain(args)).is_ok()
+        };
+        assert!(parse(&["--verify"]) && parse(&["--verify", "--verify-cpus", "512"]));
+        for cpus in ["0", "513"] {
+            assert!(!parse(&["--verify", "--verify-cpus", cpus]), "{cpus}");
+        }
+        assert!(!parse(&["--verify-cpus", "4"]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use clap::Parser;
 use log::{LevelFilter, warn};
 use scx_proxy::cli::{Command, DoctorOpts, MetricsOpts, Opts, RecordOpts, SwitchOpts};
 use scx_proxy::doctor::Report;
-use scx_proxy::loader::{Scheduler, preflight};
+use scx_proxy::loader::{Scheduler, preflight, verify};
 use scx_proxy::locks::KernelFacts;
 use scx_proxy::metrics::Exporter;
 use scx_proxy::watch::{Client, client};
@@ -98,7 +98,22 @@ fn run(opts: &Opts) -> Result<()> {
     }
 }
 
+fn verify(opts: &DoctorOpts) -> Result<ExitCode> {
+    preflight::check_for_verifier()?;
+    let mut flags = Opts::try_parse_from(["scx_proxy"])?;
+    flags.locks = opts.locks;
+    let verified = verify::verify(&flags, opts.verify_cpus)?;
+    answer(&if opts.json {
+        verified.to_json()?
+    } else {
+        verified.to_text()
+    })
+}
+
 fn doctor(opts: &DoctorOpts) -> Result<ExitCode> {
+    if opts.verify {
+        return verify(opts);
+    }
     let report = Report::of_this_machine(&opts.locks);
     let text = if opts.json {
         report.to_json()?

@@ -1,6 +1,6 @@
 //! `scx_proxy doctor`: whether this kernel can run the scheduler, which locks it would follow, and what
 //! of the machine bears on that. Loads nothing and changes nothing; needs no root. "Loads" is the
-//! preflight's opinion, and that of lockdown: nobody asks the verifier.
+//! preflight's opinion, and that of lockdown: the verifier is asked by `--verify` only (`loader::verify`).
 //!
 //! `host` reads the machine, `config` and `rights` say what that means, `text` tells it to a person.
 

@@ -3,6 +3,7 @@
 
 pub mod preflight;
 mod topology;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
@@ -58,13 +59,14 @@ pub struct Scheduler<'a> {
     agent: Option<Agent>,
 }
 
-/// Fill the constants of include/config.h from the command line.
+/// Fill the constants of include/config.h from the command line, for `cpus` possible CPUs.
 fn configure(
     skel: &mut OpenBpfSkel,
     opts: &Opts,
     plan: &Plan,
     tracepoint: bool,
-    nr_online: usize,
+    cpus: u32,
+    online: usize,
 ) -> Result<()> {
     let rodata = skel
         .maps
@@ -77,8 +79,8 @@ fn configure(
     cfg.wakeup_gran_ns = opts.wakeup_gran_us * 1_000;
     cfg.balance_ns = opts.balance_us * 1_000;
     cfg.starve_ns = opts.starve_ms * 1_000_000;
-    cfg.nr_cpu_ids = u32::try_from(*NR_CPU_IDS).context("number of CPUs")?;
-    cfg.nr_cpus_online = u32::try_from(nr_online)?;
+    cfg.nr_cpu_ids = cpus;
+    cfg.nr_cpus_online = u32::try_from(online)?;
     cfg.hops_max = opts.hops_max;
     cfg.return_policy = opts.return_policy as u32;
     cfg.return_cold_ns = opts.return_cold_us * 1_000;
@@ -258,6 +260,34 @@ fn start_agent(
     })
 }
 
+/// Open the object and make it what `opts` ask for, as for a machine with `cpus` possible CPUs.
+fn prepare<'a>(
+    opts: &Opts,
+    cpus: u32,
+    object: &'a mut MaybeUninit<OpenObject>,
+) -> Result<OpenBpfSkel<'a>> {
+    let builder = BpfSkelBuilder::default();
+    let open_opts = opts.libbpf.clone().into_bpf_open_opts();
+    let mut skel = scx_ops_open!(builder, object, proxy_ops, open_opts)?;
+    let tracepoint = opts.tracepoint || needs_tracepoint();
+    let facts = KernelFacts::live().context("what this kernel has for locks")?;
+    let plan = Plan::new(&facts, &opts.locks);
+    let online = cpus_online()?.len();
+    configure(&mut skel, opts, &plan, tracepoint, cpus, online)?;
+    choose_programs(&mut skel, &plan)?;
+    report_plan(&plan, &opts.locks);
+    if tracepoint {
+        info!("mutex waiters are followed by tracepoint lock:contention_begin");
+    }
+    Ok(skel)
+}
+
+/// Have the kernel verify and take all programs; nothing runs yet.
+fn load(mut skel: OpenBpfSkel<'_>) -> Result<BpfSkel<'_>> {
+    info!("loading (slow under emulation: the kernel verifies each program)");
+    scx_ops_load!(skel, proxy_ops, uei)
+}
+
 impl<'a> Scheduler<'a> {
     /// Open, load and attach the scheduler. `donating` says whether it is to donate, also later.
     ///
@@ -270,24 +300,13 @@ impl<'a> Scheduler<'a> {
     ) -> Result<Self> {
         scx_utils::try_set_rlimit_infinity();
         scx_utils::init_libbpf_logging((opts.verbose > 1).then_some(PrintLevel::Debug));
-        let builder = BpfSkelBuilder::default();
-        let open_opts = opts.libbpf.clone().into_bpf_open_opts();
-        let mut skel = scx_ops_open!(builder, object, proxy_ops, open_opts)?;
-        let tracepoint = opts.tracepoint || needs_tracepoint();
-        let facts = KernelFacts::live().context("what this kernel has for locks")?;
-        let plan = Plan::new(&facts, &opts.locks);
+        let cpus = u32::try_from(*NR_CPU_IDS).context("number of CPUs")?;
         let online = online_cpus().context("which CPUs are online")?;
-        configure(&mut skel, opts, &plan, tracepoint, online.len())?;
+        let mut skel = prepare(opts, cpus, object)?;
         let data = skel.maps.data_data.as_mut();
         let data = data.context("BPF object without variables")?;
         data.donating = u32::from(donating.load(Ordering::Relaxed));
-        choose_programs(&mut skel, &plan)?;
-        report_plan(&plan, &opts.locks);
-        if tracepoint {
-            info!("mutex waiters are followed by tracepoint lock:contention_begin");
-        }
-        info!("loading (slow under emulation: the kernel verifies each program)");
-        let mut skel = scx_ops_load!(skel, proxy_ops, uei)?;
+        let mut skel = load(skel)?;
         for prog in ProgInfoIter::default() {
             debug!(
                 "{:?}: {} instructions verified",

@@ -27,6 +27,8 @@ fn refuse(why: impl Into<String>, remedy: impl Into<String>) -> Result<(), Refus
     })
 }
 
+const SCX: &str = "/sys/kernel/sched_ext";
+
 /// Kernel functions without which the scheduler cannot work at all.
 pub const KFUNCS_NEEDED: [&str; 7] = [
     "scx_bpf_create_dsq",
@@ -60,20 +62,7 @@ impl Machine<'_> {
     /// # Errors
     /// The first reason found against loading the scheduler.
     pub fn check(&self) -> Result<(), Refusal> {
-        const BTF: &str = "/sys/kernel/btf/vmlinux";
-        const SCX: &str = "/sys/kernel/sched_ext";
-        if !self.exists(SCX) {
-            return refuse(
-                format!("this kernel has no sched_ext: {SCX} is missing"),
-                "boot a kernel built with CONFIG_SCHED_CLASS_EXT=y (Debian: 6.16 or later)",
-            );
-        }
-        if !self.exists(BTF) {
-            return refuse(
-                format!("this kernel does not describe its types: {BTF} is missing"),
-                "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y",
-            );
-        }
+        self.check_kernel()?;
         if self.euid != 0 {
             return refuse("loading a scheduler needs root", "sudo scx_proxy");
         }
@@ -87,6 +76,25 @@ impl Machine<'_> {
             return refuse(
                 format!("another sched_ext scheduler is loaded: {shown}"),
                 "stop it first (scxctl stop, systemctl stop scx, or Ctrl-C where it runs)",
+            );
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// What the kernel lacks; who runs there now does not matter.
+    pub fn check_kernel(&self) -> Result<(), Refusal> {
+        const BTF: &str = "/sys/kernel/btf/vmlinux";
+        if !self.exists(SCX) {
+            return refuse(
+                format!("this kernel has no sched_ext: {SCX} is missing"),
+                "boot a kernel built with CONFIG_SCHED_CLASS_EXT=y (Debian: 6.16 or later)",
+            );
+        }
+        if !self.exists(BTF) {
+            return refuse(
+                format!("this kernel does not describe its types: {BTF} is missing"),
+                "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y",
             );
         }
         let missing: Vec<_> = KFUNCS_NEEDED
@@ -111,7 +119,7 @@ impl Machine<'_> {
 /// # Errors
 /// The reason for which the scheduler cannot be loaded.
 pub fn check() -> Result<(), Refusal> {
-    check_for(euid())
+    this(euid(), |machine| machine.check())
 }
 
 /// Check the machine that we run on, for root whoever we are.
@@ -119,7 +127,22 @@ pub fn check() -> Result<(), Refusal> {
 /// # Errors
 /// The reason for which root could not load the scheduler.
 pub fn check_for_root() -> Result<(), Refusal> {
-    check_for(0)
+    this(0, |machine| machine.check())
+}
+
+/// Check that the kernel that we run on can have the scheduler's programs, as root, whatever
+/// else is loaded.
+///
+/// # Errors
+/// The reason for which they cannot be loaded.
+pub fn check_for_verifier() -> Result<(), Refusal> {
+    if !is_root() {
+        return refuse(
+            "to show programs to the kernel's verifier needs root",
+            "sudo scx_proxy doctor --verify",
+        );
+    }
+    this(0, |machine| machine.check_kernel())
 }
 
 /// Whether this process is root's.
@@ -133,14 +156,13 @@ fn euid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-fn check_for(euid: u32) -> Result<(), Refusal> {
+fn this(euid: u32, check: impl FnOnce(&Machine<'_>) -> Result<(), Refusal>) -> Result<(), Refusal> {
     let has_kfunc = |kfunc: &str| scx_utils::ksym_exists(kfunc).unwrap_or(false);
-    Machine {
+    check(&Machine {
         root: Path::new("/").into(),
         euid,
         has_kfunc: &has_kfunc,
-    }
-    .check()
+    })
 }
 
 #[cfg(test)]

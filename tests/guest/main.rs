@@ -19,6 +19,7 @@ mod sched;
 mod shares;
 mod stage;
 mod userlock;
+mod verify;
 mod watch;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -87,7 +88,8 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 13] = [
+const ON_DEFAULTS: [&[Test]; 14] = [
+    verify::TESTS,
     lifecycle::FIRST,
     shares::TESTS,
     donation::TESTS,
