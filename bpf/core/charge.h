@@ -71,7 +71,7 @@ out:
 }
 
 /* Charge what @p ran since the last time. Caller: ops of the CPU it runs on. */
-static __always_inline void charge(struct task_struct *p, struct task_ctx *tctx)
+static __always_inline void charge(struct task_struct *p, struct task_ctx *tctx, u64 now)
 {
 	u64 exec = port_exec_ns(p);
 	u64 delta_ns = exec - tctx->charged_exec_ns, donated = 0;
@@ -79,8 +79,8 @@ static __always_inline void charge(struct task_struct *p, struct task_ctx *tctx)
 	if (tctx->donor_pid)
 		donated = donor_charge(tctx, port_pid(p), delta_ns);
 	tctx->charged_exec_ns = exec;
-	tctx->charged_at_ns = port_now();
-	vtime_use(tctx, key_cost(delta_ns - donated, tctx->weight), tctx->charged_at_ns);
+	tctx->charged_at_ns = now;
+	vtime_use(tctx, key_cost(delta_ns - donated, tctx->weight), now);
 	stat_add(STAT_RUNTIME_NS, delta_ns);
 	stat_add(STAT_OWN_NS, delta_ns - donated);
 	if (donated)
@@ -89,7 +89,7 @@ static __always_inline void charge(struct task_struct *p, struct task_ctx *tctx)
 
 /* Other CPUs judge by this whether a waking task, or a donor, has an earlier key. */
 static __always_inline void running_note(struct cpu_ctx *cctx, struct task_struct *p,
-					 struct task_ctx *tctx)
+					 struct task_ctx *tctx, u64 now)
 {
 	struct task_struct *d = tctx->donor_pid ? port_task_get(tctx->donor_pid) : NULL;
 	struct task_ctx *dctx = d ? task_ctx_of(d) : NULL;
@@ -97,7 +97,7 @@ static __always_inline void running_note(struct cpu_ctx *cctx, struct task_struc
 	cctx->running_key = dctx ? dctx->wait_key : tctx->vtime;
 	cctx->running_weight = dctx ? dctx->wait_weight : tctx->weight;
 	cctx->running_pid = port_pid(p);
-	cctx->running_since_ns = port_now();
+	cctx->running_since_ns = now;
 	if (d)
 		port_task_put(d);
 }

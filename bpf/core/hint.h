@@ -36,7 +36,7 @@ static __always_inline int hint_read(u32 pid, u32 kind, struct wait_hint *copy)
 	*copy = *h;
 	if (copy->pid != pid || copy->kind != kind)
 		return 0;
-	if (port_now() >= copy->expires_ns || !wait_goes_on(pid, copy->wait_seq)) {
+	if (port_monotonic() >= copy->expires_ns || !wait_goes_on(pid, copy->wait_seq)) {
 		stat_inc(STAT_HINT_STALE);
 		return 0;
 	}
@@ -74,7 +74,7 @@ static __always_inline s64 hint_owner_bias(u32 type)
 {
 	struct return_hint *h = return_hint_of(type);
 
-	return h && port_now() < h->expires_ns ? h->owner_bias_ns : 0;
+	return h && port_monotonic() < h->expires_ns ? h->owner_bias_ns : 0;
 }
 
 #endif /* PROXY_CORE_HINT_H */

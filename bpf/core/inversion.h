@@ -59,14 +59,14 @@ static inline u32 lock_slot_of_lock(u64 lock)
 }
 
 /* It could run from now on, and does not. Caller: has the rq lock of the task, as for the next. */
-static __always_inline void delay_begin(struct task_ctx *tctx)
+static __always_inline void delay_begin(struct task_ctx *tctx, u64 now)
 {
-	tctx->off_since_ns = port_now();
+	tctx->off_since_ns = now;
 }
 
-static __always_inline void delay_end(struct task_ctx *tctx)
+static __always_inline void delay_end(struct task_ctx *tctx, u64 now)
 {
-	u64 now = port_now(), since = tctx->off_since_ns;
+	u64 since = tctx->off_since_ns;
 
 	tctx->off_since_ns = 0;
 	if (since && now > since)

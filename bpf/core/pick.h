@@ -8,10 +8,10 @@
 
 /* Let the previous task go on, in its own context or in that of its donor. */
 static __always_inline void keep_prev(struct task_struct *prev, struct task_ctx *ptctx,
-				      struct cpu_ctx *cctx)
+				      struct cpu_ctx *cctx, u64 now)
 {
 	port_set_slice(prev, cfg.slice_ns);
-	running_note(cctx, prev, ptctx);
+	running_note(cctx, prev, ptctx, now);
 }
 
 /*
@@ -47,6 +47,8 @@ CORE_FN int pick_donor(s32 cpu, u64 limit, u32 prev_pid, u32 head_pid)
 			break;
 		}
 	}
+	if (!cctx->nr_held)
+		return ret;
 	core_for(i, DONOR_LOOKS) {
 		if ((u32)i >= cctx->nr_held)
 			break;
@@ -57,10 +59,8 @@ CORE_FN int pick_donor(s32 cpu, u64 limit, u32 prev_pid, u32 head_pid)
 }
 
 /* At most once in balance_ns: a busy CPU's look at what waits elsewhere. */
-static __always_inline bool pull_due(struct cpu_ctx *cctx)
+static __always_inline bool pull_due(struct cpu_ctx *cctx, u64 now)
 {
-	u64 now = port_now();
-
 	if (now - cctx->pulled_at_ns < cfg.balance_ns)
 		return false;
 	cctx->pulled_at_ns = now;
@@ -76,7 +76,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	struct task_ctx *ptctx = prev ? task_ctx_of(prev) : NULL;
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct queued_head head;
-	u64 prev_key = KEY_NONE, least;
+	u64 prev_key = KEY_NONE, least, donor_key, now = port_now();
 	u32 prev_pid = 0;
 	bool came;
 	s32 from;
@@ -84,29 +84,33 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	if (!cctx)
 		return;
 	if (ptctx) {
-		charge(prev, ptctx);
+		charge(prev, ptctx, now);
 		donors_release(prev, ptctx, cpu);
 		prev_pid = port_pid(prev);
 		prev_key = ptctx->vtime;
 	}
 	runq_head(cpu, &head);
 	least = key_min(head.key, prev_key);
-	clock_advance(cctx, key_min(least, donor_first_key(cpu)));
+	donor_key = donor_first_key(cpu);
+	clock_advance(cctx, key_min(least, donor_key));
 	if (head.key != KEY_NONE)
-		guard_clock(cctx, port_now());
+		guard_clock(cctx, now);
 
-	switch (pick_donor(cpu, least, prev_pid, head.pid)) {
-	case RESOLVED_OWNER:
-		stat_inc(STAT_DISPATCH_DONATION);
-		return;
-	case RESOLVED_PREV:
-		if (ptctx)
-			keep_prev(prev, ptctx, cctx);
-		stat_inc(STAT_DISPATCH_DONATION);
-		return;
+	/* without donors, which is nearly always, this load is all that they cost */
+	if (donor_key != KEY_NONE) {
+		switch (pick_donor(cpu, least, prev_pid, head.pid)) {
+		case RESOLVED_OWNER:
+			stat_inc(STAT_DISPATCH_DONATION);
+			return;
+		case RESOLVED_PREV:
+			if (ptctx)
+				keep_prev(prev, ptctx, cctx, now);
+			stat_inc(STAT_DISPATCH_DONATION);
+			return;
+		}
 	}
 
-	if (ptctx && !ptctx->yielded && pull_due(cctx)) {
+	if (ptctx && !ptctx->yielded && pull_due(cctx, now)) {
 		from = pull(cpu, ptctx->pace);
 		if (from >= 0) {
 			ptctx->swap_to = pull_swaps(cctx, ptctx->weight, from) ? from + 1 : 0;
@@ -116,7 +120,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	if (ptctx && !(ptctx->yielded && head.key != KEY_NONE) &&
 	    (head.key == KEY_NONE || !key_before(head.key, prev_key))) {
 		ptctx->yielded = 0;
-		keep_prev(prev, ptctx, cctx);
+		keep_prev(prev, ptctx, cctx, now);
 		stat_inc(STAT_DISPATCH_KEEP);
 		return;
 	}
@@ -127,7 +131,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		return;
 	}
 	if (ptctx) {
-		keep_prev(prev, ptctx, cctx);
+		keep_prev(prev, ptctx, cctx, now);
 		return;
 	}
 	came = steal(cpu);

@@ -19,7 +19,8 @@
  *   void port_set_slice(struct task_struct *, u64 ns)
  *   struct task_struct *port_current(void)       the task that this CPU runs
  *   s32  port_this_cpu(void)
- *   u64  port_now(void)                          ns, monotonic
+ *   u64  port_now(void)                          ns; the scheduler's clock, the same within a callback
+ *   u64  port_monotonic(void)                    ns; CLOCK_MONOTONIC, as in hints
  *   void port_kick(s32 cpu, enum port_kick)
  *   bool port_donating(void)                     whether donors lend, or are only observed
  *

@@ -138,7 +138,7 @@ static __always_inline void task_runnable(struct task_struct *p, struct task_ctx
 
 	tctx->place = PLACE_LOCAL;
 	weight_set(tctx, port_weight(p));
-	delay_begin(tctx);
+	delay_begin(tctx, port_now());
 	/* whatever it waited for in user space, it comes back to see; the program there may be skipped */
 	if ((tctx->user_lock & LOCK_TYPE_MASK) == LOCK_PTHREAD)
 		tctx->user_lock = 0;
@@ -213,13 +213,17 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 static __always_inline void task_running(struct task_struct *p, struct task_ctx *tctx,
 					 struct cpu_ctx *cctx, s32 cpu)
 {
+	u64 now = port_now();
+
 	queue_left(tctx, PLACE_RUNNING);
-	delay_end(tctx);
+	delay_end(tctx, now);
 	vtime_join(tctx, cpu, cctx);
 	tctx->charged_exec_ns = port_exec_ns(p);
-	tctx->charged_at_ns = port_now();
-	vtime_use(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0), tctx->charged_at_ns);
-	running_note(cctx, p, tctx);
+	tctx->charged_at_ns = now;
+	/* an exchange locks the bus, and mostly there is nothing */
+	if (*(volatile u64 *)&tctx->lent_cost)
+		vtime_use(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0), now);
+	running_note(cctx, p, tctx, now);
 	idle_with_donors_set(cctx, false);
 	if (cctx->idle) /* it was busy before we came, and nobody told us */
 		idle_changed(cctx, false);
@@ -231,8 +235,10 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 static __always_inline void task_stopping(struct task_struct *p, struct task_ctx *tctx,
 					  struct cpu_ctx *cctx, s32 cpu, bool runnable)
 {
-	charge(p, tctx);
-	handoff_note(tctx, !runnable);
+	u64 now = port_now();
+
+	charge(p, tctx, now);
+	handoff_note(tctx, !runnable, now);
 	tctx->place = PLACE_LOCAL;
 	cctx->running_since_ns = 0;
 	cctx->running_weight = 0;
@@ -244,7 +250,7 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 	 */
 	if (runnable) {
 		port_set_slice(p, 0);
-		delay_begin(tctx);
+		delay_begin(tctx, now);
 	}
 	/* if it can go on, its donors go with it to the queue that ops.enqueue() chooses */
 	if (!runnable)
@@ -263,7 +269,7 @@ static __always_inline void task_quiescent(struct task_struct *p, struct task_ct
 					   s32 cpu, bool sleeps)
 {
 	queue_left(tctx, PLACE_ASLEEP);
-	delay_end(tctx);
+	delay_end(tctx, port_now());
 	if (!sleeps || !edge_lock(p, tctx))
 		return;
 	donor_block(p, tctx, cpu);
@@ -291,7 +297,7 @@ static __always_inline void task_disable(struct task_struct *p, struct task_ctx 
 	donor_wake(p, tctx);
 	tctx->return_choice = RETURN_NONE;
 	queue_left(tctx, PLACE_OTHER);
-	delay_end(tctx);
+	delay_end(tctx, port_now());
 	donors_release(p, tctx, port_task_cpu(p));
 }
 

@@ -28,7 +28,7 @@ int proxy_snapshot(struct bpf_iter__task *ctx)
 	e.kind = EVENT_SNAPSHOT;
 	e.cpu = tctx->wait_cpu;
 	e.other = edge_owner_pid(p, tctx, e.lock);
-	e.inverted_ns = inversion_so_far(tctx, bpf_ktime_get_ns(), &owner, &delay_ns);
+	e.inverted_ns = inversion_so_far(tctx, port_now(), &owner, &delay_ns);
 	event_fill_wait(&e, p, tctx);
 	bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
 	return 0;

@@ -26,11 +26,11 @@ enum wake_kind {
 };
 
 /* A waker that says so goes to sleep now: was that true? Caller: ops.stopping() of it. */
-static __always_inline void handoff_note(struct task_ctx *tctx, bool sleeps)
+static __always_inline void handoff_note(struct task_ctx *tctx, bool sleeps, u64 now)
 {
 	if (!tctx->sync_at_ns)
 		return;
-	if (sleeps && port_now() - tctx->sync_at_ns <= HANDOFF_NS) {
+	if (sleeps && now - tctx->sync_at_ns <= HANDOFF_NS) {
 		if (tctx->handoffs < HANDOFFS_MAX)
 			tctx->handoffs++;
 	} else {

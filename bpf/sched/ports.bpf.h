@@ -16,7 +16,9 @@
 #define port_set_slice(p, ns) scx_bpf_task_set_slice(p, ns)
 #define port_current() bpf_get_current_task_btf()
 #define port_this_cpu() ((s32)bpf_get_smp_processor_id())
-#define port_now() bpf_ktime_get_ns()
+/* read once per hold of the rq lock (6.14), instead of a clock source for each question */
+#define port_now() scx_bpf_now()
+#define port_monotonic() bpf_ktime_get_ns()
 #define port_donating() (*(volatile u32 *)&donating)
 #define queue_lock(q) bpf_spin_lock(&(q)->lock)
 #define queue_unlock(q) bpf_spin_unlock(&(q)->lock)

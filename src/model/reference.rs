@@ -214,7 +214,9 @@ impl Policy for Reference {
         task.charged_exec_ns = k.exec_ns(t);
         task.charged_at = k.now_ns();
         let lent = std::mem::take(&mut task.donor.lent_cost);
-        self.use_vtime(t, lent, k.now_ns());
+        if lent > 0 {
+            self.use_vtime(t, lent, k.now_ns());
+        }
         self.note_running(k, t, cpu);
         self.idle_with_donors(k.now_ns(), cpu, false);
         if self.cpu(cpu).idle {
