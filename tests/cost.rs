@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use engine::policy::CoreC;
 use scx_proxy::abi;
 use scx_proxy::model::policy::{
-    Config, Cpu, DeqFlags, EnqFlags, Kernel, Kick, Lock, Moved, Pid, Policy, Reach,
+    Config, Cpu, DeqFlags, EnqFlags, Kernel, Kick, Lock, Moved, Pid, Policy, Reach, Topology,
 };
 
 /// A machine in which nothing happens by itself.
@@ -18,6 +18,10 @@ struct Still {
     blocked_on: HashMap<Pid, Lock>,
     owners: HashMap<Lock, Pid>,
     queued: HashMap<Pid, Cpu>,
+    /// Where tasks are.
+    cpu: Cpu,
+    /// Whether they may run anywhere; else only there.
+    free: bool,
 }
 
 impl Kernel for Still {
@@ -40,16 +44,16 @@ impl Kernel for Still {
         true
     }
     fn task_cpu(&self, _t: Pid) -> Cpu {
-        0
+        self.cpu
     }
     fn may_run(&self, _t: Pid, _cpu: Cpu) -> bool {
         true
     }
     fn pinned(&self, _t: Pid) -> bool {
-        true
+        !self.free
     }
     fn unrestricted(&self, _t: Pid) -> bool {
-        false
+        self.free
     }
     fn is_rt(&self, _t: Pid) -> bool {
         false
@@ -242,4 +246,76 @@ fn an_event_costs_no_more_than_the_logarithm_of_the_waiters() {
         // log2(1000) is three times log2(10)
         assert!(many[nr] <= 3 * few[nr], "{what}: {few:?} {many:?}");
     }
+}
+
+/// A machine of `cpus` in domains of `domain_cpus`, on which CPU 0 goes idle: what its pick costs
+/// when nothing waits anywhere, and when a task waits on the CPU of that number.
+fn going_idle(cpus: u32, domain_cpus: u32, work_on: Option<Cpu>) -> u64 {
+    let topology = Topology {
+        domain_cpus,
+        ..Topology::default()
+    };
+    let mut kernel = Still::default();
+    let mut policy = CoreC::new(&Config {
+        domains: topology.domains(cpus),
+        ..Config::new(cpus)
+    });
+    if let Some(cpu) = work_on {
+        kernel.cpu = cpu;
+        kernel.free = true;
+        let selected = EnqFlags {
+            wakeup: true,
+            cpu_selected: true,
+        };
+        policy.enable(&mut kernel, 1);
+        policy.runnable(&mut kernel, 1, selected);
+        policy.enqueue(&mut kernel, 1, cpu, selected);
+    }
+    instructions(|| policy.dispatch(&mut kernel, CPU, None))
+}
+
+#[test]
+fn going_idle_costs_the_same_on_any_machine() {
+    let same = |what: &str, small: u64, large: u64| {
+        println!("a pick that finds {what}: {small} instructions on 4 CPUs, {large} on 64");
+        assert!(
+            small.abs_diff(large) as f64 <= 0.1 * small as f64,
+            "{what}: {small}, {large}"
+        );
+    };
+    same("nothing", going_idle(4, 64, None), going_idle(64, 64, None));
+    same(
+        "nothing, in eight domains",
+        going_idle(4, 64, None),
+        going_idle(64, 8, None),
+    );
+    same(
+        "work nearby",
+        going_idle(4, 64, Some(3)),
+        going_idle(64, 64, Some(63)),
+    );
+    same(
+        "work far away",
+        going_idle(4, 2, Some(3)),
+        going_idle(64, 8, Some(63)),
+    );
+}
+
+/// Queues of pinned tasks cost others nothing, however long they are.
+#[test]
+fn pinned_tasks_are_not_looked_at() {
+    let beside = |pinned: Pid| {
+        let mut kernel = Still {
+            cpu: 1,
+            ..Still::default()
+        };
+        let mut policy = CoreC::new(&Config::new(4));
+        for t in 1..=pinned {
+            policy.enable(&mut kernel, t);
+            policy.runnable(&mut kernel, t, EnqFlags::default());
+            policy.enqueue(&mut kernel, t, 1, EnqFlags::default());
+        }
+        instructions(|| policy.dispatch(&mut kernel, CPU, None))
+    };
+    assert_eq!(beside(0), beside(1500));
 }
