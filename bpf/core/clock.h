@@ -43,14 +43,17 @@ static __always_inline void guard_note(struct cpu_ctx *cctx, u64 key)
  *
  * So nobody waits for longer than two periods and one turn of all that are queued, without
  * a search for who has waited longest. Under a load that does not grow the clock
- * gets there by itself, and weights hold. Where one turn of all takes longer than
- * starve_ns, keys differ by less than turns do, and turns are taken in order.
+ * gets there by itself, and weights hold. Where one turn of all (@nr, of at least TURN_NS
+ * each) takes longer than starve_ns, keys differ by less than turns do, and turns are taken in
+ * order; periods are short there, since the turn alone takes long enough.
  */
-static __always_inline void guard_clock(struct cpu_ctx *cctx, u64 now)
-{
-	u64 max;
+#define TURN_NS 4000000ULL
 
-	if (now - cctx->guard_at_ns < cfg.starve_ns)
+static __always_inline void guard_clock(struct cpu_ctx *cctx, u32 nr, u64 now)
+{
+	u64 max, period = nr * TURN_NS > cfg.starve_ns ? cfg.starve_ns / 8 : cfg.starve_ns;
+
+	if (now - cctx->guard_at_ns < period)
 		return;
 	if (cctx->guard_at_ns && key_before(cctx->clock, cctx->guard_key + cfg.lag_ns)) {
 		cctx->clock = cctx->guard_key + cfg.lag_ns;
@@ -127,6 +130,20 @@ static __always_inline void vtime_join(struct task_ctx *tctx, s32 cpu,
 static __always_inline void vtime_favour(struct task_ctx *tctx, const struct cpu_ctx *cctx)
 {
 	tctx->vtime = key_ceiling(tctx->vtime, cctx->clock, AGENT_WAIT_NS,
+				  cctx->queued_load + cctx->running_weight + tctx->weight);
+}
+
+/*
+ * A task that was preempted inside an RCU read-side critical section: all grace periods of the
+ * machine wait for it, and after 21 s the kernel takes that for a stall and throws the scheduler
+ * out. It waits no longer than this, by estimate; which is longer than weights make anybody wait
+ * under ordinary load, so that nothing is gained by being there.
+ */
+#define RCU_WAIT_NS 500000000ULL
+
+static __always_inline void vtime_rcu(struct task_ctx *tctx, const struct cpu_ctx *cctx)
+{
+	tctx->vtime = key_ceiling(tctx->vtime, cctx->clock, RCU_WAIT_NS,
 				  cctx->queued_load + cctx->running_weight + tctx->weight);
 }
 

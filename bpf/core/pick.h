@@ -94,7 +94,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	donor_key = donor_first_key(cpu);
 	clock_advance(cctx, key_min(least, donor_key));
 	if (head.key != KEY_NONE)
-		guard_clock(cctx, now);
+		guard_clock(cctx, nr_queued(cctx), now);
 
 	/* without donors, which is nearly always, this load is all that they cost */
 	if (donor_key != KEY_NONE) {

@@ -193,6 +193,8 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	/* not those that made themselves light: they have work that may wait */
 	if (port_is_agent(p) && tctx->weight >= WEIGHT_NICE_0)
 		vtime_favour(tctx, cctx);
+	if (!wakeup && port_in_rcu(p))
+		vtime_rcu(tctx, cctx);
 	guard_note(cctx, tctx->vtime);
 	runq_enter(tctx, cctx, cpu, reach);
 	stat_inc(STAT_ENQUEUE);

@@ -53,6 +53,19 @@ static __always_inline bool port_may_run(struct task_struct *p, s32 cpu)
 	       !(is_migration_disabled(p) && scx_bpf_task_cpu(p) != cpu);
 }
 
+/* CONFIG_PREEMPT_RCU; without it nobody is preempted there */
+struct task_struct___rcu {
+	int rcu_read_lock_nesting;
+} __attribute__((preserve_access_index));
+
+static __always_inline bool port_in_rcu(struct task_struct *p)
+{
+	struct task_struct___rcu *t = (void *)p;
+
+	return bpf_core_field_exists(t->rcu_read_lock_nesting) &&
+	       BPF_CORE_READ(t, rcu_read_lock_nesting) > 0;
+}
+
 static __always_inline bool port_is_agent(const struct task_struct *p)
 {
 	return p->tgid == cfg.agent_tgid;

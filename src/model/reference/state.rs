@@ -4,6 +4,9 @@ use super::Reference;
 use crate::model::key;
 use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid, Reach};
 
+/// What a turn takes at the least: a tick.
+const TURN_NS: u64 = 4_000_000;
+
 /// Where a task is, as the callbacks told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Place {
@@ -233,8 +236,11 @@ impl Reference {
     /// The starvation guard: once in a period the turn has come of all that were queued when it began.
     pub(super) fn guard(&mut self, now: u64, cpu: Cpu) {
         let (starve, lag) = (self.cfg.starve_ns, self.cfg.lag_ns);
+        // where one turn of all takes that long, periods are short
+        let crowded = self.nr_queued(cpu) as u64 * TURN_NS > starve;
+        let period = if crowded { starve / 8 } else { starve };
         let state = self.cpu_mut(cpu);
-        if state.guard.is_some_and(|(since, _)| now - since < starve) {
+        if state.guard.is_some_and(|(since, _)| now - since < period) {
             return;
         }
         let due = state.guard.map(|(_, key)| key.wrapping_add(lag));
