@@ -53,8 +53,8 @@ pub struct Opts {
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub wakeup_gran_us: u64,
 
-    /// Least time between two looks of a busy CPU for work on longer run
-    /// queues, in microseconds.
+    /// Least time between two looks of a busy CPU for tasks that get less than
+    /// their share on another, in microseconds.
     #[arg(short = 'b', long, default_value_t = 20_000, value_name = "US",
           value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     pub balance_us: u64,
