@@ -88,6 +88,7 @@ u32 donating = 1;
 #include "sched/callbacks.bpf.h"
 #include "sched/lifecycle.bpf.h"
 #include "obs/snapshot.bpf.h"
+#include "obs/dump.bpf.h"
 
 /*
  * flags: ENQ_MIGRATION_DISABLED and ENQ_EXITING, so that every runnable task
@@ -110,6 +111,9 @@ SCX_OPS_DEFINE(proxy_ops,
 	       .init_task	= (void *)proxy_init_task,
 	       .enable		= (void *)proxy_enable,
 	       .disable		= (void *)proxy_disable,
+	       .dump		= (void *)proxy_dump,
+	       .dump_cpu	= (void *)proxy_dump_cpu,
+	       .dump_task	= (void *)proxy_dump_task,
 	       .init		= (void *)proxy_init,
 	       .exit		= (void *)proxy_exit,
 	       .flags		= SCX_OPS_ENQ_EXITING | SCX_OPS_ENQ_MIGRATION_DISABLED,

@@ -7,6 +7,7 @@
 mod agent;
 mod behaviour;
 mod donation;
+mod dump;
 mod forge;
 mod handover;
 mod lifecycle;
@@ -88,7 +89,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 14] = [
+const ON_DEFAULTS: [&[Test]; 15] = [
     verify::TESTS,
     lifecycle::FIRST,
     shares::TESTS,
@@ -101,6 +102,7 @@ const ON_DEFAULTS: [&[Test]; 14] = [
     forge::TESTS,
     handover::TESTS,
     watch::TESTS,
+    dump::TESTS,
     behaviour::TESTS,
     agent::TESTS,
 ];

@@ -32,9 +32,10 @@ fn verified(cpus: &str) -> Result<f64, Failed> {
     let json: serde_json::Value = serde_json::from_slice(&out.stdout)?;
     let programs = json["programs"].as_array().ok_or("no programs")?;
     let dispatch = programs.iter().any(|p| p["name"] == "proxy_dispatch");
-    ensure(dispatch && json["cpus"].to_string() == cpus, || {
-        json.to_string()
-    })?;
+    ensure(
+        dispatch && json["cpus"].as_u64() == cpus.parse().ok(),
+        || json.to_string(),
+    )?;
     let total = json["verified_insns"].as_f64().ok_or("no sum")?;
     println!("{cpus} CPUs: {total} instructions verified");
     Ok(total)
