@@ -72,8 +72,10 @@ __noinline int dump_donor(u32 pid)
 
 void BPF_STRUCT_OPS(proxy_dump, struct scx_dump_ctx *dctx)
 {
-	scx_bpf_dump("proxy: donating=%u nr_cpu_ids=%u idle_with_donors=%u\n", port_donating(),
-		     cfg.nr_cpu_ids, nr_idle_with_donors);
+	/* domains that may have any, a bit each */
+	scx_bpf_dump("proxy: donating=%u nr_cpu_ids=%u idle=%llx work=%llx idle_with_donors=%llx\n",
+		     port_donating(), cfg.nr_cpu_ids, bits_read(&machine.idle),
+		     bits_read(&machine.work), bits_read(&machine.donors));
 }
 
 void BPF_STRUCT_OPS(proxy_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idle)
@@ -87,13 +89,15 @@ void BPF_STRUCT_OPS(proxy_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idl
 		return;
 	first = donor_queue_top_key(cpu);
 	/* the kernel leaves out idle CPUs of which nothing is said */
-	if (idle && !cctx->nr_queued && first == KEY_NONE)
+	if (idle && !nr_queued(cctx) && first == KEY_NONE)
 		return;
-	scx_bpf_dump("proxy: clock=%llu running=%u key=%+lld weight=%u since=%llums queued=%u load=%llu",
+	scx_bpf_dump("proxy: clock=%llu running=%u key=%+lld weight=%u since=%llums queued=%u+%u+%u load=%llu guard=%+lld@%llums",
 		     cctx->clock, cctx->running_pid,
 		     cctx->running_since_ns ? (s64)(cctx->running_key - cctx->clock) : 0,
-		     cctx->running_weight, dump_ms_since(cctx->running_since_ns), cctx->nr_queued,
-		     cctx->queued_load);
+		     cctx->running_weight, dump_ms_since(cctx->running_since_ns),
+		     cctx->nr_queued[REACH_ANY], cctx->nr_queued[REACH_SOME],
+		     cctx->nr_queued[REACH_ONE], cctx->queued_load,
+		     (s64)(cctx->guard_key - cctx->clock), dump_ms_since(cctx->guard_at_ns));
 	if (first == KEY_NONE) {
 		scx_bpf_dump(" donors=0\n");
 		return;
@@ -103,7 +107,7 @@ void BPF_STRUCT_OPS(proxy_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idl
 	bpf_for(i, 0, DUMP_DONORS) {
 		if (i >= q->heap.nr)
 			break;
-		dump_donor(heap_at(&q->heap, i)->pid);
+		dump_donor(heap_pid(heap_at(&q->heap, i)->who));
 	}
 }
 
@@ -114,8 +118,8 @@ void BPF_STRUCT_OPS(proxy_dump_task, struct scx_dump_ctx *dctx, struct task_stru
 
 	if (!tctx)
 		return;
-	scx_bpf_dump("proxy: place=%s dsq_cpu=%d key=%+lld@%d weight=%u queued=%llums\n",
-		     place_names[tctx->place & 7], tctx->dsq_cpu,
+	scx_bpf_dump("proxy: place=%s dsq_cpu=%d reach=%u key=%+lld@%d weight=%u queued=%llums\n",
+		     place_names[tctx->place & 7], tctx->dsq_cpu, tctx->dsq_reach,
 		     dump_key(tctx->vtime, tctx->vtime_cpu), tctx->vtime_cpu, tctx->weight,
 		     tctx->place == PLACE_QUEUED ? dump_ms_since(tctx->queued_at_ns) : 0);
 	if (tctx->token) {
