@@ -77,7 +77,12 @@ static __always_inline void port_kick(s32 cpu, enum port_kick how)
 			      how == PORT_KICK_IDLE ? SCX_KICK_IDLE : 0);
 }
 
-/* Run queues of @cpu: user DSQs, by reach and number of the CPU. */
+/*
+ * What a pick takes runs at once. If a task of a higher class comes before that, the kernel
+ * enqueues it again (SCX_ENQ_IMMED, 7.1; 0 on older kernels) instead of leaving it on the
+ * local DSQ, where nobody reaches it.
+ *
+ * Run queues of @cpu: user DSQs, by reach and number of the CPU. */
 static __always_inline u64 run_queue(s32 cpu, u32 reach)
 {
 	return (u64)reach << 32 | (u32)cpu;
@@ -121,7 +126,7 @@ __noinline int restricted_take(s32 from, s32 cpu)
 		while ((p = bpf_iter_scx_dsq_next(&it)) && can_loop) {
 			if (looks++ >= QUEUE_LOOKS)
 				break;
-			if (port_may_run(p, cpu) && scx_bpf_dsq_move(&it, p, SCX_DSQ_LOCAL, 0)) {
+			if (port_may_run(p, cpu) && scx_bpf_dsq_move(&it, p, SCX_DSQ_LOCAL, SCX_ENQ_IMMED)) {
 				came = 1;
 				break;
 			}
@@ -136,7 +141,7 @@ static __always_inline int queue_head_take(s32 from, u32 reach, s32 cpu)
 {
 	if (reach == REACH_SOME && from != cpu)
 		return restricted_take(from, cpu);
-	return scx_bpf_dsq_move_to_local(run_queue(from, reach), 0);
+	return scx_bpf_dsq_move_to_local(run_queue(from, reach), SCX_ENQ_IMMED);
 }
 
 static __always_inline void queue_insert(struct task_struct *p, s32 cpu, u32 reach, u64 key,
@@ -161,7 +166,7 @@ static __noinline enum moved owner_move(struct task_struct *o, s32 from_cpu, u32
 			ret = MOVE_REFUSED;
 		} else {
 			scx_bpf_dsq_move_set_slice(&it, cfg.slice_ns);
-			if (scx_bpf_dsq_move(&it, o, SCX_DSQ_LOCAL, 0))
+			if (scx_bpf_dsq_move(&it, o, SCX_DSQ_LOCAL, SCX_ENQ_IMMED))
 				ret = MOVED;
 		}
 	}
