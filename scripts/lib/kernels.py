@@ -29,6 +29,9 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 LISTS_MAX_AGE_SECS = 24 * 3600
 SPACE_NEEDED_MB = 500
 
+# What scripts/test boots, where a series says nothing else.
+MACHINE = {"cpus": 4, "memory": "2G", "virtual_time": False}
+
 # What virtme-ng's initramfs loads with a plain insmod, which cannot read .xz.
 INITRAMFS_MODULES = ("overlay", "virtio_mmio")
 
@@ -49,9 +52,9 @@ def cache_dir():
 
 @functools.cache
 def matrix():
-    """series name -> its table, with suite and flavour filled in."""
+    """series name -> its table, with what it leaves out filled in."""
     data = tomllib.loads(MATRIX.read_text())
-    defaults = {"suite": data["suite"], "flavour": data["flavour"], "tests": "none", "note": ""}
+    defaults = {"suite": data["suite"], "flavour": data["flavour"], "tests": "none", "note": "", "stress_secs": 60} | MACHINE
     return {name: defaults | {"series": name, "version": name} | table for name, table in data["series"].items()}
 
 
@@ -61,6 +64,12 @@ def entry(name):
     except KeyError:
         known = ", ".join(matrix())
         raise KernelError(f"unknown kernel series '{name}'; known are {known} (scripts/kernels.toml)") from None
+
+
+def machine(table):
+    """In words: which machine scripts/test boots for a series."""
+    cpus = "1 CPU" if table["cpus"] == 1 else f"{table['cpus']} CPUs"
+    return f"{cpus}, {table['memory']}" + (", virtual time" if table["virtual_time"] else "")
 
 
 def version_of(kernel_dir):

@@ -20,8 +20,6 @@ import vmrun
 
 DEFAULT = "default"
 OWN = "scx_proxy"
-# 64 CPUs take two minutes to boot where one after the other is emulated
-BOOT_SECS_VIRTUAL = 900
 
 
 def late(report):
@@ -128,7 +126,6 @@ def measure(args, kernel):
         cpus=args.cpus,
         memory=args.memory,
         virtual_time=args.virtual_time,
-        boot_secs=BOOT_SECS_VIRTUAL if args.virtual_time else None,
     )
     outcome = project.run_guest(job)
     if outcome.status:

@@ -93,14 +93,27 @@ class Shown(io.BytesIO):
         return super().write(data)
 
 
-def guest(tally, faults, series, binary, only):
-    name = f"tests on Linux {series}"
+def guest_job(series, table, binary, only, out):
+    """The machine is the one that kernels.toml names."""
+    return vmrun.Job(
+        cwd=str(project.ROOT),
+        kernel=kernels.ensure(series),
+        command=["env", f"SCX_PROXY_STRESS_SECS={table['stress_secs']}", binary, *only],
+        timeout_secs=GUEST_SECS,
+        stdout=out,
+        cpus=table["cpus"],
+        memory=table["memory"],
+        virtual_time=table["virtual_time"],
+    )
+
+
+def guest(tally, faults, series, table, binary, only):
+    name = f"tests on Linux {series} ({kernels.machine(table)})"
     started = time.monotonic()
     print(f"== {name}", flush=True)
     try:
         out = Shown()
-        job = vmrun.Job(cwd=str(project.ROOT), kernel=kernels.ensure(series), command=[binary, *only], timeout_secs=GUEST_SECS, stdout=out)
-        outcome = project.run_guest(job, faults)
+        outcome = project.run_guest(guest_job(series, table, binary, only, out), faults)
         text = out.getvalue().decode(errors="replace")
     except (kernels.KernelError, vmrun.VmError, OSError) as error:
         print(f"{name}: error: {error}", flush=True)
@@ -159,7 +172,7 @@ def main(argv):
         if args.kernel and series not in args.kernel or not args.kernel and table["tests"] == "none":
             continue
         only = args.filter or ",".join(table["tests"] if isinstance(table["tests"], list) else [])
-        guest(tally, faults, series, binary, [only] if only else [])
+        guest(tally, faults, series, table, binary, [only] if only else [])
     if faults:
         print(f"guests run again because QEMU's emulation broke: {len(faults)}")
     for name in tally.second_attempts:

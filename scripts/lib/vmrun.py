@@ -32,6 +32,8 @@ import kernels
 BOOTS_MAX = 3
 BOOT_SECS_TCG = 120
 BOOT_SECS_KVM = 60
+# 64 CPUs take two minutes to boot where one after the other is emulated
+BOOT_SECS_VIRTUAL = 900
 POWEROFF_SECS = 30
 POLL_SECS = 0.05
 LOG_TAIL_LINES = 40
@@ -311,7 +313,7 @@ def attempt_boot(job, outcome, log_file, kvm, tmp_dir):
         log_file.flush()
         start = time.monotonic()
         machine = Machine(command, log_file, run_dir, tmp_dir)
-        boot_secs = job.boot_secs or (BOOT_SECS_KVM if kvm else BOOT_SECS_TCG)
+        boot_secs = job.boot_secs or (BOOT_SECS_KVM if kvm else BOOT_SECS_VIRTUAL if job.virtual_time else BOOT_SECS_TCG)
         trouble = wait_for_start(machine, run_dir, boot_secs)
         outcome.boot_secs = time.monotonic() - start
         if trouble is None:

@@ -20,6 +20,11 @@ pub fn has_mutex_owner() -> bool {
     scx_utils::compat::struct_has_field("mutex", "owner").unwrap_or(false)
 }
 
+/// CPUs that this process may run on: all of them, and their numbers have no holes.
+pub fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// `enabled`, `disabled`, ...
 pub fn sched_ext_state() -> String {
     read("/sys/kernel/sched_ext/state")

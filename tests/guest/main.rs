@@ -15,6 +15,7 @@ mod load;
 mod locks;
 mod machine;
 mod pingpong;
+mod place;
 mod scenarios;
 mod sched;
 mod shares;
@@ -31,7 +32,7 @@ pub type Test = (&'static str, fn() -> Result<(), Failed>);
 /// Tests that compare times, or depend on what runs first. An emulated CPU stands still for as
 /// long as its host is busy with something else, so these may fail once; the second attempt
 /// counts, and is reported.
-const TIMED: [&str; 10] = [
+const TIMED: [&str; 11] = [
     "agent::",
     "donation::",
     "forge::",
@@ -39,6 +40,7 @@ const TIMED: [&str; 10] = [
     "kinds::",
     "locks::",
     "modules::",
+    "place::",
     "scenario::",
     "unowned::",
     "watch::",
@@ -74,6 +76,8 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
     let device = locks::DEVICES.iter().find(|(test, ..)| *test == name);
     let reason = if !machine::in_guest() {
         Some("runs in a guest: scripts/test")
+    } else if let Some(unfit) = place::unfit(name) {
+        Some(unfit)
     } else if device.is_some_and(|(_, _, path)| !std::path::Path::new(path).exists()) {
         Some("this kernel has no such module")
     } else if BLOCKED_ON_ONLY.contains(&name) && !machine::has_blocked_on() {
@@ -89,10 +93,11 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 15] = [
+const ON_DEFAULTS: [&[Test]; 16] = [
     verify::TESTS,
     lifecycle::FIRST,
     shares::TESTS,
+    place::TESTS,
     donation::TESTS,
     donation::BEYOND,
     locks::TESTS,
@@ -106,11 +111,12 @@ const ON_DEFAULTS: [&[Test]; 15] = [
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 11] = [
+const AFTERWARDS: [&[Test]; 12] = [
     lifecycle::HOTPLUG,
     donation::TRACEPOINT,
     watch::QUIET,
     shares::STARVE,
+    place::STARVE,
     agent::ON_NARROW,
     locks::CHOSEN,
     locks::ASKED_FOR,

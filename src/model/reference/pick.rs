@@ -134,7 +134,7 @@ impl Reference {
         }
         let picks = &mut self.cpu_mut(cpu).overdue_picks;
         *picks += 1;
-        (*picks - 1) % URGENT_EACH != 0
+        !(*picks - 1).is_multiple_of(URGENT_EACH)
     }
 
     fn keep(&mut self, k: &mut dyn Kernel, prev: Pid, cpu: Cpu) {

@@ -256,9 +256,7 @@ impl Reference {
             let others: Vec<usize> = (0..self.cfg.domains.len())
                 .filter(|&nr| nr != own && works(nr))
                 .collect();
-            let Some(&nr) = cyclic(&others, self.cpu(cpu).pull_cursor).first() else {
-                return None;
-            };
+            let &nr = cyclic(&others, self.cpu(cpu).pull_cursor).first()?;
             self.cpu_mut(cpu).pull_cursor = (nr + 1) % 64;
             from = self.pull_from(cpu, nr, pace, PACE_MARGIN_FAR);
         }
