@@ -43,16 +43,16 @@ pub fn domains(online: &[OnlineCpu]) -> Option<Vec<Domain>> {
     online.sort_unstable();
     online.dedup_by_key(|c| c.cpu);
     let mut least = CPUS_MIN;
-    loop {
-        let groups = merge(split(&online), least, least > CPUS_MAX);
+    while least <= CPUS_MAX {
+        let groups = merge(split(&online), least);
         if groups.len() <= DOMAINS_MAX {
             return Some(make(&groups));
         }
-        if least > CPUS_MAX {
-            return None;
-        }
         least *= 2;
     }
+    // more nodes than domains: what stands next to each other, whatever it shares
+    let groups: Vec<_> = online.chunks(CPUS_MAX).map(<[_]>::to_vec).collect();
+    (groups.len() <= DOMAINS_MAX).then(|| make(&groups))
 }
 
 /// Runs of CPUs with the same cache, none larger than a domain; cores stay whole.
@@ -76,12 +76,12 @@ fn split(online: &[OnlineCpu]) -> Vec<Vec<OnlineCpu>> {
     groups
 }
 
-/// Groups of fewer than `least` CPUs join their neighbour, of the same node unless `anywhere`.
-fn merge(groups: Vec<Vec<OnlineCpu>>, least: usize, anywhere: bool) -> Vec<Vec<OnlineCpu>> {
+/// Groups of fewer than `least` CPUs join their neighbour of the same node.
+fn merge(groups: Vec<Vec<OnlineCpu>>, least: usize) -> Vec<Vec<OnlineCpu>> {
     let mut merged: Vec<Vec<OnlineCpu>> = Vec::new();
     for group in groups {
         let joins = |last: &Vec<OnlineCpu>| {
-            (anywhere || last[0].node == group[0].node)
+            last[0].node == group[0].node
                 && (last.len() < least || group.len() < least)
                 && last.len() + group.len() <= CPUS_MAX
         };
