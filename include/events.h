@@ -19,6 +19,7 @@ enum proxy_event_kind {
 	EVENT_RETURN = 8,    /* pid, woken value ns ago, runs on cpu; other: enum return_choice, | RETURN_MOVED; lock: enum lock_type */
 	EVENT_SNAPSHOT = 9,  /* like EVENT_BLOCK, for a wait that goes on; time_ns: when it began */
 	EVENT_SWITCH = 10,   /* value 1: donation is on from here, 0: off (--observe) */
+	EVENT_RESTART = 11,  /* [record only, BPF sends none] the scheduler came back; value: ns without it */
 };
 
 /* in EVENT_RETURN's other: it ran somewhere else than where the choice sent it */

@@ -229,6 +229,11 @@ pub struct RecordOpts {
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = crate::record::parse_size)]
     pub max_size: u64,
 
+    /// How long to wait for a scheduler that has gone to come back, in seconds: the
+    /// kernel has it loaded anew when a CPU goes on or off line. 0: end with it.
+    #[arg(long, value_name = "SECS", default_value_t = 60.0, value_parser = parse_wait_secs)]
+    pub wait: f64,
+
     /// Socket of the scheduler.
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     pub socket: PathBuf,
@@ -369,6 +374,13 @@ fn parse_offset_secs(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(secs) if (0.0..=1e9).contains(&secs) => Ok(secs),
         _ => Err("not a number of seconds since the beginning".into()),
+    }
+}
+
+fn parse_wait_secs(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(secs) if (0.0..=86_400.0).contains(&secs) => Ok(secs),
+        _ => Err("not a number of seconds in 0..=86400".into()),
     }
 }
 

@@ -63,6 +63,8 @@ pub fn line(event: &abi::proxy_event) -> String {
             let choice = choice(other);
             format!("return waiter={pid} cpu={cpu} choice={choice} moved={moved} after_ns={value}")
         }
+        abi::proxy_event_kind_EVENT_SWITCH => format!("switch donating={value}"),
+        abi::proxy_event_kind_EVENT_RESTART => format!("restart gone_ns={value}"),
         _ => format!("unknown kind={kind}"),
     };
     format!("{time_ns} {what}")
@@ -92,5 +94,10 @@ mod tests {
         };
         let said = "7 return waiter=10 cpu=3 choice=home moved=1 after_ns=2";
         assert_eq!(line(&event), said);
+        let kind = abi::proxy_event_kind_EVENT_RESTART;
+        assert_eq!(
+            line(&abi::proxy_event { kind, ..event }),
+            "7 restart gone_ns=2"
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use log::debug;
+use scx_stats::prelude::StatsErrno;
 
 use super::classes::Classes;
 use super::series::Series;
@@ -20,10 +21,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// Collects until `stop` is set.
 pub fn run(series: &Series, socket: &Path, stop: &AtomicBool) {
-    // without its agent a scheduler has no events, but counters all the same
-    let mut events = true;
     while !stop.load(Ordering::Relaxed) {
-        if let Err(error) = follow(series, socket, &mut events, stop) {
+        if let Err(error) = follow(series, socket, stop) {
             debug!("metrics: {error:#}");
         }
         series.set_up(false);
@@ -31,11 +30,13 @@ pub fn run(series: &Series, socket: &Path, stop: &AtomicBool) {
     }
 }
 
-fn follow(series: &Series, socket: &Path, events: &mut bool, stop: &AtomicBool) -> Result<()> {
+fn follow(series: &Series, socket: &Path, stop: &AtomicBool) -> Result<()> {
     let began = Instant::now();
     let mut client = Client::connect(socket)?;
     let mut classes = Classes::default();
     let mut asked: Option<Instant> = None;
+    // without its agent a scheduler has no events, but counters all the same; the next one may have it
+    let mut events = true;
     let mut answered = false;
     let mut more = false;
     while !stop.load(Ordering::Relaxed) {
@@ -44,13 +45,21 @@ fn follow(series: &Series, socket: &Path, events: &mut bool, stop: &AtomicBool) 
             series.set_up(true);
             asked = Some(Instant::now());
         }
-        if *events {
-            let batch = client.batch().inspect_err(|_| *events = answered)?;
-            answered = true;
-            series.lost(batch.lost);
-            classes.learn(&batch, began.elapsed());
-            // an answer of so many may be a part only
-            more = batch.events.len() >= MANY_EVENTS;
+        if events {
+            match client.batch() {
+                Ok(batch) => {
+                    answered = true;
+                    series.lost(batch.lost);
+                    classes.learn(&batch, began.elapsed());
+                    // an answer of so many may be a part only
+                    more = batch.events.len() >= MANY_EVENTS;
+                }
+                // an answer that says no is an answer
+                Err(error) if !answered && error.downcast_ref::<StatsErrno>().is_some() => {
+                    events = false;
+                }
+                Err(error) => return Err(error),
+            }
         }
         for (class, what) in classes.settled(began.elapsed()) {
             series.observe(class, what);

@@ -16,15 +16,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
-use crate::abi::EVENT_BYTES;
+use crate::abi::{self, EVENT_BYTES, proxy_event};
 use crate::cli::RecordOpts;
 use crate::clock;
-use crate::watch::Client;
+use crate::watch::{Batch, Client};
 use format::Header;
 use writer::{Progress, Recorder};
 
 /// How often the scheduler is asked.
 const POLL: Duration = Duration::from_millis(100);
+/// How often a scheduler that has gone is looked for.
+const RETRY: Duration = Duration::from_millis(200);
 /// An answer of so many may be a part only.
 const MANY_EVENTS: usize = 4096;
 /// How much of the recording is in memory only, at the most.
@@ -65,7 +67,7 @@ fn create(path: &Path, force: bool) -> Result<File> {
     })
 }
 
-/// Records until `stop` is set, the time is over, or the scheduler has gone.
+/// Records until `stop` is set, the time is over, or the scheduler has gone and does not come back.
 ///
 /// # Errors
 /// There is no scheduler to record, or the file cannot be written. What was written stays.
@@ -119,11 +121,17 @@ fn follow(
                 recorder.add(&batch)?;
             }
             Err(error) => {
+                recorder.flush()?;
                 if show {
                     eprintln!();
                 }
-                eprintln!("the scheduler has gone ({error:#}); the recording ends here");
-                return Ok(());
+                let until = Until { stop, end };
+                let Some((back, batch)) = come_back(opts, &error, &until) else {
+                    return Ok(());
+                };
+                *client = back;
+                more = batch.events.len() >= MANY_EVENTS;
+                recorder.add(&batch)?;
             }
         }
         if flushed.elapsed() >= FLUSH {
@@ -136,6 +144,72 @@ fn follow(
         }
     }
     Ok(())
+}
+
+/// What ends a recording, beside the scheduler.
+struct Until<'a> {
+    stop: &'a AtomicBool,
+    end: Option<Instant>,
+}
+
+impl Until<'_> {
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.end.is_some_and(|end| Instant::now() >= end)
+    }
+}
+
+/// Waits for a scheduler that has gone to be loaded anew, but not for ever. Its first batch begins
+/// with a mark of that.
+fn come_back(opts: &RecordOpts, why: &anyhow::Error, until: &Until) -> Option<(Client, Batch)> {
+    let gone = Instant::now();
+    let wait = Duration::from_secs_f64(opts.wait);
+    if wait.is_zero() {
+        eprintln!("the scheduler has gone ({why:#}); the recording ends here");
+        return None;
+    }
+    eprintln!(
+        "the scheduler has gone ({why:#}); waiting up to {} s for it to come back",
+        opts.wait
+    );
+    let ask = || -> Result<(Client, Batch)> {
+        let mut client = Client::connect(&opts.socket)?;
+        let batch = client.batch()?;
+        Ok((client, batch))
+    };
+    while !until.is_over() {
+        std::thread::sleep(RETRY);
+        match ask() {
+            Ok((client, mut batch)) => {
+                let ns = gone.elapsed().as_nanos();
+                mark_restart(&mut batch, u64::try_from(ns).unwrap_or(u64::MAX));
+                eprintln!(
+                    "the scheduler is back after {:.1} s; the recording goes on",
+                    gone.elapsed().as_secs_f64()
+                );
+                return Some((client, batch));
+            }
+            Err(error) if gone.elapsed() >= wait => {
+                eprintln!("the scheduler has not come back ({error:#}); the recording ends here");
+                return None;
+            }
+            Err(_) => {}
+        }
+    }
+    None
+}
+
+/// The mark comes behind the waits that a first batch begins with, before all else.
+fn mark_restart(batch: &mut Batch, gone_ns: u64) {
+    let is_other = |event: &proxy_event| event.kind != abi::proxy_event_kind_EVENT_SNAPSHOT;
+    let at = batch.events.iter().position(is_other);
+    let first_ns = at.map_or(u64::MAX, |at| batch.events[at].time_ns);
+    let mark = proxy_event {
+        time_ns: clock::monotonic_ns().min(first_ns),
+        value: gone_ns,
+        kind: abi::proxy_event_kind_EVENT_RESTART,
+        ..Default::default()
+    };
+    batch.events.insert(at.unwrap_or(batch.events.len()), mark);
 }
 
 fn line(progress: Progress) -> String {

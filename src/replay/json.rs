@@ -72,6 +72,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     donating: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    gone_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
 }
 
@@ -206,6 +208,12 @@ fn describe<'a>(event: &proxy_event, names: &'a NameTable) -> Line<'a> {
             donating: Some(event.value != 0),
             ..line
         },
+        abi::proxy_event_kind_EVENT_RESTART => Line {
+            kind: "restart",
+            gone_ns: Some(event.value),
+            cpu: None,
+            ..line
+        },
         kind => Line {
             kind: "unknown",
             number: Some(kind.into()),
@@ -264,7 +272,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_name_and_no_lock_where_there_is_none() {
-        for kind in 1..=abi::proxy_event_kind_EVENT_SWITCH {
+        for kind in 1..=abi::proxy_event_kind_EVENT_RESTART {
             let line = said(proxy_event {
                 kind,
                 pid: 7,

@@ -1,6 +1,6 @@
 //! A recording as a trace for Perfetto. Tracks: each task, under its process, with slices "waits
 //! for LOCK" and "runs for DONOR" and marks for what is done with donors; each lock, with slices
-//! "held by OWNER" while somebody waits for it. Each donation is an arrow from donor to owner.
+//! "held by OWNER" while somebody waits for it; the scheduler, with marks where it was loaded anew. Each donation is an arrow from donor to owner.
 //!
 //! No event says when an owner is done in a donor's context: the slice ends with the next
 //! event that excludes it, so it is the longest that it can have been.
@@ -268,9 +268,23 @@ impl<W: Write> Trace<W> {
                 let what = format!("returns: {}", line::choice(event.other));
                 self.mark(names, event, &what)?;
             }
+            abi::proxy_event_kind_EVENT_RESTART => self.restarted(event)?,
             _ => {}
         }
         Ok(())
+    }
+
+    /// The scheduler was away, and with it whoever ran for a donor.
+    fn restarted(&mut self, event: &proxy_event) -> Result<()> {
+        for owner in self.runs.keys().copied().collect::<Vec<u32>>() {
+            self.stop(owner, event.time_ns)?;
+        }
+        let track = self.tracks.scheduler()?;
+        let mark = Event::new(Kind::Instant, track)
+            .name("scheduler loaded anew")
+            .number("gone_ns", event.value);
+        self.tracks
+            .write(Kind::Instant, track, event.time_ns, &mark)
     }
 }
 

@@ -21,6 +21,7 @@ pub struct Summary<W> {
     began_ns: u64,
     watch: Watch,
     last_ns: u64,
+    restarts: usize,
 }
 
 impl<W: Write> Summary<W> {
@@ -32,6 +33,7 @@ impl<W: Write> Summary<W> {
             began_ns: header.began_ns,
             watch: Watch::new(header.began_ns),
             last_ns: header.began_ns,
+            restarts: 0,
         }
     }
 }
@@ -43,13 +45,21 @@ impl<W: Write> Sink for Summary<W> {
             .filter(|event| event.kind != abi::proxy_event_kind_EVENT_SNAPSHOT)
             .map(|event| event.time_ns);
         self.last_ns = self.last_ns.max(happened.max().unwrap_or(0));
+        let restarts = batch.events.iter();
+        let restarts = restarts.filter(|event| event.kind == abi::proxy_event_kind_EVENT_RESTART);
+        self.restarts += restarts.count();
         Ok(())
     }
 
     fn end(&mut self, _names: &NameTable) -> Result<()> {
         let view = self.watch.view(self.last_ns, ROWS);
         let secs = (self.last_ns - self.began_ns) as f64 / 1e9;
-        let text = format!("{}, {secs:.1} s\n{}", self.head, tables(&view));
+        let restarts = match self.restarts {
+            0 => String::new(),
+            1 => ", over 1 restart of the scheduler".to_owned(),
+            more => format!(", over {more} restarts of the scheduler"),
+        };
+        let text = format!("{}, {secs:.1} s{restarts}\n{}", self.head, tables(&view));
         self.out.write_all(text.as_bytes())?;
         Ok(self.out.flush()?)
     }

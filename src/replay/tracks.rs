@@ -16,6 +16,8 @@ use crate::watch::{Labels, NameTable, Site};
 const TRACKS_MAX: usize = 65_536;
 /// Track of all locks.
 const LOCKS: u64 = 1 << 60;
+/// Track of what happens to the scheduler itself.
+const SCHEDULER: u64 = LOCKS + 1;
 
 fn process_uuid(tgid: u32) -> u64 {
     1 << 61 | u64::from(tgid)
@@ -111,6 +113,13 @@ impl<W: Write> Tracks<W> {
         }
         self.put(&proto::thread(uuid, process, tgid, pid, comm))?;
         Ok(uuid)
+    }
+
+    pub fn scheduler(&mut self) -> Result<u64> {
+        if self.is_new(SCHEDULER) {
+            self.put(&proto::track(SCHEDULER, 0, "Scheduler"))?;
+        }
+        Ok(SCHEDULER)
     }
 
     pub fn lock(&mut self, names: &NameTable, event: &proxy_event) -> Result<u64> {

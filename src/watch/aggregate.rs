@@ -78,6 +78,8 @@ impl Watch {
                 self.donating = event.value != 0;
                 false
             }
+            // of no task
+            abi::proxy_event_kind_EVENT_RESTART => false,
             // these come again at each look at the chain, and would drive all else out
             abi::proxy_event_kind_EVENT_CYCLE | abi::proxy_event_kind_EVENT_TRUNCATED => false,
             _ => true,

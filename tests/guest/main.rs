@@ -16,6 +16,7 @@ mod locks;
 mod machine;
 mod pingpong;
 mod place;
+mod restart;
 mod scenarios;
 mod sched;
 mod shares;
@@ -111,8 +112,9 @@ const ON_DEFAULTS: [&[Test]; 16] = [
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 12] = [
+const AFTERWARDS: [&[Test]; 13] = [
     lifecycle::HOTPLUG,
+    restart::TESTS,
     donation::TRACEPOINT,
     watch::QUIET,
     shares::STARVE,

@@ -317,14 +317,14 @@ fn recordings_and_metrics() -> Result<(), Failed> {
     })
 }
 
-fn replay(args: &[&str]) -> Result<String, Failed> {
+pub fn replay(args: &[&str]) -> Result<String, Failed> {
     let out = Command::new(SCX_PROXY).arg("replay").args(args).output()?;
     let why = String::from_utf8_lossy(&out.stderr).into_owned();
     ensure(out.status.success(), || format!("replay {args:?}: {why}"))?;
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-fn scrape() -> std::io::Result<String> {
+pub fn scrape() -> std::io::Result<String> {
     let mut stream = TcpStream::connect("127.0.0.1:9839")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;

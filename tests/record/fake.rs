@@ -137,10 +137,15 @@ impl Running {
         Self(child)
     }
 
-    pub fn terminate(mut self) -> Output {
+    pub fn terminate(self) -> Output {
         let pid = self.0.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(sent.expect("kill").success());
+        self.end()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn end(mut self) -> Output {
         let mut out = Output {
             status: self.0.wait().expect("ends"),
             stdout: Vec::new(),

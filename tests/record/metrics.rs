@@ -334,3 +334,40 @@ fn without_a_scheduler_it_is_down_until_there_is_one() {
     let _fake = Fake::new(&folder, Vec::new());
     until("it is up", || up() == 1.0);
 }
+
+/// What is counted goes on where it was: neither back, nor by what the new one had counted before.
+#[test]
+fn counters_go_on_over_a_restart_of_the_scheduler() {
+    let folder = Folder::new();
+    let Some(addr) = free("127.0.0.1") else {
+        return;
+    };
+    let fake = Fake::new(&folder, vec![story(1)]);
+    let counted = |edges| Metrics {
+        edges,
+        ..Metrics::default()
+    };
+    *fake.metrics.lock().expect("a lock") = counted(1000);
+    let _running = exporter(&fake, addr);
+    let page = || parse(&ask(addr, "GET /metrics").1);
+    let edges = || value(&page(), "scx_proxy_edges", "scx_proxy_edges_total", "");
+    let up = || value(&page(), "scx_proxy_up", "scx_proxy_up", "");
+    let waits = || {
+        let families = page();
+        let samples = families["scx_proxy_wait_seconds"].samples.iter();
+        let counts = samples.filter(|(name, ..)| name.ends_with("_count"));
+        counts.map(|(.., value)| value).sum::<f64>()
+    };
+    until("it is up", || up() == 1.0);
+    *fake.metrics.lock().expect("a lock") = counted(1007);
+    until("edges are counted", || edges() == 7.0);
+    until("waits are counted", || waits() == 2.0);
+    drop(fake);
+    until("it is down", || up() == 0.0);
+    // counted from zero again
+    let fake = Fake::new(&folder, vec![story(1)]);
+    until("it is up again", || up() == 1.0);
+    *fake.metrics.lock().expect("a lock") = counted(3);
+    until("edges are counted again", || edges() == 10.0);
+    until("waits are counted again", || waits() == 4.0);
+}

@@ -15,7 +15,7 @@ use scx_proxy::watch::names::TaskName;
 use scx_proxy::watch::{Batch, Names};
 use serde_json::Value;
 
-use super::fake::{self, Fake, Folder, event, record, scx_proxy, story, wait};
+use super::fake::{self, Fake, Folder, Running, event, record, scx_proxy, story, wait};
 
 const FIXTURE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -113,6 +113,100 @@ fn what_is_recorded_is_replayed_with_names() {
     }
 }
 
+/// A scheduler that goes, and another one on the same socket.
+#[test]
+fn a_recording_goes_on_over_a_restart_of_the_scheduler() {
+    let folder = Folder::new();
+    let began_ns = header(0).began_ns;
+    let fake = Fake::new(&folder, vec![story(began_ns)]);
+    let path = folder.text("r");
+    let running = Running::new(&["record", &path, "--socket", fake.socket()]);
+    fake.wait_taken();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(fake);
+    std::thread::sleep(Duration::from_millis(500));
+    // of the waits before, the new one knows none
+    let after = Batch {
+        events: vec![
+            wait(
+                abi::proxy_event_kind_EVENT_SNAPSHOT,
+                began_ns,
+                104,
+                102,
+                fake::RWSEM,
+            ),
+            event(
+                abi::proxy_event_kind_EVENT_PARK,
+                header(0).began_ns,
+                101,
+                103,
+            ),
+        ],
+        snapshot: true,
+        donating: true,
+        ..Batch::default()
+    };
+    let fake = Fake::new(&folder, vec![after]);
+    fake.wait_taken();
+    std::thread::sleep(Duration::from_millis(300));
+    let out = running.terminate();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("waiting up to 60 s") && said.contains("is back after"),
+        "{said}"
+    );
+
+    let path = Path::new(&path);
+    let lines = json(path, &[]);
+    let kinds: Vec<_> = lines[10..]
+        .iter()
+        .map(|line| line["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, [Some("snapshot"), Some("restart"), Some("park")]);
+    let gone_ns = lines[11]["gone_ns"].as_u64().expect("a time");
+    assert!(
+        (200_000_000..20_000_000_000).contains(&gone_ns),
+        "{gone_ns}"
+    );
+    let replay = |form: &[&str]| {
+        let out = scx_proxy(&[&["replay", path.to_str().expect("UTF-8")], form].concat());
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stdout).expect("UTF-8")
+    };
+    assert!(replay(&["--text"]).contains(&format!(" restart gone_ns={gone_ns}\n")));
+    let summary = replay(&[]);
+    for said in [
+        "over 1 restart of the scheduler",
+        "3 waits, 1 of which go on",
+    ] {
+        assert!(summary.contains(said), "no {said:?} in\n{summary}");
+    }
+    let trace = folder.text("trace");
+    replay(&["--perfetto", &trace]);
+    let trace = fs::read(&trace).expect("a trace");
+    let mark = b"scheduler loaded anew";
+    assert!(trace.windows(mark.len()).any(|bytes| bytes == mark));
+}
+
+#[test]
+fn a_scheduler_that_does_not_come_back_is_not_waited_for_for_ever() {
+    let folder = Folder::new();
+    let fake = Fake::new(&folder, vec![story(1)]);
+    let path = folder.text("r");
+    let running = Running::new(&["record", &path, "--socket", fake.socket(), "--wait", "0.5"]);
+    fake.wait_taken();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(fake);
+    let out = running.end();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        out.status.success() && said.contains("has not come back ("),
+        "{said}"
+    );
+    assert_eq!(events(&read(Path::new(&path), Span::default()).0).len(), 10);
+}
+
 #[test]
 fn recording_ends_with_the_scheduler_and_after_the_time_given() {
     let folder = Folder::new();
@@ -163,7 +257,7 @@ fn recording_ends_with_the_scheduler_and_after_the_time_given() {
         folder.text("left"),
         gone.to_str().expect("UTF-8").to_owned(),
     );
-    let out = scx_proxy(&["record", &path, "--socket", &gone]);
+    let out = scx_proxy(&["record", &path, "--socket", &gone, "--wait", "0"]);
     answers.join().expect("answered");
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(
