@@ -14,6 +14,7 @@
 #include "donor.h"
 #include "charge.h"
 #include "hint.h"
+#include "urgent.h"
 #include "resolve.h"
 #include "pick.h"
 #include "task.h"
