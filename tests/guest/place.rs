@@ -3,7 +3,7 @@
 //! what all got together.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 use serde_json::Value;
@@ -119,10 +119,9 @@ fn runnable() -> usize {
 }
 
 /// `count` spinners of schedload that all run: it holds them until each has its place and weight.
-fn start_spinners(load: &mut Load, specs: &[&str], count: usize) -> Result<u32, Failed> {
-    let pid = load.start(&[&[SCHEDLOAD, "spin", "--secs", "600", "--spec"], specs].concat())?;
-    wait_for("all spinners to run", STARTED, || runnable() >= count)?;
-    Ok(pid)
+fn start_spinners(load: &mut Load, specs: &[&str], count: usize) -> Result<(), Failed> {
+    load.start(&[&[SCHEDLOAD, "spin", "--secs", "600", "--spec"], specs].concat())?;
+    wait_for("all spinners to run", STARTED, || runnable() >= count)
 }
 
 /// User time of each CPU, of all nice values, in ticks.
@@ -272,26 +271,12 @@ fn pinned_tasks_are_not_stolen_from() -> Result<(), Failed> {
     })
 }
 
-/// Wait until CPUs have picked `picks` queued tasks more: what is a turn goes by these, not by the time,
-/// of which one emulated CPU may pass 100s of ms in one task.
-fn after_picks(stats: &mut Stats, picks: usize) -> Result<u64, Failed> {
-    let (start, mut picked) = (Instant::now(), 0);
-    while picked < picks as u64 {
-        ensure(start.elapsed() < STARTED, || {
-            format!("{picked} picks in {STARTED:?}")
-        })?;
-        std::thread::sleep(SETTLE / 4);
-        picked += stats.delta()?.dispatch_queue;
-    }
-    Ok(picked)
-}
-
-/// A SCHED_IDLE task among 301 of nice 0: by weight alone its turn would come after many times as long
+/// A task of weight 3 among 301 of weight 1024: by weight alone its turn would come after 300 times as long
 /// as the kernel waits before it throws the scheduler out.
 fn overload_is_survived() -> Result<(), Failed> {
     const OTHERS: usize = 300;
-    // the turn of all comes within two periods of 0.5 s, which are 250 picks of one tick each, and one turn of all
-    const PICKS: usize = 4 * OTHERS;
+    // two periods of 0.5 s, and one turn of all at a tick of 4 ms each, are 2.2 s
+    const WINDOW: Duration = Duration::from_secs(4);
     sched::with(sched::TRACEPOINT, || {
         let mut load = Load::default();
         let spin = "while :; do :; done";
@@ -299,17 +284,16 @@ fn overload_is_survived() -> Result<(), Failed> {
         load.hog(0, 0)?;
         std::thread::sleep(SETTLE);
         start_spinners(&mut load, &[&format!("{OTHERS}@0")], OTHERS + 2)?;
-        let mut stats = Stats::open()?;
         let mut before = cpu_time_ns(idle)?;
         for window in 1..=3 {
-            let (start, picks) = (Instant::now(), after_picks(&mut stats, PICKS)?);
-            let (now, secs) = (cpu_time_ns(idle)?, start.elapsed().as_secs_f64());
+            std::thread::sleep(WINDOW);
+            let now = cpu_time_ns(idle)?;
             println!(
-                "window {window}: {picks} picks in {secs:.1} s, the SCHED_IDLE spinner ran {} ns",
+                "window {window}: the SCHED_IDLE spinner ran {} ns",
                 now - before
             );
             ensure(now > before, || {
-                format!("the SCHED_IDLE spinner did not run in {picks} picks, {secs:.1} s")
+                format!("the SCHED_IDLE spinner did not run in window {window} of {WINDOW:?}")
             })?;
             before = now;
         }
@@ -317,46 +301,23 @@ fn overload_is_survived() -> Result<(), Failed> {
     })
 }
 
-/// Processes that `pid` has started.
-fn children(pid: u32) -> Result<Vec<u32>, Failed> {
-    let out = Command::new("pgrep")
-        .args(["-P", &pid.to_string()])
-        .output()?;
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    Ok(text.lines().filter_map(|pid| pid.parse().ok()).collect())
-}
-
-/// Weights from the least to the largest on one CPU: all have run before long.
+/// Weights of 3 to 88761 on one CPU: all have run before long.
 fn light_and_heavy() -> Result<(), Failed> {
     const SPECS: [&str; 4] = ["125x-20@0", "125@0", "125x19@0", "125xidle@0"];
-    const COUNT: usize = 500;
     sched::with(sched::TRACEPOINT, || {
-        let mut load = Load::default();
-        let spinners = children(start_spinners(&mut load, &SPECS, COUNT)?)?;
-        ensure(spinners.len() == COUNT, || {
-            format!("{} spinners", spinners.len())
-        })?;
-        let cpu_times = || {
-            spinners
-                .iter()
-                .map(|pid| cpu_time_ns(*pid))
-                .collect::<Result<Vec<_>, _>>()
-        };
-        let mut stats = Stats::open()?;
-        let before = cpu_times()?;
-        let start = Instant::now();
-        let picks = after_picks(&mut stats, 4 * COUNT)?;
-        let secs = start.elapsed().as_secs_f64();
-        let after = cpu_times()?;
-        let ran: Vec<u64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
-        let never = ran.iter().filter(|ns| **ns == 0).count();
-        println!(
-            "{picks} picks in {secs:.1} s; the spinners ran {:?} to {:?} ns, {never} of {COUNT} never",
-            ran.iter().min(),
-            ran.iter().max()
-        );
+        let args = ["spin", "--secs", "10", "--settle", "0.1", "--spec"];
+        let report = schedload(&[&args[..], &SPECS].concat())?;
+        let shares = shares(&report)?;
+        let never = shares.iter().filter(|share| **share <= 0.0).count();
+        for group in report["groups"].as_array().into_iter().flatten() {
+            println!(
+                "{}: share {}, stood still for {} us",
+                group["spec"], group["share"], group["standstill_max_us"]
+            );
+        }
+        ensure(shares.len() == 500, || format!("{} spinners", shares.len()))?;
         ensure(never == 0, || {
-            format!("{never} of {COUNT} spinners have not run in {picks} picks, {secs:.1} s")
+            format!("{never} of {} spinners have not run in 10 s", shares.len())
         })
     })
 }
