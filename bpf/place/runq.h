@@ -104,7 +104,7 @@ CORE_FN int runq_head(s32 cpu, struct queued_head *h)
 	return 0;
 }
 
-/* The head @h of @cpu's own queues shall run; if it was taken meanwhile, any other. */
+/* The head of @cpu's own queue of @reach shall run; if it was taken meanwhile, that of any other. */
 CORE_FN int runq_take(s32 cpu, u32 reach)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
