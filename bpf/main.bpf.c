@@ -46,6 +46,7 @@
 #include "core/return.h"
 #include "place/state.h"
 #include "place/pace.h"
+#include "group/state.h"
 #include "core/state.h"
 
 char _license[] SEC("license") = "GPL";
@@ -77,6 +78,7 @@ u32 donating = 1;
 #include "lock/edge.bpf.h"
 #include "obs/wait.bpf.h"
 #include "sched/ports.bpf.h"
+#include "group/ports.bpf.h"
 
 /* the policy */
 #include "core/policy.h"
@@ -86,6 +88,7 @@ u32 donating = 1;
 #include "lock/contention.bpf.h"
 #include "lock/futex.bpf.h"
 #include "sched/callbacks.bpf.h"
+#include "group/cgroups.bpf.h"
 #include "sched/lifecycle.bpf.h"
 #include "obs/snapshot.bpf.h"
 #include "obs/dump.bpf.h"
@@ -111,6 +114,10 @@ SCX_OPS_DEFINE(proxy_ops,
 	       .init_task	= (void *)proxy_init_task,
 	       .enable		= (void *)proxy_enable,
 	       .disable		= (void *)proxy_disable,
+	       .cgroup_init	= (void *)proxy_cgroup_init,
+	       .cgroup_exit	= (void *)proxy_cgroup_exit,
+	       .cgroup_move	= (void *)proxy_cgroup_move,
+	       .cgroup_set_weight = (void *)proxy_cgroup_set_weight,
 	       .dump		= (void *)proxy_dump,
 	       .dump_cpu	= (void *)proxy_dump_cpu,
 	       .dump_task	= (void *)proxy_dump_task,

@@ -26,6 +26,9 @@ enum proxy_stat {
 	STAT_URGENT_THROTTLED,		/* picks in which urgent donors had had enough of the CPU */
 	STAT_KICK_FOR_WORK,		/* idle CPUs woken by a tick, since work waits */
 
+	/* cgroups */
+	STAT_GROUP_FULL,		/* cgroups beyond GROUPS_MAX: their tasks count for the group above */
+
 	/* edges and donors */
 	STAT_EDGE,			/* tasks that blocked on a tracked lock */
 	STAT_EDGE_WOKEN,		/* of those, waits that ended */

@@ -126,11 +126,15 @@ fn heap_agrees_with_a_sorted_map_over_random_steps() {
 
 #[test]
 fn keys_cost_by_weight() {
-    assert_eq!(weight_of_nice(0), 1024);
-    assert_eq!((weight_of_nice(-20), weight_of_nice(19)), (88761, 15));
-    assert_eq!(weight_of_nice(20), 1024, "out of range: as nice 0");
-    assert_eq!(key_cost(3_000_000, 1024), 3_000_000);
-    assert_eq!(key_cost(3_000_000, 15), 204_800_000);
+    const NICE_0: u32 = 1024 << 10;
+    assert_eq!(weight_of_nice(0), NICE_0);
+    assert_eq!(
+        (weight_of_nice(-20), weight_of_nice(19)),
+        (88761 << 10, 15 << 10)
+    );
+    assert_eq!(weight_of_nice(20), NICE_0, "out of range: as nice 0");
+    assert_eq!(key_cost(3_000_000, NICE_0), 3_000_000);
+    assert_eq!(key_cost(3_000_000, 15 << 10), 204_800_000);
     assert_eq!(key_cost(7, 0), 7, "no division by zero");
 }
 
@@ -143,8 +147,8 @@ fn keys_are_bounded_on_both_sides_of_the_clock_also_where_it_wraps() {
         assert_eq!(key_floor(behind(50), clock, 100), behind(50));
         assert_eq!(key_floor(ahead(500), clock, 100), ahead(500));
         // at twice nice 0 of load, 1000 ns of waiting pay for 500 of virtual time
-        assert_eq!(key_ceiling(ahead(900), clock, 1000, 2048), ahead(500));
-        assert_eq!(key_ceiling(ahead(400), clock, 1000, 2048), ahead(400));
+        assert_eq!(key_ceiling(ahead(900), clock, 1000, 2048 << 10), ahead(500));
+        assert_eq!(key_ceiling(ahead(400), clock, 1000, 2048 << 10), ahead(400));
         // 2, since 0 - 1 is KEY_NONE
         assert_eq!(key_min(ahead(2), behind(2)), behind(2));
     }

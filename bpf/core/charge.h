@@ -35,6 +35,26 @@ static __always_inline void urgent_use(u64 ns)
 }
 
 /*
+ * The context of a waiting donor weighs what its group is worth now. Caller: holds it, as the
+ * CPU that runs its owner does.
+ */
+static __always_inline void wait_weight_refresh(struct task_ctx *dctx)
+{
+	struct cpu_ctx *cctx;
+	u32 weight;
+
+	if (!dctx->group || dctx->wait_urgency)
+		return;
+	group_mark(dctx->group);
+	weight = group_weigh(dctx);
+	cctx = weight == dctx->wait_weight ? NULL : cpu_ctx_of(dctx->wait_cpu);
+	if (!cctx)
+		return;
+	dctx->wait_key = key_rescale(dctx->wait_key, cctx->clock, dctx->wait_weight, weight);
+	dctx->wait_weight = weight;
+}
+
+/*
  * Charge @delta_ns that owner @octx ran since charged_at_ns to its donor.
  * Returns the part that is the donor's: all of it while it waits, what lies
  * before its wakeup when it woke since, nothing when it is gone. Then the
@@ -47,7 +67,7 @@ static __noinline u64 donor_charge(struct task_ctx *octx, u32 owner_pid, u64 del
 	u64 donated = 0, cost;
 
 	if (!dctx) {
-		octx->donor_pid = 0;
+		donation_over(octx);
 		goto out;
 	}
 	if (dctx->wait_urgency)
@@ -57,9 +77,10 @@ static __noinline u64 donor_charge(struct task_ctx *octx, u32 owner_pid, u64 del
 		cost = donor_cost(dctx, donated);
 		dctx->wait_key += cost;
 		__sync_fetch_and_add(&dctx->lent_cost, cost);
+		wait_weight_refresh(dctx);
 		goto out;
 	}
-	octx->donor_pid = 0;
+	donation_over(octx);
 	if (dctx->wait_seq != octx->donor_seq)
 		goto out; /* it waits for something else by now */
 	donated = donated_before_wake(delta_ns, octx->charged_at_ns, dctx->woke_at_ns);
@@ -81,6 +102,7 @@ static __always_inline void charge(struct task_struct *p, struct task_ctx *tctx,
 	tctx->charged_exec_ns = exec;
 	tctx->charged_at_ns = now;
 	vtime_use(tctx, key_cost(delta_ns - donated, tctx->weight), now);
+	weight_refresh(tctx);
 	stat_add(STAT_RUNTIME_NS, delta_ns);
 	stat_add(STAT_OWN_NS, delta_ns - donated);
 	if (donated)

@@ -80,19 +80,23 @@ static __always_inline void vtime_use(struct task_ctx *tctx, u64 cost, u64 now)
  */
 static __always_inline void weight_set(struct task_ctx *tctx, u32 weight)
 {
-	struct cpu_ctx *cctx = tctx->vtime_cpu < 0 ? NULL : cpu_ctx_of(tctx->vtime_cpu);
-	u64 clock;
+	struct cpu_ctx *cctx;
 
 	if (weight == tctx->weight)
 		return;
-	if (cctx) {
-		clock = cctx->clock;
-		if (key_before(clock, tctx->vtime))
-			tctx->vtime = clock + key_reweight(tctx->vtime - clock, tctx->weight, weight);
-		else
-			tctx->vtime = clock - key_reweight(clock - tctx->vtime, tctx->weight, weight);
-	}
+	cctx = tctx->vtime_cpu < 0 ? NULL : cpu_ctx_of(tctx->vtime_cpu);
+	if (cctx)
+		tctx->vtime = key_rescale(tctx->vtime, cctx->clock, tctx->weight, weight);
 	tctx->weight = weight;
+}
+
+/* Likewise, by what its group is worth now. */
+static __always_inline void weight_refresh(struct task_ctx *tctx)
+{
+	if (!tctx->group)
+		return;
+	group_mark(tctx->group);
+	weight_set(tctx, group_weigh(tctx));
 }
 
 /*

@@ -217,6 +217,13 @@ CORE_FN int donor_take_back(u32 pid, u32 owner_pid, u32 kind, s32 cpu)
 	return seq ? donor_put(pid, seq, cpu, 0) : 0;
 }
 
+/* @octx does not run in a donor's context any more: its own competes again. */
+static __always_inline void donation_over(struct task_ctx *octx)
+{
+	octx->donor_pid = 0;
+	group_count(octx, 1);
+}
+
 /*
  * All donors that waited for @owner to stop or wake go onto the queue of @cpu;
  * false if there were none. The exchange is also the barrier between the new
@@ -257,7 +264,7 @@ static __always_inline bool donors_release(struct task_struct *p, struct task_ct
 	u32 donor = tctx->donor_pid;
 
 	if (donor) {
-		tctx->donor_pid = 0;
+		donation_over(tctx);
 		donor_take_back(donor, port_pid(p), TOKEN_ACTIVE, cpu);
 	}
 	return attached_release(tctx, port_pid(p), cpu) || donor;

@@ -26,9 +26,11 @@ struct task_struct {
 #include "return.h"
 #include "../place/state.h"
 #include "../place/pace.h"
+#include "../group/state.h"
 #include "state.h"
 
 #define HOST_CPUS_MAX 64
+#define HOST_GROUPS_MAX 64
 
 struct host_engine {
 	struct proxy_config config;
@@ -38,6 +40,9 @@ struct host_engine {
 	struct cpu_ctx cpus[HOST_CPUS_MAX];
 	struct domain domains[DOMAINS_MAX];
 	struct machine machine;
+	struct group_table group_table;
+	struct group groups[HOST_GROUPS_MAX];
+	struct group_load group_loads[HOST_CPUS_MAX][HOST_GROUPS_MAX];
 	struct donor_queue *queues;
 	struct task_struct *tasks; /* [pid] */
 	struct task_ctx *ctxs;
@@ -62,6 +67,7 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_task_cpu(p) PORT(task_cpu, (p)->pid)
 #define port_exec_ns(p) ((u64)PORT(exec_ns, (p)->pid))
 #define port_weight(p) weight_of_nice(PORT(nice, (p)->pid))
+#define port_group_shares(g, nr) ((void)(g), PORT(group_shares, nr))
 #define port_may_run(p, cpu) (PORT(may_run, (p)->pid, cpu) != 0)
 #define port_pinned(p) (PORT(pinned, (p)->pid) != 0)
 #define port_unrestricted(p) (PORT(unrestricted, (p)->pid) != 0)
@@ -116,6 +122,26 @@ static struct domain *domain_of(u32 nr)
 static struct machine *machine_of(void)
 {
 	return &host->machine;
+}
+
+static struct group_table *group_table_of(void)
+{
+	return &host->group_table;
+}
+
+static struct group *group_of(u32 nr)
+{
+	return nr < HOST_GROUPS_MAX ? &host->groups[nr] : NULL;
+}
+
+static struct group_load *group_load_on(u32 nr, s32 cpu)
+{
+	return cpu_ctx_of(cpu) && group_of(nr) ? &host->group_loads[cpu][nr] : NULL;
+}
+
+static struct group_load *group_load_here(u32 nr)
+{
+	return group_load_on(nr, port_this_cpu());
 }
 
 static struct donor_queue *donor_queue_of(s32 cpu)
@@ -189,6 +215,7 @@ struct host_engine *host_engine_new(const struct proxy_config *config, unsigned 
 		e->tasks[pid].pid = pid;
 		e->ctxs[pid].vtime_cpu = -1;
 		e->ctxs[pid].weight = WEIGHT_NICE_0;
+		e->ctxs[pid].own_weight = WEIGHT_NICE_0;
 		e->ctxs[pid].place = PLACE_OTHER;
 	}
 	return e;
@@ -212,6 +239,22 @@ void host_enable(struct host_engine *e, const struct host_ports *p, unsigned int
 {
 	ENTER(e, p);
 	task_enable(TASK(e, pid));
+}
+
+void host_group_begin(struct host_engine *e, unsigned int nr, unsigned int parent,
+		      unsigned int shares)
+{
+	host = e;
+	e->groups[nr].cgroup = nr;
+	group_begin(&e->groups[nr], parent, shares);
+	e->group_table.any = 1;
+}
+
+void host_group_move(struct host_engine *e, const struct host_ports *p, unsigned int pid,
+		     unsigned int group)
+{
+	ENTER(e, p);
+	group_move(&e->ctxs[pid], group);
 }
 
 void host_disable(struct host_engine *e, const struct host_ports *p, unsigned int pid)

@@ -21,6 +21,7 @@ struct host_ports {
 	host_u64 (*exec_ns)(void *, unsigned int pid);
 	int (*nice)(void *, unsigned int pid);
 	int (*task_cpu)(void *, unsigned int pid);
+	unsigned int (*group_shares)(void *, unsigned int group);
 	int (*may_run)(void *, unsigned int pid, int cpu);
 	int (*pinned)(void *, unsigned int pid);
 	int (*unrestricted)(void *, unsigned int pid);
@@ -56,8 +57,14 @@ void host_place(struct host_engine *e, int cpu, unsigned int domain, unsigned in
 		int first_of_pair);
 void host_near(struct host_engine *e, unsigned int domain, host_u64 near);
 
+/* Group @nr comes to be below @parent; what cgroup callbacks do for the kernel. */
+void host_group_begin(struct host_engine *e, unsigned int nr, unsigned int parent,
+		      unsigned int shares);
+
 /* The callbacks; @ports stands in for the machine until the call returns. */
 void host_enable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
+void host_group_move(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
+		     unsigned int group);
 void host_disable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 int host_select_cpu(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
 		    int prev_cpu, int kind);

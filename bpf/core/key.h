@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Arithmetic of keys. A key is a weighted virtual time: CPU time in ns scaled
- * by 1024 / weight, so that at nice 0 it runs as fast as the CPU's own time.
+ * by WEIGHT_NICE_0 / weight, so that at nice 0 it runs as fast as the CPU's own time.
  * Keys wrap; compare them with key_before() only, and only within one CPU's
  * clock (core/clock.h moves them between clocks).
  *
@@ -14,8 +14,16 @@
 typedef unsigned long long key_u64;
 typedef long long key_s64;
 
-#define WEIGHT_NICE_0 1024U
-#define WEIGHT_IDLE_POLICY 3U
+/*
+ * Weights have ten bits more than kernel/sched/core.c sched_prio_to_weight[], as its own
+ * scale_load() has them: a share of a share of a small cgroup must still be a number.
+ */
+#define WEIGHT_SHIFT 10
+#define WEIGHT_NICE_0 (1024U << WEIGHT_SHIFT)
+#define WEIGHT_IDLE_POLICY (3U << WEIGHT_SHIFT)
+
+/* the least there is; virtual time must not go so fast that keys wrap within a wait */
+#define WEIGHT_MIN 16U
 
 /* Reads as "no key": later than any key near the clock. Never a real key. */
 #define KEY_NONE (~0ULL)
@@ -32,7 +40,7 @@ static inline unsigned int weight_of_nice(int nice)
 {
 	unsigned int i = (unsigned int)(nice + 20);
 
-	return i < 40 ? nice_to_weight[i] : WEIGHT_NICE_0;
+	return i < 40 ? nice_to_weight[i] << WEIGHT_SHIFT : WEIGHT_NICE_0;
 }
 
 static inline int key_before(key_u64 a, key_u64 b)
@@ -62,15 +70,33 @@ static inline key_u64 key_min(key_u64 a, key_u64 b)
 }
 
 /* virtual time that @ns of CPU time cost at @weight */
-static inline key_u64 key_cost(key_u64 ns, unsigned int weight)
+static inline key_u64 key_cost(key_u64 ns, key_u64 weight)
 {
 	return weight ? ns * WEIGHT_NICE_0 / weight : ns;
 }
 
+/* no key is further from its clock */
+#define KEY_SPAN_MAX (1ULL << 60)
+
 /* virtual time @span at weight @from in terms of weight @to: as much CPU time */
 static inline key_u64 key_reweight(key_u64 span, unsigned int from, unsigned int to)
 {
-	return to ? span * from / to : span;
+	key_u64 most;
+
+	if (!from || !to)
+		return span;
+	most = KEY_SPAN_MAX / from;
+	if (span <= most)
+		return span * from / to;
+	return span / to > most ? KEY_SPAN_MAX : span / to * from;
+}
+
+/* @key, ahead of @clock or behind, when its weight changes: as much CPU time */
+static inline key_u64 key_rescale(key_u64 key, key_u64 clock, unsigned int from, unsigned int to)
+{
+	if (key_before(clock, key))
+		return clock + key_reweight(key - clock, from, to);
+	return clock - key_reweight(clock - key, from, to);
 }
 
 /* @key of one clock in terms of another: what lies between it and its clock stays */

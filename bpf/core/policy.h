@@ -8,7 +8,10 @@
 #define PROXY_CORE_POLICY_H
 
 #include "queue.h"
+#include "../group/weight.h"
 #include "clock.h"
+#include "../place/bits.h"
+#include "../group/load.h"
 #include "../place/place.h"
 #include "inversion.h"
 #include "donor.h"

@@ -10,7 +10,7 @@
  *   u32  port_pid(struct task_struct *)
  *   s32  port_task_cpu(struct task_struct *)     the CPU it is on, or was last
  *   u64  port_exec_ns(struct task_struct *)      CPU time it has had, brought up to date
- *   u32  port_weight(struct task_struct *)       by nice value and policy, 1024 at nice 0
+ *   u32  port_weight(struct task_struct *)       by nice value and policy, WEIGHT_NICE_0 at nice 0
  *   bool port_may_run(struct task_struct *, s32 cpu)  affinity, migrate-disable
  *   bool port_pinned(struct task_struct *)       may run on one CPU only
  *   bool port_unrestricted(struct task_struct *) may run on all CPUs, as far as is known
@@ -29,6 +29,11 @@
  *   struct cpu_ctx *cpu_ctx_of(s32 cpu)
  *   struct domain *domain_of(u32 nr)             place/state.h; NULL beyond DOMAINS_MAX
  *   struct machine *machine_of(void)
+ *   struct group_table *group_table_of(void)     group/state.h
+ *   struct group *group_of(u32 nr)               NULL beyond GROUPS_MAX
+ *   struct group_load *group_load_here(u32 nr)   what this CPU has counted of that group
+ *   struct group_load *group_load_on(u32 nr, s32 cpu)  ... another CPU
+ *   u32  port_group_shares(struct group *, u32 nr)  cpu.weight, WEIGHT_NICE_0 at 100
  *   struct donor_queue *donor_queue_of(s32 cpu)
  *   struct lock_slot *lock_slot_at(u32 nr)       below LOCK_SLOTS
  *   queue_lock(q), queue_unlock(q)               the donor queue's own lock

@@ -222,6 +222,7 @@ static __always_inline bool donation_begin(struct task_ctx *octx, u32 owner_pid,
 		octx->donor_pid = 0;
 		return false;
 	}
+	group_count(octx, 0);
 	stat_inc(STAT_DONATION);
 	stat_inc(STAT_DONATION_MUTEX + dctx->wait_type);
 	event(EVENT_DONATE, cpu, donor_pid, owner_pid, 0, hops);

@@ -22,7 +22,10 @@ struct task_ctx {
 	/* [rq lock of the task] its own scheduling context */
 	u64 vtime;	 /* key, in terms of the clock of vtime_cpu */
 	s32 vtime_cpu;	 /* -1: none yet */
-	u32 weight;	 /* 1024 at nice 0 */
+	u32 weight;	 /* effective: what it weighs among all; WEIGHT_NICE_0 at nice 0 in the root group */
+	u32 own_weight;	 /* by nice value and policy */
+	u32 group;	 /* its cgroup, group/state.h */
+	u32 counted;	 /* the weight by which it counts in its group; 0: it does not */
 	u64 charged_exec_ns; /* p->se.sum_exec_runtime that is charged already */
 	u64 charged_at_ns;   /* when that was */
 	u32 place;	 /* enum task_place */

@@ -131,13 +131,29 @@ static __always_inline void chain_moved_on(struct task_struct *p)
 	port_kick(port_this_cpu(), PORT_KICK_PREEMPT);
 }
 
+/* @tctx is runnable, at @weight by nice value and policy: its context competes. */
+static __always_inline void weight_new(struct task_ctx *tctx, u32 weight)
+{
+	if (!tctx->group) {
+		tctx->own_weight = weight;
+		weight_set(tctx, weight);
+		return;
+	}
+	if (tctx->counted != weight) { /* it waited as a donor, and was reniced meanwhile */
+		group_count(tctx, 0);
+		tctx->own_weight = weight;
+		group_count(tctx, 1);
+	}
+	weight_refresh(tctx);
+}
+
 /* ops.runnable() */
 static __always_inline void task_runnable(struct task_struct *p, struct task_ctx *tctx)
 {
 	s32 owner_cpu;
 
 	tctx->place = PLACE_LOCAL;
-	weight_set(tctx, port_weight(p));
+	weight_new(tctx, port_weight(p));
 	delay_begin(tctx, port_now());
 	/* whatever it waited for in user space, it comes back to see; the program there may be skipped */
 	if ((tctx->user_lock & LOCK_TYPE_MASK) == LOCK_PTHREAD)
@@ -191,7 +207,7 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 		return false;
 	vtime_join(tctx, cpu, cctx);
 	/* not those that made themselves light: they have work that may wait */
-	if (port_is_agent(p) && tctx->weight >= WEIGHT_NICE_0)
+	if (port_is_agent(p) && tctx->own_weight >= WEIGHT_NICE_0)
 		vtime_favour(tctx, cctx);
 	if (!wakeup && port_in_rcu(p))
 		vtime_rcu(tctx, cctx);
@@ -272,9 +288,14 @@ static __always_inline void task_quiescent(struct task_struct *p, struct task_ct
 {
 	queue_left(tctx, PLACE_ASLEEP);
 	delay_end(tctx, port_now());
-	if (!sleeps || !edge_lock(p, tctx))
+	if (!sleeps || !edge_lock(p, tctx)) {
+		group_count(tctx, 0);
 		return;
+	}
 	donor_block(p, tctx, cpu);
+	/* its context competes on; where donors are only observed it does not */
+	if (!port_donating())
+		group_count(tctx, 0);
 	/* who came to wait for it since ops.stopping() has a longer chain to walk now */
 	attached_release(tctx, port_pid(p), cpu);
 }
@@ -287,7 +308,8 @@ static __always_inline void task_enable(struct task_struct *p, struct task_ctx *
 	tctx->user_lock = 0;
 	donor_wake(p, tctx);
 	tctx->vtime_cpu = -1;
-	tctx->weight = port_weight(p);
+	tctx->own_weight = port_weight(p);
+	tctx->weight = group_weigh(tctx);
 	tctx->pace = 0;
 	tctx->place = PLACE_ASLEEP;
 	tctx->charged_exec_ns = port_exec_ns(p);
@@ -301,6 +323,7 @@ static __always_inline void task_disable(struct task_struct *p, struct task_ctx 
 	queue_left(tctx, PLACE_OTHER);
 	delay_end(tctx, port_now());
 	donors_release(p, tctx, port_task_cpu(p));
+	group_count(tctx, 0);
 }
 
 /*

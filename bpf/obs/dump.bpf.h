@@ -49,7 +49,7 @@ static __always_inline void dump_wait(const struct task_ctx *tctx)
 		     token_seq(token) >> 40, token_names[kind], place,
 		     lock_names[tctx->wait_type & 7], tctx->wait_lock,
 		     dump_ms_since(tctx->blocked_at_ns), dump_key(tctx->wait_key, tctx->wait_cpu),
-		     tctx->wait_cpu, tctx->wait_weight, tctx->wait_urgency);
+		     tctx->wait_cpu, tctx->wait_weight >> WEIGHT_SHIFT, tctx->wait_urgency);
 }
 
 /* A donor, by @pid; not static: verified once, not at each call */
@@ -94,7 +94,7 @@ void BPF_STRUCT_OPS(proxy_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idl
 	scx_bpf_dump("proxy: clock=%llu running=%u key=%+lld weight=%u since=%llums queued=%u+%u+%u load=%llu guard=%+lld@%llums",
 		     cctx->clock, cctx->running_pid,
 		     cctx->running_since_ns ? (s64)(cctx->running_key - cctx->clock) : 0,
-		     cctx->running_weight, dump_ms_since(cctx->running_since_ns),
+		     cctx->running_weight >> WEIGHT_SHIFT, dump_ms_since(cctx->running_since_ns),
 		     cctx->nr_queued[REACH_ANY], cctx->nr_queued[REACH_SOME],
 		     cctx->nr_queued[REACH_ONE], cctx->queued_load,
 		     (s64)(cctx->guard_key - cctx->clock), dump_ms_since(cctx->guard_at_ns));
@@ -120,7 +120,7 @@ void BPF_STRUCT_OPS(proxy_dump_task, struct scx_dump_ctx *dctx, struct task_stru
 		return;
 	scx_bpf_dump("proxy: place=%s dsq_cpu=%d reach=%u key=%+lld@%d weight=%u queued=%llums\n",
 		     place_names[tctx->place & 7], tctx->dsq_cpu, tctx->dsq_reach,
-		     dump_key(tctx->vtime, tctx->vtime_cpu), tctx->vtime_cpu, tctx->weight,
+		     dump_key(tctx->vtime, tctx->vtime_cpu), tctx->vtime_cpu, tctx->weight >> WEIGHT_SHIFT,
 		     tctx->place == PLACE_QUEUED ? dump_ms_since(tctx->queued_at_ns) : 0);
 	if (tctx->token) {
 		scx_bpf_dump("proxy:");

@@ -146,6 +146,8 @@ static __always_inline void tick(void)
 	u64 now, todo = bits_read(&m->donors);
 	u32 nr;
 
+	if (bits_read(&group_table_of()->any))
+		group_pass(port_now());
 	if (bits_read(&m->idle))
 		todo |= bits_read(&m->work);
 	if (!todo)

@@ -15,6 +15,9 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init_task, struct task_struct *p,
 		return -ENOMEM;
 	tctx->vtime_cpu = -1;
 	tctx->weight = WEIGHT_NICE_0;
+	tctx->own_weight = WEIGHT_NICE_0;
+	if (bpf_core_field_exists(args->cgroup))
+		tctx->group = group_number(args->cgroup);
 	tctx->place = PLACE_OTHER;
 	return 0;
 }

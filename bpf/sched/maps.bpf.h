@@ -39,6 +39,30 @@ struct machine machine;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, GROUPS_MAX);
+	__type(key, u32);
+	__type(value, struct group);
+} groups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, GROUPS_MAX);
+	__type(key, u32);
+	__type(value, struct group_load);
+} group_loads SEC(".maps");
+
+/* [cgroup callbacks] number of a group by the id of its cgroup */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, GROUPS_MAX);
+	__type(key, u64);
+	__type(value, u32);
+} group_numbers SEC(".maps");
+
+struct group_table group_table;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, LOCK_SLOTS);
 	__type(key, u32);
 	__type(value, struct lock_slot);
@@ -69,6 +93,26 @@ static __always_inline struct domain *domain_of(u32 nr)
 static __always_inline struct machine *machine_of(void)
 {
 	return &machine;
+}
+
+static __always_inline struct group_table *group_table_of(void)
+{
+	return &group_table;
+}
+
+static __always_inline struct group *group_of(u32 nr)
+{
+	return bpf_map_lookup_elem(&groups, &nr);
+}
+
+static __always_inline struct group_load *group_load_here(u32 nr)
+{
+	return bpf_map_lookup_elem(&group_loads, &nr);
+}
+
+static __always_inline struct group_load *group_load_on(u32 nr, s32 cpu)
+{
+	return bpf_map_lookup_percpu_elem(&group_loads, &nr, cpu);
 }
 
 static __always_inline struct donor_queue *donor_queue_of(s32 cpu)

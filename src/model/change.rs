@@ -1,7 +1,7 @@
 //! Changes of what a task is and where it may run, and CPUs that come and go.
 
 use super::kernel::{Call, Dsq, State, Task};
-use super::policy::{Cpu, DeqFlags, EnqFlags, Kernel, Pid};
+use super::policy::{Cpu, DeqFlags, EnqFlags, Group, Kernel, Pid};
 use super::program::{Class, CpuMask};
 use super::sim::{Event, Sim};
 
@@ -12,11 +12,20 @@ impl Sim {
     /// Changes a property of `t` as the kernel does (sched_change): it leaves the
     /// queues, is changed, and is back; that the policy sees.
     fn change(&mut self, t: Pid, f: impl FnOnce(&mut Task)) {
+        self.change_and(t, f, false);
+    }
+
+    /// Likewise; if it moves to another cgroup, the policy is told while it is off the queues.
+    fn change_and(&mut self, t: Pid, f: impl FnOnce(&mut Task), moves: bool) {
         let state = self.world.task(t).state;
         let cpu = self.world.task(t).cpu;
         let queued = matches!(state, State::Running | State::Runnable);
         if !queued || !self.is_fair(t) {
-            return f(self.world.task_mut(t));
+            f(self.world.task_mut(t));
+            if moves {
+                self.group_move(t);
+            }
+            return;
         }
         self.world.this_cpu = cpu;
         if state == State::Running {
@@ -27,6 +36,9 @@ impl Sim {
         let deq = DeqFlags::default();
         self.call(Call::Quiescent(t, deq), |p, w| p.quiescent(w, t, deq));
         f(self.world.task_mut(t));
+        if moves {
+            self.group_move(t);
+        }
         let enq = EnqFlags::default();
         self.call(Call::Runnable(t, enq), |p, w| p.runnable(w, t, enq));
         self.enqueue(t, enq);
@@ -39,6 +51,19 @@ impl Sim {
     pub(super) fn set_nice(&mut self, t: Pid, nice: i32) {
         if self.world.task(t).state != State::Dead && self.is_fair(t) {
             self.change(t, |task| task.class = Class::Fair { nice });
+        }
+    }
+
+    /// The policy is told of the cgroup of `t`.
+    pub(super) fn group_move(&mut self, t: Pid) {
+        let g = self.world.task(t).group;
+        self.call(Call::GroupMove(t, g), |p, w| p.group_move(w, t, g));
+    }
+
+    /// sched_move_task()
+    pub(super) fn set_group(&mut self, t: Pid, g: Group) {
+        if self.world.task(t).state != State::Dead && self.world.task(t).group != g {
+            self.change_and(t, |task| task.group = g, true);
         }
     }
 

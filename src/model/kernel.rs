@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-use super::policy::{Cpu, DeqFlags, EnqFlags, Kick, Lock, Moved, Pid, Reach, WakeKind};
-use super::program::{Class, CpuMask, LockIdx, LockKind, Op, Setup, mask_of};
+use super::policy::{Cpu, DeqFlags, EnqFlags, Group, Kick, Lock, Moved, Pid, Reach, WakeKind};
+use super::program::{Class, CpuMask, GroupSpec, LockIdx, LockKind, Op, Setup, mask_of};
 use super::rng::Rng;
 
 /// What a task does now.
@@ -58,6 +58,8 @@ pub(super) enum Pending {
 pub struct Task {
     /// Its class.
     pub class: Class,
+    /// Its cgroup.
+    pub group: Group,
     /// What it does now.
     pub state: State,
     /// The CPU that it is on, or was last.
@@ -134,6 +136,7 @@ pub struct CpuState {
 #[allow(missing_docs, reason = "named as the functions that they record")]
 pub enum Call {
     Enable(Pid),
+    GroupMove(Pid, Group),
     Disable(Pid),
     SelectCpu(Pid, Cpu, WakeKind),
     UpdateIdle(Cpu, bool),
@@ -167,6 +170,8 @@ pub struct World {
     pub tasks: Vec<Task>,
     /// The locks.
     pub locks: Vec<LockState>,
+    /// The cgroups; number `g` is at `g - 1`.
+    pub groups: Vec<GroupSpec>,
     /// What went over the border in this step.
     pub calls: Vec<Call>,
     /// Rules of the kernel that the policy broke in this step.
@@ -209,6 +214,7 @@ impl World {
         };
         let task = |spec: &super::program::TaskSpec| Task {
             class: spec.class,
+            group: spec.group,
             state: State::Asleep,
             cpu: spec.start_cpu,
             mask: spec.cpus,
@@ -242,6 +248,7 @@ impl World {
             cpus: vec![cpu; setup.nr_cpus as usize],
             tasks: setup.tasks.iter().map(task).collect(),
             locks: setup.locks.iter().map(lock).collect(),
+            groups: setup.groups.clone(),
             calls: Vec::new(),
             faults: Vec::new(),
             lock_questions: Cell::new(0),

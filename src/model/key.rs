@@ -3,7 +3,16 @@
 //! by one decides differently.
 
 /// Weight of a task at nice 0: its key runs as fast as the CPU's time.
-pub const WEIGHT_NICE_0: u32 = 1024;
+pub const WEIGHT_NICE_0: u32 = 1024 << WEIGHT_SHIFT;
+
+/// Bits of a weight below those of the kernel's table.
+const WEIGHT_SHIFT: u32 = 10;
+
+/// The least weight.
+pub const WEIGHT_MIN: u32 = 16;
+
+/// No key is further from its clock.
+const SPAN_MAX: u64 = 1 << 60;
 
 /// Weights by nice value from -20 on: about 10 % of CPU a step.
 const NICE_TO_WEIGHT: [u32; 40] = [
@@ -22,8 +31,8 @@ pub const URGENCY_STEP: u64 = 1 << 32;
 pub fn weight_of_nice(nice: i32) -> u32 {
     usize::try_from(nice + 20)
         .ok()
-        .and_then(|i| NICE_TO_WEIGHT.get(i).copied())
-        .unwrap_or(WEIGHT_NICE_0)
+        .and_then(|i| NICE_TO_WEIGHT.get(i))
+        .map_or(WEIGHT_NICE_0, |weight| weight << WEIGHT_SHIFT)
 }
 
 /// Whether `a` is the earlier key. Keys wrap, so only their distance counts.
@@ -46,11 +55,12 @@ pub fn later(a: u64, b: u64) -> u64 {
 }
 
 /// What `ns` of CPU time cost in virtual time at `weight`.
-pub fn cost(ns: u64, weight: u32) -> u64 {
+pub fn cost(ns: u64, weight: impl Into<u64>) -> u64 {
+    let weight = weight.into();
     if weight == 0 {
         return ns;
     }
-    ns.wrapping_mul(u64::from(WEIGHT_NICE_0)) / u64::from(weight)
+    ns.wrapping_mul(u64::from(WEIGHT_NICE_0)) / weight
 }
 
 /// `key` of one clock in terms of another: its distance to the clock stays.
@@ -81,4 +91,29 @@ pub fn urgent(clock: u64, urgency: u32) -> u64 {
     clock
         .wrapping_sub(URGENT_SPAN)
         .wrapping_sub(u64::from(urgency).wrapping_mul(URGENCY_STEP))
+}
+
+/// Virtual time `span` at weight `from` in terms of weight `to`: as much CPU time.
+fn reweight(span: u64, from: u32, to: u32) -> u64 {
+    let (from, to) = (u64::from(from), u64::from(to));
+    if from == 0 || to == 0 {
+        return span;
+    }
+    let most = SPAN_MAX / from;
+    if span <= most {
+        span * from / to
+    } else if span / to > most {
+        SPAN_MAX
+    } else {
+        span / to * from
+    }
+}
+
+/// `key`, ahead of `clock` or behind, when its weight changes: as much CPU time.
+pub fn rescale(key: u64, clock: u64, from: u32, to: u32) -> u64 {
+    if before(clock, key) {
+        clock.wrapping_add(reweight(key.wrapping_sub(clock), from, to))
+    } else {
+        clock.wrapping_sub(reweight(clock.wrapping_sub(key), from, to))
+    }
 }

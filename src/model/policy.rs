@@ -13,6 +13,9 @@ pub type Pid = u32;
 /// Number of a CPU, from 0 on.
 pub type Cpu = u32;
 
+/// Number of a cgroup, from 1 on; 0 is the root.
+pub type Group = u32;
+
 /// Name of a lock: its address, never 0.
 pub type Lock = u64;
 
@@ -194,6 +197,8 @@ pub trait Kernel {
     fn exec_ns(&self, t: Pid) -> u64;
     /// Its nice value.
     fn nice(&self, t: Pid) -> i32;
+    /// What the cgroup weighs among its siblings: [`super::key::WEIGHT_NICE_0`] at `cpu.weight` 100.
+    fn group_shares(&self, g: Group) -> u32;
     /// Whether it exists and has not exited.
     fn alive(&self, t: Pid) -> bool;
     /// The CPU that it is on, or was last.
@@ -292,6 +297,11 @@ pub struct View {
 pub trait Policy {
     /// `t` is the policy's from now on; it sleeps.
     fn enable(&mut self, k: &mut dyn Kernel, t: Pid);
+    /// A cgroup is made below `parent`. Before any of its tasks is enabled.
+    fn group_begin(&mut self, g: Group, parent: Group, shares: u32);
+    /// `t` is in that cgroup from now on. If it was runnable, then between
+    /// [`Policy::quiescent`] and [`Policy::runnable`].
+    fn group_move(&mut self, k: &mut dyn Kernel, t: Pid, g: Group);
     /// `t` exits: nothing of it may stay behind.
     fn disable(&mut self, k: &mut dyn Kernel, t: Pid);
     /// `t` wakes, and was on `prev_cpu` last: where shall it go? An answer that it may

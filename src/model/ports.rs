@@ -2,8 +2,13 @@
 
 use super::kernel::{Call, Dsq, State, World, lock_index, lock_name};
 use super::key;
-use super::policy::{Cpu, Kernel, Kick, Lock, Moved, Pid, QUEUE_LOOKS, Reach};
+use super::policy::{Cpu, Group, Kernel, Kick, Lock, Moved, Pid, QUEUE_LOOKS, Reach};
 use super::program::Class;
+
+/// The `cpu.weight` of a cgroup as a weight.
+pub(super) fn shares(cgroup_weight: u32) -> u32 {
+    (u64::from(cgroup_weight) * u64::from(key::WEIGHT_NICE_0) / 100) as u32
+}
 
 impl Kernel for World {
     fn now_ns(&self) -> u64 {
@@ -29,6 +34,10 @@ impl Kernel for World {
             Class::Fair { nice } => nice,
             Class::Rt { .. } => 0,
         }
+    }
+
+    fn group_shares(&self, g: Group) -> u32 {
+        shares(self.groups[g as usize - 1].weight)
     }
 
     fn alive(&self, t: Pid) -> bool {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Config, Cpu, Pid, Topology};
+use super::policy::{Config, Cpu, Group, Pid, Topology};
 
 /// A set of CPUs, one bit each.
 pub type CpuMask = u64;
@@ -62,6 +62,8 @@ pub enum Class {
 pub struct TaskSpec {
     /// Its class and nice value or priority.
     pub class: Class,
+    /// Its cgroup.
+    pub group: Group,
     /// CPUs that it may run on.
     pub cpus: CpuMask,
     /// When it first wakes.
@@ -131,6 +133,15 @@ pub struct LockSpec {
     pub handoff: bool,
 }
 
+/// One cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSpec {
+    /// The one that it is in: one with a smaller number.
+    pub parent: Group,
+    /// Its `cpu.weight`, from 1 to 10000.
+    pub weight: u32,
+}
+
 /// What comes from outside, at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum External {
@@ -140,6 +151,10 @@ pub enum External {
     Affinity(Pid, CpuMask),
     /// Somebody changes the nice value of a task.
     Nice(Pid, i32),
+    /// Somebody puts a task into another cgroup.
+    Move(Pid, Group),
+    /// Somebody changes the `cpu.weight` of a cgroup.
+    Weight(Group, u32),
     /// A CPU goes.
     Offline(Cpu),
     /// A CPU comes back.
@@ -153,6 +168,8 @@ pub struct Setup {
     pub nr_cpus: u32,
     /// How they are built together.
     pub topology: Topology,
+    /// The cgroups; the number of the first is 1.
+    pub groups: Vec<GroupSpec>,
     /// The tasks; the pid of the first is 1.
     pub tasks: Vec<TaskSpec>,
     /// The locks.

@@ -6,6 +6,7 @@
 //! `pick` the choice of what runs, `place` where tasks go; this file the callbacks.
 
 mod donor;
+mod group;
 mod pick;
 mod place;
 mod state;
@@ -13,7 +14,7 @@ mod walk;
 
 use super::key;
 use super::policy::{
-    Config, Cpu, DeqFlags, DonorPlace, DonorView, EnqFlags, Kernel, Kick, Pid, Policy, Reach, View,
+    Config, Cpu, DeqFlags, DonorPlace, DonorView, EnqFlags, Group, Kernel, Kick, Pid, Policy, Reach, View,
     WakeKind,
 };
 use state::{CpuCtx, Place, TaskCtx};
@@ -33,6 +34,10 @@ pub struct Reference {
     cpus: Vec<CpuCtx>,
     /// For each domain when its idle CPUs were last looked after, and how often for restricted tasks.
     chores: Vec<(Option<u64>, u32)>,
+    /// The cgroups; the root's entry is not used.
+    groups: Vec<group::GroupCtx>,
+    /// When they were last looked at.
+    groups_at: Option<u64>,
     own_ns: u64,
     donated_ns: u64,
 }
@@ -52,6 +57,8 @@ impl Reference {
             tasks: BTreeMap::new(),
             cpus,
             chores,
+            groups: vec![group::GroupCtx::default()],
+            groups_at: None,
             own_ns: 0,
             donated_ns: 0,
         }
@@ -127,16 +134,31 @@ impl Policy for Reference {
     fn enable(&mut self, k: &mut dyn Kernel, t: Pid) {
         let task = self.tasks.entry(t).or_default();
         task.vtime_cpu = None;
-        task.weight = key::weight_of_nice(k.nice(t));
+        task.own_weight = key::weight_of_nice(k.nice(t));
         task.pace = 0;
         task.place = Place::Asleep;
         task.charged_exec_ns = k.exec_ns(t);
+        let weight = self.weigh(t);
+        self.task_mut(t).weight = weight;
+    }
+
+    fn group_begin(&mut self, g: Group, parent: Group, shares: u32) {
+        self.group_made(g, parent, shares);
+    }
+
+    fn group_move(&mut self, k: &mut dyn Kernel, t: Pid, g: Group) {
+        let task = self.tasks.entry(t).or_default();
+        let counts = task.counted.is_some();
+        self.count(k.now_ns(), t, false);
+        self.task_mut(t).group = g;
+        self.count(k.now_ns(), t, counts);
     }
 
     fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.donor_wake(k, t);
         self.task_mut(t).place = Place::Other;
         self.donors_release(k, t, k.task_cpu(t));
+        self.count(k.now_ns(), t, false);
     }
 
     fn select_cpu(&mut self, k: &mut dyn Kernel, t: Pid, prev_cpu: Cpu, kind: WakeKind) -> Cpu {
@@ -161,7 +183,7 @@ impl Policy for Reference {
     fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, _flags: EnqFlags) {
         let weight = key::weight_of_nice(k.nice(t));
         self.task_mut(t).place = Place::Local;
-        self.set_weight(t, weight);
+        self.new_weight(k.now_ns(), t, weight);
         if self.task(t).donor.place.is_some() {
             self.chain_moved_on(k, t);
             self.donor_returns(k, t);
@@ -252,10 +274,16 @@ impl Policy for Reference {
             let key = self.task(t).donor.key;
             self.donor_queue_at_key(t, cpu, key);
             self.attached_release(t, cpu);
+            if self.cfg.donate {
+                // it competes on, as a donor
+                return;
+            }
         }
+        self.count(k.now_ns(), t, false);
     }
 
     fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
+        self.group_pass(k.now_ns(), |g| k.group_shares(g));
         self.chores(k);
     }
 

@@ -8,9 +8,9 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::policy::{Config, Cpu, Pid, Topology};
+use super::policy::{Config, Cpu, Group, Pid, Topology};
 use super::program::{
-    Class, CpuMask, External, LockIdx, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
+    Class, CpuMask, External, GroupSpec, LockIdx, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
 };
 
 /// A scenario.
@@ -50,6 +50,9 @@ pub struct Scenario {
     /// The locks.
     #[serde(default)]
     pub locks: Vec<NamedLock>,
+    /// The cgroups, each below one that is named before.
+    #[serde(default)]
+    pub groups: Vec<NamedGroup>,
     /// The tasks; the first has pid 1.
     pub tasks: Vec<NamedTask>,
     /// What comes from outside.
@@ -74,6 +77,20 @@ pub struct NamedLock {
     pub handoff: bool,
 }
 
+/// A cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedGroup {
+    /// Its name.
+    pub name: String,
+    /// The one that it is in; not named: the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Its `cpu.weight`; not named: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+}
+
 /// A task.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +103,9 @@ pub struct NamedTask {
     /// Its real-time priority, instead of a nice value; 200 for a deadline task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rt: Option<u32>,
+    /// Its cgroup; not named: the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// CPUs that it may run on; none named: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cpus: Vec<Cpu>,
@@ -121,6 +141,12 @@ pub struct NamedEvent {
     /// ... to this nice value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
+    /// ... or to this cgroup (`""`: the root); without a task the cgroup whose weight is changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// ... to this `cpu.weight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
     /// The CPU that goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<Cpu>,
@@ -271,6 +297,31 @@ impl Scenario {
         }
     }
 
+    /// The number of the cgroup of that name; of the root, whose name is empty, 0.
+    fn group(&self, name: &str) -> Result<Group, Problem> {
+        if name.is_empty() {
+            return Ok(0);
+        }
+        match self.groups.iter().position(|g| g.name == name) {
+            Some(i) => Ok(i as Group + 1),
+            None => problem(name, "no such cgroup; add it under [[groups]]"),
+        }
+    }
+
+    fn group_spec(&self, group: &NamedGroup) -> Result<GroupSpec, Problem> {
+        let parent = match &group.parent {
+            Some(parent) => self.group(parent)?,
+            None => 0,
+        };
+        if parent >= self.group(&group.name)? {
+            return problem(&group.name, "its parent must be named before it");
+        }
+        Ok(GroupSpec {
+            parent,
+            weight: group_weight(&group.name, group.weight.unwrap_or(100))?,
+        })
+    }
+
     /// The lock of that name.
     pub fn lock(&self, name: &str) -> Result<LockIdx, Problem> {
         match self.locks.iter().position(|l| l.name == name) {
@@ -304,6 +355,11 @@ impl Scenario {
         Ok(Setup {
             nr_cpus: self.cpus,
             topology: self.topology(),
+            groups: self
+                .groups
+                .iter()
+                .map(|g| self.group_spec(g))
+                .collect::<Result<_, _>>()?,
             tasks: self
                 .tasks
                 .iter()
@@ -355,6 +411,7 @@ impl Scenario {
             class: task
                 .rt
                 .map_or(Class::Fair { nice: task.nice }, |prio| Class::Rt { prio }),
+            group: task.group.as_deref().map_or(Ok(0), |g| self.group(g))?,
             cpus,
             start_ns: ms_to_ns(task.start_ms),
             start_cpu,
@@ -417,18 +474,36 @@ impl Scenario {
                 ..
             } => External::Nice(self.pid(t)?, *nice),
             NamedEvent {
+                task: Some(t),
+                group: Some(group),
+                ..
+            } => External::Move(self.pid(t)?, self.group(group)?),
+            NamedEvent {
+                group: Some(group),
+                weight: Some(weight),
+                ..
+            } => External::Weight(self.group(group)?, group_weight(group, *weight)?),
+            NamedEvent {
                 offline: Some(cpu), ..
             } if *cpu < self.cpus => External::Offline(*cpu),
             NamedEvent {
                 online: Some(cpu), ..
             } if *cpu < self.cpus => External::Online(*cpu),
             _ => {
-                let known = "signal = task; task and cpus; task and nice; offline = cpu; \
-                             online = cpu";
+                let known = "signal = task; task and cpus; task and nice; task and group; \
+                             group and weight; offline = cpu; online = cpu";
                 return problem("at_ms", format!("an event needs one of: {known}"));
             }
         };
         Ok((ms_to_ns(event.at_ms), what))
+    }
+}
+
+fn group_weight(at: &str, weight: u32) -> Result<u32, Problem> {
+    if (1..=10_000).contains(&weight) {
+        Ok(weight)
+    } else {
+        problem(at, "weight is from 1 to 10000")
     }
 }
 

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::kernel::{Call, Mode, Pending, State, World};
+use super::ports::shares;
 use super::policy::{Cpu, Kick, Pid, Policy, View, WakeKind};
 use super::program::{Class, External, Op, Setup};
 
@@ -71,7 +72,12 @@ impl Sim {
             next_event: 0,
             steps: 0,
         };
+        for (g, spec) in (1..).zip(&setup.groups) {
+            sim.policy
+                .group_begin(g, spec.parent, shares(spec.weight));
+        }
         for t in sim.world.pids() {
+            sim.group_move(t);
             if matches!(sim.world.task(t).class, Class::Fair { .. }) {
                 sim.call(Call::Enable(t), |p, w| p.enable(w, t));
             }
@@ -182,6 +188,8 @@ impl Sim {
             External::Signal(t) => self.signal(t),
             External::Affinity(t, mask) => self.set_affinity(t, mask),
             External::Nice(t, nice) => self.set_nice(t, nice),
+            External::Move(t, g) => self.set_group(t, g),
+            External::Weight(g, weight) => self.world.groups[g as usize - 1].weight = weight,
             External::Offline(cpu) => self.offline(cpu, i),
             External::Online(cpu) => self.online(cpu),
         }

@@ -4,10 +4,10 @@
 use super::invariants::Checker;
 use super::kernel::State;
 use super::observe::{Donation, Observer};
-use super::policy::{Config, Policy};
+use super::policy::{Config, Group, Policy};
 use super::program::{Class, CpuMask, External, Op, Setup};
 use super::scenario::{
-    ExpectCpuTime, ExpectFinal, ExpectWait, NamedEvent, NamedLock, NamedTask, Problem, Scenario,
+    ExpectCpuTime, ExpectFinal, ExpectWait, NamedEvent, NamedGroup, NamedLock, NamedTask, Problem, Scenario,
     problem,
 };
 use super::sim::Sim;
@@ -201,6 +201,10 @@ fn op_text(op: &Op) -> String {
     }
 }
 
+fn group_name(g: Group) -> Option<String> {
+    (g > 0).then(|| format!("g{g}"))
+}
+
 fn event_of(at: u64, external: External) -> NamedEvent {
     let mut event = NamedEvent {
         at_ms: ms(at),
@@ -216,6 +220,15 @@ fn event_of(at: u64, external: External) -> NamedEvent {
         External::Nice(t, nice) => {
             event.task = name(t);
             event.nice = Some(nice);
+        }
+        External::Move(t, g) => {
+            event.task = name(t);
+            // "" is the root
+            event.group = Some(group_name(g).unwrap_or_default());
+        }
+        External::Weight(g, weight) => {
+            event.group = group_name(g);
+            event.weight = Some(weight);
         }
         External::Offline(cpu) => event.offline = Some(cpu),
         External::Online(cpu) => event.online = Some(cpu),
@@ -237,6 +250,7 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
         } else {
             None
         },
+        group: group_name(spec.group),
         cpus: cpus_of(spec.cpus),
         start_ms: ms(spec.start_ns),
         start_cpu: Some(spec.start_cpu),
@@ -247,6 +261,11 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
         name: format!("l{i}"),
         kind: spec.kind,
         handoff: spec.handoff,
+    };
+    let group = |(i, spec): (usize, &super::program::GroupSpec)| NamedGroup {
+        name: format!("g{}", i + 1),
+        parent: group_name(spec.parent),
+        weight: Some(spec.weight),
     };
     Scenario {
         name: name.to_owned(),
@@ -259,6 +278,7 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
         seed: setup.seed,
         kick_delay_us: setup.kick_delay_ns as f64 / 1e3,
         wake_delay_us: setup.wake_delay_ns as f64 / 1e3,
+        groups: setup.groups.iter().enumerate().map(group).collect(),
         locks: setup.locks.iter().enumerate().map(lock).collect(),
         tasks: setup.tasks.iter().enumerate().map(task).collect(),
         events: setup

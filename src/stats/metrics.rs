@@ -118,6 +118,7 @@ metrics! {
         proxy_stat_STAT_STARVE_OVERDUE starve_overdue "Picks in which urgent donors were held back by a task that had waited for --starve-ms, since the last reading"
         proxy_stat_STAT_URGENT_THROTTLED urgent_throttled "Picks in which urgent donors had used up their 95 % of a second of the CPU, since the last reading"
         proxy_stat_STAT_KICK_FOR_WORK kicks_for_work "Idle CPUs woken by a tick because work waited elsewhere, since the last reading"
+        proxy_stat_STAT_GROUP_FULL cgroups_untracked "Cgroups created beyond the 4,095 whose cpu.weight can be honoured: their tasks count for the cgroup above, since the last reading"
         proxy_stat_STAT_EDGE edges "Edges seen: tasks that went to sleep on a tracked lock, since the last reading"
         proxy_stat_STAT_EDGE_WOKEN edges_woken "Waits on a tracked lock that ended, since the last reading"
         proxy_stat_STAT_EDGE_URGENT edges_urgent "Of the edges, those of real-time and deadline tasks, since the last reading"

@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_uint, c_void};
 
 use scx_proxy::abi;
 use scx_proxy::model::policy::{
-    Config, Cpu, DeqFlags, Domain, DonorPlace, DonorView, EnqFlags, Kernel, Kick, Lock, Moved, Pid,
+    Config, Cpu, DeqFlags, Domain, DonorPlace, DonorView, EnqFlags, Group, Kernel, Kick, Lock, Moved, Pid,
     Policy, Reach, View, WakeKind,
 };
 
@@ -216,6 +216,7 @@ fn ports(machine: *mut c_void) -> host_ports {
         exec_ns(pid: c_uint) -> u64 = |k, pid| k.exec_ns(pid);
         nice(pid: c_uint) -> c_int = |k, pid| k.nice(pid);
         task_cpu(pid: c_uint) -> c_int = |k, pid| k.task_cpu(pid) as c_int;
+        group_shares(group: c_uint) -> c_uint = |k, group| k.group_shares(group);
         may_run(pid: c_uint, cpu: c_int) -> c_int = |k, pid, cpu| c_int::from(k.may_run(pid, cpu as Cpu));
         pinned(pid: c_uint) -> c_int = |k, pid| c_int::from(k.pinned(pid));
         unrestricted(pid: c_uint) -> c_int = |k, pid| c_int::from(k.unrestricted(pid));
@@ -264,6 +265,13 @@ impl Policy for CoreC {
     fn enable(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.meet(t);
         self.call(k, |e, p| unsafe { sys::host_enable(e, p, t) })
+    }
+    fn group_begin(&mut self, g: Group, parent: Group, shares: u32) {
+        unsafe { sys::host_group_begin(self.engine, g, parent, shares) }
+    }
+    fn group_move(&mut self, k: &mut dyn Kernel, t: Pid, g: Group) {
+        self.meet(t);
+        self.call(k, |e, p| unsafe { sys::host_group_move(e, p, t, g) })
     }
     fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.call(k, |e, p| unsafe { sys::host_disable(e, p, t) })

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use scx_proxy::model::policy::Topology;
 use scx_proxy::model::program::{
-    Class, CpuMask, External, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
+    Class, CpuMask, External, GroupSpec, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
 };
 
 /// Longest run and sleep of a program.
@@ -19,6 +19,7 @@ struct Size {
     cpus: u32,
     tasks: u32,
     locks: usize,
+    groups: u32,
 }
 
 fn time() -> impl Strategy<Value = u64> {
@@ -100,12 +101,13 @@ fn task(size: Size) -> impl Strategy<Value = TaskSpec> {
     let program = program.prop_map(|pieces| pieces.concat());
     let start = (0..20_000_000u64, any::<prop::sample::Index>());
     let repeat = prop::bool::weighted(0.9);
-    (class(), mask(size), start, program, repeat).prop_map(
-        |(class, cpus, (start_ns, at), program, repeat)| {
+    (class(), 0..=size.groups, mask(size), start, program, repeat).prop_map(
+        |(class, group, cpus, (start_ns, at), program, repeat)| {
             let usable: Vec<u32> = (0..64).filter(|cpu| cpus >> cpu & 1 == 1).collect();
             let start_cpu = *at.get(&usable);
             with_rest(TaskSpec {
                 class,
+                group,
                 cpus,
                 start_ns,
                 start_cpu,
@@ -122,10 +124,30 @@ fn external(size: Size) -> impl Strategy<Value = External> {
     prop_oneof![
         4 => task.clone().prop_map(External::Signal),
         2 => (task.clone(), mask(size)).prop_map(|(t, m)| External::Affinity(t, m)),
-        1 => (task, nice()).prop_map(|(t, n)| External::Nice(t, n)),
+        1 => (task.clone(), nice()).prop_map(|(t, n)| External::Nice(t, n)),
+        1 => (task, 0..=size.groups).prop_map(|(t, g)| External::Move(t, g)),
+        1 => (1..=size.groups.max(1), weight()).prop_map(move |(g, w)| {
+            if size.groups == 0 { External::Online(0) } else { External::Weight(g, w) }
+        }),
         1 => cpu.clone().prop_map(External::Offline),
         2 => cpu.prop_map(External::Online),
     ]
+}
+
+fn weight() -> impl Strategy<Value = u32> {
+    prop_oneof![2 => Just(100), 1 => Just(1), 1 => 1..=10_000u32]
+}
+
+/// A group's parent is the root, or any that comes before it.
+fn groups(size: Size) -> impl Strategy<Value = Vec<GroupSpec>> {
+    let group = (any::<prop::sample::Index>(), weight());
+    vec(group, size.groups as usize).prop_map(|groups| {
+        let spec = |(nr, (parent, weight)): (usize, (prop::sample::Index, u32))| GroupSpec {
+            parent: parent.index(nr + 1) as u32,
+            weight,
+        };
+        groups.into_iter().enumerate().map(spec).collect()
+    })
 }
 
 fn topology() -> impl Strategy<Value = Topology> {
@@ -146,6 +168,7 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
     let lock = lock.prop_map(|(kind, handoff)| LockSpec { kind, handoff });
     let delay = || prop_oneof![Just(0), 1..20_000u64];
     (
+        groups(size),
         vec(task(size), size.tasks as usize),
         vec(lock, size.locks),
         vec((0..300_000_000u64, external(size)), 0..12),
@@ -154,9 +177,10 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
         topology(),
     )
         .prop_map(
-            move |(tasks, locks, externals, seed, (kick, wake, until_ns), topology)| Setup {
+            move |(groups, tasks, locks, externals, seed, (kick, wake, until_ns), topology)| Setup {
                 nr_cpus: size.cpus,
                 topology,
+                groups,
                 tasks,
                 locks,
                 externals,
@@ -168,8 +192,15 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
         )
 }
 
-/// A whole run: 2 to 12 tasks, 1 to 6 CPUs, 1 to 6 locks.
+/// A whole run: 2 to 12 tasks, 1 to 6 CPUs, 1 to 6 locks, up to 5 cgroups.
 pub fn setup() -> impl Strategy<Value = Setup> {
-    (1..=6u32, 2..=12u32, 1..=6usize)
-        .prop_flat_map(|(cpus, tasks, locks)| setup_of(Size { cpus, tasks, locks }))
+    let groups = prop_oneof![1 => Just(0), 1 => 1..=5u32];
+    (1..=6u32, 2..=12u32, 1..=6usize, groups).prop_flat_map(|(cpus, tasks, locks, groups)| {
+        setup_of(Size {
+            cpus,
+            tasks,
+            locks,
+            groups,
+        })
+    })
 }

@@ -16,11 +16,11 @@ fn keys_are_compared_across_the_wrap() {
     assert_eq!(key::floor(0, 10, 3), 7);
     assert_eq!(key::floor(8, 10, 3), 8);
     assert_eq!(key::rebase(5, 10, 100), 95);
-    assert_eq!(key::cost(3_000_000, 15), 204_800_000);
+    assert_eq!(key::cost(3_000_000, 15_u32 << 10), 204_800_000);
     assert_eq!(key::earlier(Some(5), None), Some(5));
     assert_eq!(key::earlier(None, Some(5)), Some(5));
     assert_eq!(key::earlier(Some(6), Some(5)), Some(5));
-    assert_eq!(key::ceiling(10_000, 0, 1000, 1024), 1000);
+    assert_eq!(key::ceiling(10_000, 0, 1000, 1024 << 10), 1000);
 }
 
 /// A task without a nice value of its own, on CPUs `cpus`.
@@ -29,6 +29,7 @@ fn task(cpus: u64, start_ns: u64, program: Vec<Op>, repeat: bool) -> TaskSpec {
     let start_cpu = cpus.trailing_zeros();
     TaskSpec {
         class,
+        group: 0,
         cpus,
         start_ns,
         start_cpu,
@@ -41,6 +42,7 @@ fn setup(nr_cpus: u32, tasks: Vec<TaskSpec>, handoff: bool) -> Setup {
     Setup {
         nr_cpus,
         topology: Topology::default(),
+        groups: Vec::new(),
         tasks,
         locks: vec![LockSpec {
             handoff,

@@ -3,7 +3,7 @@
 
 use crate::engine::policy::CoreC;
 use scx_proxy::model::policy::{
-    Config, Cpu, DeqFlags, EnqFlags, Kernel, Pid, Policy, View, WakeKind,
+    Config, Cpu, DeqFlags, EnqFlags, Group, Kernel, Pid, Policy, View, WakeKind,
 };
 use scx_proxy::model::reference::Reference;
 use std::cell::RefCell;
@@ -15,6 +15,12 @@ pub struct Shared(pub Rc<RefCell<CoreC>>);
 impl Policy for Shared {
     fn enable(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.0.borrow_mut().enable(k, t)
+    }
+    fn group_begin(&mut self, g: Group, parent: Group, shares: u32) {
+        self.0.borrow_mut().group_begin(g, parent, shares)
+    }
+    fn group_move(&mut self, k: &mut dyn Kernel, t: Pid, g: Group) {
+        self.0.borrow_mut().group_move(k, t, g)
     }
     fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.0.borrow_mut().disable(k, t)

@@ -65,7 +65,7 @@ impl Reference {
         let key = if donor.urgency > 0 && later {
             // about one slice of time, whatever the load
             let load = self.queued_load(cpu) + u64::from(self.cpu(cpu).running_weight) + 1;
-            clock.wrapping_add(key::cost(self.cfg.slice_ns, load as u32))
+            clock.wrapping_add(key::cost(self.cfg.slice_ns, load))
         } else if donor.urgency > 0 {
             key::urgent(clock, donor.urgency)
         } else if donor.cpu == cpu {
@@ -154,9 +154,10 @@ impl Reference {
 
     /// The donors of `t`, that it runs for or that wait for it, can be picked again;
     /// whether there were any.
-    pub(super) fn donors_release(&mut self, _k: &dyn Kernel, t: Pid, cpu: Cpu) -> bool {
+    pub(super) fn donors_release(&mut self, k: &dyn Kernel, t: Pid, cpu: Cpu) -> bool {
         let donor = self.task_mut(t).runs_for.take();
         if let Some((d, _)) = donor {
+            self.count(k.now_ns(), t, true);
             self.take_back(d, DonorPlace::Active(t), cpu);
         }
         self.attached_release(t, cpu) || donor.is_some()

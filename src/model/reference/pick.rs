@@ -203,7 +203,7 @@ impl Reference {
         };
         let owner = chain.end;
         if Some(owner) == prev {
-            self.donate(d, owner);
+            self.donate(k, d, owner);
             return Resolved::Prev;
         }
         let Place::Queued(from) = self.task(owner).place else {
@@ -212,7 +212,7 @@ impl Reference {
         let reach = self.task(owner).reach;
         if k.dsq_move_task(owner, from, reach, cpu, self.cfg.slice_ns) == Moved::Moved {
             self.task_mut(owner).place = Place::Local;
-            self.donate(d, owner);
+            self.donate(k, d, owner);
             return Resolved::Owner;
         }
         if from == cpu {
@@ -238,11 +238,12 @@ impl Reference {
     }
 
     /// `owner` runs in the context of `d` from now on.
-    fn donate(&mut self, d: Pid, owner: Pid) {
+    fn donate(&mut self, k: &dyn Kernel, d: Pid, owner: Pid) {
         let donor = &mut self.task_mut(d).donor;
         donor.place = Some(DonorPlace::Active(owner));
         let wait = donor.wait;
         self.task_mut(owner).runs_for = Some((d, wait));
+        self.count(k.now_ns(), owner, false);
     }
 
     /// `d` has its next turn a slice later; it has paid nothing. So it is no further ahead of

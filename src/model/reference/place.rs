@@ -345,12 +345,7 @@ impl Reference {
         let (old, vtime) = (task.weight, task.vtime);
         if let Some(cpu) = task.vtime_cpu.filter(|_| weight != old) {
             let clock = self.cpu(cpu).clock;
-            let scaled = |span: u64| span.wrapping_mul(u64::from(old)) / u64::from(weight);
-            self.task_mut(t).vtime = if key::before(clock, vtime) {
-                clock.wrapping_add(scaled(vtime.wrapping_sub(clock)))
-            } else {
-                clock.wrapping_sub(scaled(clock.wrapping_sub(vtime)))
-            };
+            self.task_mut(t).vtime = key::rescale(vtime, clock, old, weight);
         }
         self.task_mut(t).weight = weight;
     }

@@ -2,7 +2,7 @@
 
 use super::Reference;
 use crate::model::key;
-use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid, Reach};
+use crate::model::policy::{Cpu, DonorPlace, Group, Kernel, Pid, Reach};
 
 /// What a turn takes at the least: a tick.
 const TURN_NS: u64 = 4_000_000;
@@ -44,7 +44,13 @@ pub(super) struct Donor {
 pub(super) struct TaskCtx {
     pub vtime: u64,
     pub vtime_cpu: Option<Cpu>,
+    /// Among all contexts of the machine.
     pub weight: u32,
+    /// By its nice value.
+    pub own_weight: u32,
+    pub group: Group,
+    /// The weight by which it counts in its group, if it does.
+    pub counted: Option<u32>,
     pub charged_exec_ns: u64,
     pub charged_at: u64,
     pub place: Place,
@@ -74,6 +80,9 @@ impl Default for TaskCtx {
             vtime: 0,
             vtime_cpu: None,
             weight: key::WEIGHT_NICE_0,
+            own_weight: key::WEIGHT_NICE_0,
+            group: 0,
+            counted: None,
             charged_exec_ns: 0,
             charged_at: 0,
             place: Place::Other,
@@ -204,14 +213,15 @@ impl Reference {
         let delta = exec - self.task(t).charged_exec_ns;
         // a donor that woke and is gone by now pays nothing
         let gone = |(donor, _): &(Pid, u64)| !k.alive(*donor);
-        let task = self.task_mut(t);
-        task.runs_for.take_if(|donor| gone(donor));
-        let donated = match task.runs_for {
+        if self.task_mut(t).runs_for.take_if(|donor| gone(donor)).is_some() {
+            self.count(k.now_ns(), t, true);
+        }
+        let donated = match self.task(t).runs_for {
             Some((donor, wait)) => {
                 if self.task(donor).donor.urgency > 0 {
                     self.use_urgent(k.this_cpu(), delta);
                 }
-                self.charge_donor(t, donor, wait, delta)
+                self.charge_donor(k.now_ns(), t, donor, wait, delta)
             }
             None => 0,
         };
@@ -223,6 +233,7 @@ impl Reference {
         task.charged_at = k.now_ns();
         let cost = key::cost(own, task.weight);
         self.use_vtime(t, cost, k.now_ns());
+        self.refresh(t);
     }
 
     /// The context of `t` was used for virtual time `cost`.
@@ -257,11 +268,12 @@ impl Reference {
 
     /// What of `delta` the donor pays: all while it waits; what lies before its
     /// wakeup, if it woke since; nothing if it waits for something else already.
-    fn charge_donor(&mut self, owner: Pid, donor: Pid, wait: u64, delta: u64) -> u64 {
+    fn charge_donor(&mut self, now: u64, owner: Pid, donor: Pid, wait: u64, delta: u64) -> u64 {
         let charged_at = self.task(owner).charged_at;
         let d = &mut self.task_mut(donor).donor;
         if d.wait != wait {
             self.task_mut(owner).runs_for = None;
+            self.count(now, owner, true);
             return 0;
         }
         let waits = d.place == Some(DonorPlace::Active(owner));
@@ -278,8 +290,10 @@ impl Reference {
         d.lent_cost = d.lent_cost.wrapping_add(cost);
         if waits {
             d.key = d.key.wrapping_add(cost);
+            self.refresh_donor(donor);
         } else {
             self.task_mut(owner).runs_for = None;
+            self.count(now, owner, true);
         }
         donated
     }
