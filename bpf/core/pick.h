@@ -111,9 +111,9 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	}
 
 	if (ptctx && !ptctx->yielded && pull_due(cctx, now)) {
-		from = pull(cpu, ptctx->pace);
+		from = pull(cpu, ptctx->pace, ptctx->weight);
 		if (from >= 0) {
-			ptctx->swap_to = pull_swaps(cctx, ptctx->weight, from) ? from + 1 : 0;
+			ptctx->swap_to = pull_swaps(cctx, from) ? from + 1 : 0;
 			return;
 		}
 	}

@@ -122,7 +122,8 @@ struct cpu_ctx {
 	u32 nr_donors;	     /* [atomic] entries on the donor queue, for stats */
 	u64 queued_load;     /* [atomic] sum of the weights on its run queues */
 	u64 key_max;	     /* [compare-and-swap] latest key that was ever queued here */
-	u64 waiting_pace;    /* [hint] pace of the task queued last that other CPUs may take */
+	u64 waiting_pace;    /* [hint] pace of the task queued last that other CPUs may take, */
+	u32 waiting_weight;  /* ... and what it weighs */
 } __attribute__((aligned(64)));
 
 /* A lock that is waited for, core/inversion.h. */

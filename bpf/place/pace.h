@@ -21,10 +21,14 @@ static inline u64 pace_after(u64 pace, u64 ns)
 	return ns >= PACE_NS ? 0 : pace - (pace >> (PACE_SHIFT / 2)) * (ns >> (PACE_SHIFT / 2));
 }
 
-/* By how much a waiting task must be behind for a CPU to give way to it: 1 / 16 of full speed. */
-#define PACE_MARGIN (PACE_NS >> 4)
+/*
+ * By how much CPU time, at the weight of the task that runs, a waiting one must be behind for a
+ * CPU to give way to it: 1 / 16 of full speed. A pace has just gone up by what
+ * the last slice cost, which is the more the lighter the task is.
+ */
+#define PACE_MARGIN_NS (PACE_NS >> 4)
 
 /* ... if it comes from another domain, and leaves its caches behind */
-#define PACE_MARGIN_FAR (PACE_NS >> 2)
+#define PACE_MARGIN_FAR_NS (PACE_NS >> 2)
 
 #endif /* PROXY_PLACE_PACE_H */

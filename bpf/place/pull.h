@@ -139,11 +139,11 @@ CORE_FN s32 pull_domain(u64 among, u32 from)
 }
 
 /*
- * Called by a CPU that picks and whose previous task, of @pace, could go on, at most once
+ * Called by a CPU that picks and whose previous task, of @pace and @weight, could go on, at most once
  * in balance_ns: a task that gets less than that comes instead; the CPU that it comes from, or -1.
  * If there is none in its own domain, it looks at one other.
  */
-CORE_FN s32 pull(s32 cpu, u64 pace)
+CORE_FN s32 pull(s32 cpu, u64 pace, u32 weight)
 {
 	struct machine *m = machine_of();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu), *octx;
@@ -151,13 +151,13 @@ CORE_FN s32 pull(s32 cpu, u64 pace)
 
 	if (!cctx || !bits_read(&m->work))
 		return -1;
-	from = pull_find(cpu, cctx->domain, pace, PACE_MARGIN);
+	from = pull_find(cpu, cctx->domain, pace, key_cost(PACE_MARGIN_NS, weight));
 	if (from < 0) {
 		nr = pull_domain(bits_read(&m->work) & ~BIT64(cctx->domain), cctx->pull_cursor);
 		if (nr < 0)
 			return -1;
 		cctx->pull_cursor = (nr + 1) & 63;
-		from = pull_find(cpu, nr, pace, PACE_MARGIN_FAR);
+		from = pull_find(cpu, nr, pace, key_cost(PACE_MARGIN_FAR_NS, weight));
 	}
 	octx = from < 0 ? NULL : cpu_ctx_of(from);
 	if (!octx ||
@@ -168,16 +168,16 @@ CORE_FN s32 pull(s32 cpu, u64 pace)
 }
 
 /*
- * Whether the previous task, of @weight, goes to CPU @from, whence a task was pulled: unless there
- * is so much more load there that the move alone makes it more even. Else the one that
+ * Whether the previous task goes to CPU @from, whence a task was pulled: if that
+ * makes the loads of the two more even than the move alone. Mostly it does. Else the one that
  * came would find a competitor where it is now, and be no better off than before.
  */
-static __always_inline bool pull_swaps(const struct cpu_ctx *cctx, u32 weight, s32 from)
+static __always_inline bool pull_swaps(const struct cpu_ctx *cctx, s32 from)
 {
 	const struct cpu_ctx *octx = cpu_ctx_of(from);
 
 	return octx && octx->queued_load + octx->running_weight <=
-			       cctx->queued_load + 2 * (u64)weight;
+			       cctx->queued_load + 2 * (u64)octx->waiting_weight;
 }
 
 #endif /* PROXY_PLACE_PULL_H */

@@ -43,6 +43,7 @@ static __always_inline void runq_enter(struct task_ctx *tctx, struct cpu_ctx *cc
 		__sync_fetch_and_add(&cctx->nr_queued[REACH_ONE], 1);
 	} else {
 		cctx->waiting_pace = tctx->pace;
+		cctx->waiting_weight = tctx->weight;
 		if (!__sync_fetch_and_add(&cctx->nr_queued[reach & 1], 1) && d)
 			bits_set(&d->work[reach & 1], BIT64(cctx->bit), &machine_of()->work,
 				 cctx->domain);

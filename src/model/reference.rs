@@ -209,11 +209,12 @@ impl Policy for Reference {
         task.reach = reach;
         task.queued_weight = task.weight;
         task.queued_at = k.now_ns();
-        let (key, pace) = (task.vtime, task.pace);
+        let (key, pace, weight) = (task.vtime, task.pace, task.weight);
         let state = self.cpu_mut(cpu);
         state.key_max = key::later(state.key_max, key);
         if reach != Reach::One {
             state.waiting_pace = pace;
+            state.waiting_weight = weight;
         }
         k.dsq_insert_vtime(t, cpu, reach, key, self.cfg.slice_ns);
         let with_donors = self.donors_release(k, t, cpu);

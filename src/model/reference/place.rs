@@ -30,8 +30,8 @@ const DONOR_LOOK_MAX_NS: u64 = 64_000_000;
 
 /// Memory of a task's pace: what was used longer ago does not count.
 const PACE_NS: u64 = 1 << 28;
-const PACE_MARGIN: u64 = PACE_NS / 16;
-const PACE_MARGIN_FAR: u64 = PACE_NS / 4;
+const PACE_MARGIN_NS: u64 = PACE_NS / 16;
+const PACE_MARGIN_FAR_NS: u64 = PACE_NS / 4;
 
 /// What is left of `pace` after `ns`. The rounding is part of it.
 pub(super) fn pace_after(pace: u64, ns: u64) -> u64 {
@@ -222,7 +222,14 @@ impl Reference {
     }
 
     /// The CPU of domain `nr` whose waiting task is furthest behind `pace`.
-    fn pull_from(&self, cpu: Cpu, nr: usize, mut pace: u64, margin: u64) -> Option<Cpu> {
+    fn pull_from(
+        &self,
+        cpu: Cpu,
+        nr: usize,
+        mut pace: u64,
+        weight: u32,
+        margin_ns: u64,
+    ) -> Option<Cpu> {
         let cpus = &self.cfg.domains[nr].cpus;
         let mut work: Vec<usize> = (0..cpus.len())
             .filter(|&bit| self.work_of(cpus[bit]).is_some())
@@ -233,7 +240,10 @@ impl Reference {
                 break;
             };
             work.retain(|&b| b != bit);
-            let behind = self.cpu(cpus[bit]).waiting_pace + margin;
+            let waiting = self.cpu(cpus[bit]);
+            // its pace has just gone up by what a slice costs
+            let margin = key::cost(margin_ns, weight);
+            let behind = waiting.waiting_pace + margin;
             if cpus[bit] != cpu && behind < pace {
                 pace = behind;
                 from = Some(cpus[bit]);
@@ -243,9 +253,15 @@ impl Reference {
     }
 
     /// The CPU from which a task was pulled.
-    pub(super) fn pull(&mut self, k: &mut dyn Kernel, cpu: Cpu, pace: u64) -> Option<Cpu> {
+    pub(super) fn pull(
+        &mut self,
+        k: &mut dyn Kernel,
+        cpu: Cpu,
+        pace: u64,
+        weight: u32,
+    ) -> Option<Cpu> {
         let own = self.domain_of(cpu);
-        let mut from = self.pull_from(cpu, own, pace, PACE_MARGIN);
+        let mut from = self.pull_from(cpu, own, pace, weight, PACE_MARGIN_NS);
         if from.is_none() {
             let works = |nr: usize| {
                 self.cfg.domains[nr]
@@ -258,7 +274,7 @@ impl Reference {
                 .collect();
             let &nr = cyclic(&others, self.cpu(cpu).pull_cursor).first()?;
             self.cpu_mut(cpu).pull_cursor = (nr + 1) % 64;
-            from = self.pull_from(cpu, nr, pace, PACE_MARGIN_FAR);
+            from = self.pull_from(cpu, nr, pace, weight, PACE_MARGIN_FAR_NS);
         }
         from.filter(|&from| {
             self.work_of(from)
@@ -266,9 +282,11 @@ impl Reference {
         })
     }
 
-    /// Whether the previous task goes where a task was pulled from, unless that has more to run all the same.
-    pub(super) fn swaps(&self, cpu: Cpu, weight: u32, from: Cpu) -> bool {
-        self.load(from) <= self.queued_load(cpu) + 2 * u64::from(weight)
+    /// Whether the previous task goes where a task was pulled from: if that leaves the two CPUs
+    /// more even than the pull alone.
+    pub(super) fn swaps(&self, cpu: Cpu, from: Cpu) -> bool {
+        let pulled = u64::from(self.cpu(from).waiting_weight);
+        self.load(from) <= self.queued_load(cpu) + 2 * pulled
     }
 
     /// `cpu` went idle with donors, or did not.

@@ -121,6 +121,8 @@ pub(super) struct CpuCtx {
     pub pull_cursor: usize,
     /// Pace of the task queued last that other CPUs may take.
     pub waiting_pace: u64,
+    /// What it weighs.
+    pub waiting_weight: u32,
     /// The latest key ever queued here.
     pub key_max: u64,
     /// The period of the starvation guard: its beginning, and the latest key then.
