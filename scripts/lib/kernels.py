@@ -30,7 +30,7 @@ LISTS_MAX_AGE_SECS = 24 * 3600
 SPACE_NEEDED_MB = 500
 
 # What scripts/test boots, where a series says nothing else.
-MACHINE = {"cpus": 4, "memory": "2G", "virtual_time": False}
+MACHINE = {"cpus": 4, "threads": 1, "cpus_max": None, "append": [], "memory": "2G", "virtual_time": False}
 
 # What virtme-ng's initramfs loads with a plain insmod, which cannot read .xz.
 INITRAMFS_MODULES = ("overlay", "virtio_mmio")
@@ -69,7 +69,12 @@ def entry(name):
 def machine(table):
     """In words: which machine scripts/test boots for a series."""
     cpus = "1 CPU" if table["cpus"] == 1 else f"{table['cpus']} CPUs"
-    return f"{cpus}, {table['memory']}" + (", virtual time" if table["virtual_time"] else "")
+    parts = [cpus, table["memory"], *table["append"]]
+    if table["threads"] > 1:
+        parts.insert(1, f"{table['threads']} threads a core")
+    if table["cpus_max"]:
+        parts.insert(1, f"room for {table['cpus_max']}")
+    return ", ".join([*parts, "virtual time"] if table["virtual_time"] else parts)
 
 
 def version_of(kernel_dir):

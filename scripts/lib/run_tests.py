@@ -102,6 +102,9 @@ def guest_job(series, table, binary, only, out):
         timeout_secs=GUEST_SECS,
         stdout=out,
         cpus=table["cpus"],
+        threads=table["threads"],
+        cpus_max=table["cpus_max"],
+        append=table["append"],
         memory=table["memory"],
         virtual_time=table["virtual_time"],
     )

@@ -22,10 +22,14 @@ failed (died under COMMAND, did not boot, cannot be set up); 2 for bad usage.
 A guest that dies before COMMAND starts is booted again, 3 times in all, and
 that is said on stderr.
 
+With --cpus-max the machine has room for more CPUs. COMMAND asks for one by making
+the file $SCX_PROXY_VM_PLUG; when the file is gone, the CPU is there, off line.
+
 examples:
   scripts/vm 7.3 -- uname -r
   scripts/vm 6.18 -- sh -c 'cat /sys/kernel/sched_ext/state; ls /boot'
   scripts/vm --cpus 2 --timeout 60 7.3 -- target/release/scx_proxy --stats 1
+  scripts/vm --cpus 4 --threads 2 --append maxcpus=3 7.3 -- lscpu
   scripts/vm --rw target/out --kernel-log console.log 7.3 -- sh -c 'dmesg > target/out/dmesg'
 """
 
@@ -39,8 +43,8 @@ def positive(text):
 
 def cpus(text):
     value = int(text)
-    if not 1 <= value <= 64:
-        raise argparse.ArgumentTypeError("must be 1 to 64")
+    if not 1 <= value <= vmrun.CPUS_MAX:
+        raise argparse.ArgumentTypeError(f"must be 1 to {vmrun.CPUS_MAX}")
     return value
 
 
@@ -56,7 +60,9 @@ def parse(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("series", metavar="SERIES", help="7.3, 6.18, ... (scripts/kernel --list)")
-    parser.add_argument("--cpus", type=cpus, default=4, metavar="N", help="virtual CPUs (default %(default)s)")
+    parser.add_argument("--cpus", type=cpus, default=4, metavar="N", help="virtual CPUs (default %(default)s); more than 64 want --virtual-time")
+    parser.add_argument("--threads", type=cpus, default=1, metavar="N", help="of a core (default %(default)s)")
+    parser.add_argument("--cpus-max", type=cpus, metavar="N", help="CPUs that may be plugged in while it runs: touch $SCX_PROXY_VM_PLUG")
     parser.add_argument("--memory", default="2G", metavar="SIZE", help="of the guest (default %(default)s)")
     parser.add_argument("--timeout", type=positive, metavar="SECS", help="for COMMAND, not for the boot (default: none)")
     parser.add_argument("--rw", action="append", default=[], metavar="DIR", help="let the guest write DIR, at the same path")
@@ -87,6 +93,8 @@ def main(argv):
             kernel=kernels.ensure(args.series, offline=args.offline),
             command=command,
             cpus=args.cpus,
+            threads=args.threads,
+            cpus_max=args.cpus_max,
             memory=args.memory,
             timeout_secs=args.timeout,
             rw=[os.path.realpath(path) for path in args.rw],

@@ -11,15 +11,20 @@ own channel (virtio-serial ports found by udev) is not there on a bare machine:
 runs, `rc` is written after it. So a guest that is gone without `started` is a
 failed boot, which emulation has now and then and which is tried again; one that
 is gone without `rc` is a failure of whatever ran in it.
+
+A guest with room for more CPUs (cpus_max) asks for one by making the file
+`plug` there. It is removed when the CPU has been plugged in.
 """
 
 import contextlib
 import dataclasses
+import json
 import os
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +40,9 @@ BOOT_SECS_KVM = 60
 # 64 CPUs take two minutes to boot where one after the other is emulated
 BOOT_SECS_VIRTUAL = 900
 POWEROFF_SECS = 30
+MONITOR_SECS = 30
+CPUS_REAL_TIME = 64  # beyond, emulated CPUs starve each other
+CPUS_MAX = 255  # of QEMU's machine
 POLL_SECS = 0.05
 LOG_TAIL_LINES = 40
 LOG_LINES_MAX = 150
@@ -69,6 +77,8 @@ class Job:
     kernel: Path  # a folder as scripts/kernel makes it
     command: list[str]
     cpus: int = 4
+    threads: int = 1  # of a core
+    cpus_max: int | None = None  # CPUs that there may be, in the end; None: cpus
     memory: str = "2G"
     timeout_secs: float | None = None  # of the command, not of the boot
     rw: list[str] = dataclasses.field(default_factory=list)
@@ -129,6 +139,17 @@ def check_path(path):
     return path
 
 
+def check_cpus(job):
+    """What QEMU would refuse, or would take hours for."""
+    most = job.cpus_max or job.cpus
+    if most < job.cpus:
+        raise VmError(f"a machine of {most} CPUs at the most cannot have {job.cpus}")
+    if job.cpus % job.threads or most % job.threads:
+        raise VmError(f"{job.cpus} to {most} CPUs are no cores of {job.threads} threads")
+    if job.cpus > CPUS_REAL_TIME and not job.virtual_time:
+        raise VmError(f"more than {CPUS_REAL_TIME} CPUs want --virtual-time")
+
+
 def write_job(job, run_dir):
     """The guest's half of the job, as shell text with every value quoted."""
     config = job.kernel / "boot" / f"config-{job.kernel.name}"
@@ -138,6 +159,8 @@ def write_job(job, run_dir):
         "LANG": "C.UTF-8",
         "SCX_PROXY_VM": job.kernel.name,
     }
+    if job.cpus_max:
+        environment["SCX_PROXY_VM_PLUG"] = str(run_dir / "plug")
     for name in ("RUST_BACKTRACE", "RUST_LOG", "TERM", "CI"):
         if name in os.environ:
             environment[name] = os.environ[name]
@@ -152,25 +175,96 @@ def write_job(job, run_dir):
         (run_dir / name).touch()
 
 
-def vng_command(job, run_dir, kvm, attempt):
+def topology(job):
+    """What QEMU's -smp takes.
+
+    A core is a socket where CPUs may be plugged in: on what looks like bare metal, as emulation does, Linux
+    takes no CPU for pluggable whose socket has another one from the beginning.
+    """
+    if not job.cpus_max and job.threads == 1:
+        return str(job.cpus)
+    most = job.cpus_max or job.cpus
+    sockets = most // job.threads if job.cpus_max else 1
+    return f"{job.cpus},maxcpus={most},sockets={sockets},cores={most // job.threads // sockets},threads={job.threads}"
+
+
+def vng_command(job, run_dir, tmp_dir, kvm, attempt):
     vng = one_of(VNG_VERSION_GLOB, "virtme-ng")
     command = [str(vng), "-v", "-r", str(job.kernel / "boot" / f"vmlinuz-{job.kernel.name}")]
     # The same devices under KVM and TCG: microvm needs a module before it can load one.
-    command += ["--disable-microvm", "--cpus", str(job.cpus), "--memory", job.memory]
+    command += ["--disable-microvm", "--cpus", topology(job), "--memory", job.memory]
     append = ["oops=panic", *job.append]
+    qemu = []
+    if job.cpus_max:
+        qemu.append(f"-qmp unix:{Monitor.path(tmp_dir)},server=on,wait=off")
     if not kvm:
         command.append("--disable-kvm")
         if job.virtual_time:
-            command.append("--qemu-opts=-icount shift=1 -accel tcg,thread=single")
+            qemu.append("-icount shift=1 -accel tcg,thread=single")
         # Emulated CPUs starve now and then; the watchdog would then give up the TSC for a slow clock.
         append.append("tsc=reliable")
     if attempt <= job.fail_boots:
         append.append("rdinit=/nonexistent root=/nonexistent init=/nonexistent panic=-1")
+    if qemu:
+        command.append("--qemu-opts=" + " ".join(qemu))
     for argument in append:
         command += ["--append", argument]
     for path in [str(run_dir), *job.rw]:
         command.append(f"--rwdir={check_path(path)}")
     return [*command, "--", shlex.join(["sh", str(run_dir / "guest.sh"), str(run_dir)])]
+
+
+class Monitor:
+    """QEMU's own door (QMP), for what a guest asks for."""
+
+    def __init__(self, tmp_dir):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(MONITOR_SECS)
+        self.socket.connect(self.path(tmp_dir))
+        self.lines = self.socket.makefile("r")
+        self.lines.readline()  # the greeting
+        self.ask("qmp_capabilities")
+
+    @staticmethod
+    def path(tmp_dir):
+        return os.path.join(tmp_dir, "qmp")
+
+    def ask(self, command, **arguments):
+        self.socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        for line in self.lines:
+            answer = json.loads(line)
+            if "error" in answer:
+                raise VmError(f"{command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+        raise VmError(f"{command}: QEMU has gone")
+
+    def plug(self):
+        """One more CPU: the first that QEMU has room for."""
+        free = [cpu for cpu in self.ask("query-hotpluggable-cpus") if "qom-path" not in cpu]
+        if not free:
+            raise VmError("there is no room for another CPU")
+        # in the order in which the guest numbers them
+        order = ("socket-id", "die-id", "core-id", "thread-id")
+        cpu = min(free, key=lambda cpu: [cpu["props"].get(part, 0) for part in order])
+        self.ask("device_add", driver=cpu["type"], **cpu["props"])
+
+    def close(self):
+        self.lines.close()
+        self.socket.close()
+
+
+def plug_if_asked(tmp_dir, run_dir):
+    """The guest made a file for it, and sees by its end that the CPU is there, or that it cannot be."""
+    wish = run_dir / "plug"
+    if not wish.exists():
+        return
+    try:
+        with contextlib.closing(Monitor(tmp_dir)) as monitor:
+            monitor.plug()
+    except (VmError, OSError, ValueError) as error:
+        say(f"no CPU was plugged in: {error}")
+    wish.unlink()
 
 
 # Waits for a word or the end of its stdin. No word means that we were killed by
@@ -270,7 +364,7 @@ def wait_for_start(machine, run_dir, boot_secs):
     return None
 
 
-def follow(machine, job, run_dir, outcome):
+def follow(machine, job, run_dir, tmp_dir, outcome):
     """From `started` on: pass the output on until the command, the machine or the time has ended."""
     start = time.monotonic()
     tails = [
@@ -282,6 +376,8 @@ def follow(machine, job, run_dir, outcome):
         outcome.run_secs = time.monotonic() - start
         for tail in tails:
             tail.pump()
+        if job.cpus_max:
+            plug_if_asked(tmp_dir, run_dir)
         if done:
             outcome.status, outcome.reason = int((run_dir / "rc").read_text()), "exited"
             break
@@ -308,7 +404,7 @@ def attempt_boot(job, outcome, log_file, kvm, tmp_dir):
     machine = None
     try:
         write_job(job, run_dir)
-        command = vng_command(job, run_dir, kvm, outcome.boots)
+        command = vng_command(job, run_dir, tmp_dir, kvm, outcome.boots)
         log_file.write(f"{BOOT_MARK}{outcome.boots}: {shlex.join(command)}\n".encode())
         log_file.flush()
         start = time.monotonic()
@@ -317,7 +413,7 @@ def attempt_boot(job, outcome, log_file, kvm, tmp_dir):
         trouble = wait_for_start(machine, run_dir, boot_secs)
         outcome.boot_secs = time.monotonic() - start
         if trouble is None:
-            follow(machine, job, run_dir, outcome)
+            follow(machine, job, run_dir, tmp_dir, outcome)
             return True
         more = f"trying again ({outcome.boots + 1} of {BOOTS_MAX})" if outcome.boots < BOOTS_MAX else "giving up"
         say(f"boot {outcome.boots} of {job.kernel.name} {trouble}, before the command started; {more}")
@@ -367,6 +463,7 @@ def run(job):
     kvm = use_kvm()
     outcome = Outcome(accel="kvm" if kvm else "tcg", version=job.kernel.name)
     check_path(job.cwd)
+    check_cpus(job)
     for path in job.rw:
         if not os.path.isdir(path):
             raise VmError(f"--rw {path}: no such folder")
