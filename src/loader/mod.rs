@@ -21,8 +21,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject, PrintLevel};
 use log::{debug, info, warn};
 use scx_stats::prelude::*;
 use scx_utils::{
-    NR_CPU_IDS, UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, uei_exited,
-    uei_report,
+    UserExitInfo, compat, scx_ops_attach, scx_ops_load, scx_ops_open, uei_exited, uei_report,
 };
 
 use crate::abi;
@@ -143,41 +142,57 @@ fn needs_tracepoint() -> bool {
 }
 
 /// The CPUs that are online, and where they are. A topology that cannot be read is no reason not to
-/// schedule: then all count as near each other.
+/// schedule: then all count as near each other. So it is after a CPU was plugged in, which scx_utils does
+/// not expect.
 fn online_cpus() -> Result<Vec<OnlineCpu>> {
-    match scx_utils::Topology::new() {
-        Ok(topology) => {
-            let at = |(id, cpu): (&usize, &Arc<scx_utils::Cpu>)| -> Result<OnlineCpu> {
-                Ok(OnlineCpu {
-                    node: u32::try_from(cpu.node_id)?,
-                    cache: u32::try_from(cpu.llc_id)?,
-                    core: u32::try_from(cpu.core_id)?,
-                    cpu: u32::try_from(*id)?,
-                })
-            };
-            topology.all_cpus.iter().map(at).collect()
-        }
-        Err(e) => {
-            debug!("caches and nodes are not taken into account: {e:#}");
-            let number = |cpu| -> Result<OnlineCpu> {
-                let cpu = u32::try_from(cpu)?;
-                Ok(OnlineCpu {
-                    node: 0,
-                    cache: 0,
-                    core: cpu,
-                    cpu,
-                })
-            };
-            cpus_online()?.into_iter().map(number).collect()
-        }
-    }
+    let numbers = cpus_online()?;
+    let why = match located_cpus() {
+        Ok(located) if located.len() == numbers.len() => return Ok(located),
+        Ok(located) => format!("of {} CPUs {} are known", numbers.len(), located.len()),
+        Err(e) => format!("{e:#}"),
+    };
+    debug!("caches and nodes are not taken into account: {why}");
+    let number = |cpu| -> Result<OnlineCpu> {
+        let cpu = u32::try_from(cpu)?;
+        Ok(OnlineCpu {
+            node: 0,
+            cache: 0,
+            core: cpu,
+            cpu,
+        })
+    };
+    numbers.into_iter().map(number).collect()
+}
+
+fn located_cpus() -> Result<Vec<OnlineCpu>> {
+    let topology = scx_utils::Topology::new()?;
+    let at = |(id, cpu): (&usize, &Arc<scx_utils::Cpu>)| -> Result<OnlineCpu> {
+        Ok(OnlineCpu {
+            node: u32::try_from(cpu.node_id)?,
+            cache: u32::try_from(cpu.llc_id)?,
+            core: u32::try_from(cpu.core_id)?,
+            cpu: u32::try_from(*id)?,
+        })
+    };
+    topology.all_cpus.iter().map(at).collect()
 }
 
 /// Numbers of the CPUs that are online.
 fn cpus_online() -> Result<Vec<usize>> {
-    let list = std::fs::read_to_string("/sys/devices/system/cpu/online")
-        .context("/sys/devices/system/cpu/online")?;
-    scx_utils::read_cpulist(list.trim())
+    cpu_list("/sys/devices/system/cpu/online")
+}
+
+/// The highest number that a CPU may get, and one. `NR_CPU_IDS` of scx_utils knows only those CPUs that
+/// were present at the start of this process: more may be plugged in.
+fn cpu_ids() -> Result<u32> {
+    let possible = cpu_list("/sys/devices/system/cpu/possible")?;
+    let last = possible.into_iter().max().context("no CPU is possible")?;
+    Ok(u32::try_from(last)? + 1)
+}
+
+fn cpu_list(path: &str) -> Result<Vec<usize>> {
+    let list = std::fs::read_to_string(path).context(path.to_owned())?;
+    scx_utils::read_cpulist(list.trim()).context(path.to_owned())
 }
 
 /// The bytes of a map's value, all of whose fields are integers.
@@ -300,9 +315,9 @@ impl<'a> Scheduler<'a> {
     ) -> Result<Self> {
         scx_utils::try_set_rlimit_infinity();
         scx_utils::init_libbpf_logging((opts.verbose > 1).then_some(PrintLevel::Debug));
-        let cpus = u32::try_from(*NR_CPU_IDS).context("number of CPUs")?;
+        let mut skel = prepare(opts, cpu_ids()?, object)?;
+        // only now: of what changes after the object was opened, the kernel knows, and has us loaded again
         let online = online_cpus().context("which CPUs are online")?;
-        let mut skel = prepare(opts, cpus, object)?;
         let data = skel.maps.data_data.as_mut();
         let data = data.context("BPF object without variables")?;
         data.donating = u32::from(donating.load(Ordering::Relaxed));
@@ -334,7 +349,7 @@ impl<'a> Scheduler<'a> {
         // it also switches donation: nobody else may ask, whatever the umask was
         std::fs::set_permissions(SOCKET, Permissions::from_mode(0o600))
             .with_context(|| format!("permissions of {SOCKET}"))?;
-        info!("scx_proxy is scheduling {} CPUs", *NR_CPU_IDS);
+        info!("scx_proxy is scheduling {} CPUs", online.len());
         Ok(Self {
             skel,
             struct_ops,
@@ -424,7 +439,7 @@ impl<'a> Scheduler<'a> {
 
     fn readings(&self) -> Result<Readings> {
         let mut readings = Readings::default();
-        for cpu in 0..u32::try_from(*NR_CPU_IDS)? {
+        for cpu in 0..cpu_ids()? {
             let key = cpu.to_ne_bytes();
             let Some(value) = self.skel.maps.cpu_ctxs.lookup(&key, MapFlags::ANY)? else {
                 continue;

@@ -9,12 +9,11 @@ use std::sync::Mutex;
 use anyhow::{Context, Error, Result};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{PrintLevel, libbpf_sys, set_print};
-use scx_utils::NR_CPU_IDS;
 use serde::Serialize;
 
 use super::preflight::Refusal;
 use super::skel::BpfSkel;
-use super::{load, prepare};
+use super::{cpu_ids, load, prepare};
 use crate::cli::Opts;
 use crate::output::Table;
 
@@ -98,7 +97,7 @@ fn listen(_: PrintLevel, message: String) {
 /// # Errors
 /// What the kernel or libbpf refused, as a [`Refusal`].
 pub fn verify(opts: &Opts, cpus: Option<u32>) -> Result<Verified> {
-    let cpus = cpus.map_or_else(|| u32::try_from(*NR_CPU_IDS), Ok)?;
+    let cpus = cpus.map_or_else(cpu_ids, Ok)?;
     scx_utils::try_set_rlimit_infinity();
     set_print(Some((PrintLevel::Warn, listen)));
     let mut object = MaybeUninit::uninit();

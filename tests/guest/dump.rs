@@ -10,7 +10,7 @@ use libtest_mimic::Failed;
 use scx_proxy::watch::client::{Client, SOCKET};
 
 use crate::Test;
-use crate::machine::{ensure, wait_for};
+use crate::machine::{cpu_numbers, ensure, wait_for};
 use crate::sched;
 
 pub const TESTS: &[Test] = &[("dump::names_a_waiting_donor", names_a_waiting_donor)];
@@ -80,7 +80,8 @@ fn look(client: &mut Client) -> Result<(), Failed> {
         lines.find(|line| what.iter().all(|part| line.contains(part)))
     };
     let named = format!("proxy: donor inversion[{donor}] ");
-    let cpus = format!("nr_cpu_ids={}", *scx_utils::NR_CPU_IDS);
+    let last = cpu_numbers("possible")?.into_iter().max().unwrap_or(0);
+    let cpus = format!("nr_cpu_ids={}", last + 1);
     for expected in [
         &["proxy: donating=0", &cpus, "idle_with_donors="][..],
         &["proxy: clock=", "running=", "queued=", "first_donor_key="],

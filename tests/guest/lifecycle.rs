@@ -9,7 +9,7 @@ use libtest_mimic::Failed;
 
 use crate::Test;
 
-use crate::machine::{ensure, sched_ext_state, wait_for};
+use crate::machine::{cpu_numbers, ensure, sched_ext_state, wait_for};
 use crate::sched::{self, SCX_PROXY, UNLOAD, loaded, log};
 
 /// Before the others: they need a scheduler that loads.
@@ -83,17 +83,33 @@ fn restarts_on_hotplug() -> Result<(), Failed> {
 
 /// CPU 3 goes and comes back; the scheduler restarts for both.
 pub fn hotplug() -> Result<(), Failed> {
-    switch_cpu("0")?;
-    switch_cpu("1")
+    switch_cpu(3, false)?;
+    switch_cpu(3, true)
 }
 
-/// CPU 3 goes off line (`0`) or on (`1`), and the scheduler restarts for that.
-pub fn switch_cpu(online: &str) -> Result<(), Failed> {
-    const ONLINE: &str = "/sys/devices/system/cpu/cpu3/online";
+/// A CPU goes on or off line, and the scheduler restarts for that.
+pub fn switch_cpu(cpu: usize, online: bool) -> Result<(), Failed> {
+    let file = format!("/sys/devices/system/cpu/cpu{cpu}/online");
+    restarts_for(&file, if online { "1" } else { "0" })
+}
+
+/// `text` is written to `file`, which changes the CPUs that are online: the scheduler restarts, once or
+/// more often, and schedules those that are online then.
+pub fn restarts_for(file: &str, text: &str) -> Result<(), Failed> {
     let loads = || log().matches("is scheduling").count();
     let before = loads();
-    fs::write(ONLINE, online)?;
-    wait_for("a restart for CPU 3", UNLOAD * 4, || {
-        loaded() && loads() > before
-    })
+    fs::write(file, text).map_err(|error| format!("{file}: {error}"))?;
+    let online = cpu_numbers("online")?.len();
+    let last = format!("is scheduling {online} CPU");
+    wait_for(
+        &format!("a restart for {text} in {file}"),
+        UNLOAD * 4,
+        || {
+            let log = log();
+            let mut said = log.lines().filter(|line| line.contains("is scheduling"));
+            loaded()
+                && loads() > before
+                && said.next_back().is_some_and(|line| line.contains(&last))
+        },
+    )
 }

@@ -25,6 +25,34 @@ pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// Numbers of the CPUs that are `online`, `present` or `possible`.
+pub fn cpu_numbers(which: &str) -> Result<Vec<usize>, Failed> {
+    let list = fs::read_to_string(format!("/sys/devices/system/cpu/{which}"))?;
+    Ok(scx_utils::read_cpulist(list.trim())?)
+}
+
+/// How many tasks run or wait for a CPU.
+pub fn runnable() -> usize {
+    let text = read("/proc/loadavg");
+    let fourth = text.split_whitespace().nth(3).unwrap_or_default();
+    let (running, _) = fourth.split_once('/').unwrap_or_default();
+    running.parse().unwrap_or(0)
+}
+
+/// User time of each CPU that is online, of all nice values, in ticks.
+pub fn user_ticks() -> Vec<u64> {
+    let text = read("/proc/stat");
+    let of = |line: &str| -> u64 {
+        let times = line.split_whitespace().skip(1).take(2);
+        times.filter_map(|time| time.parse::<u64>().ok()).sum()
+    };
+    let lines = text.lines().filter(|line| {
+        line.strip_prefix("cpu")
+            .is_some_and(|nr| nr.starts_with(|first: char| first.is_ascii_digit()))
+    });
+    lines.map(of).collect()
+}
+
 /// `enabled`, `disabled`, ...
 pub fn sched_ext_state() -> String {
     read("/sys/kernel/sched_ext/state")

@@ -6,6 +6,7 @@
 
 mod agent;
 mod behaviour;
+mod cpus;
 mod donation;
 mod dump;
 mod forge;
@@ -77,7 +78,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
     let device = locks::DEVICES.iter().find(|(test, ..)| *test == name);
     let reason = if !machine::in_guest() {
         Some("runs in a guest: scripts/test")
-    } else if let Some(unfit) = place::unfit(name) {
+    } else if let Some(unfit) = place::unfit(name).or_else(|| cpus::unfit(name)) {
         Some(unfit)
     } else if device.is_some_and(|(_, _, path)| !std::path::Path::new(path).exists()) {
         Some("this kernel has no such module")
@@ -112,9 +113,10 @@ const ON_DEFAULTS: [&[Test]; 16] = [
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 13] = [
+const AFTERWARDS: [&[Test]; 14] = [
     lifecycle::HOTPLUG,
     restart::TESTS,
+    cpus::TESTS,
     donation::TRACEPOINT,
     watch::QUIET,
     shares::STARVE,

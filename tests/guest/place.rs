@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::Test;
 
 use crate::load::{Load, cpu_time_ns};
-use crate::machine::{cpus, ensure, read, run, wait_for};
+use crate::machine::{cpus, ensure, run, runnable, user_ticks, wait_for};
 use crate::sched::{self, Stats};
 
 pub const TESTS: &[Test] = &[
@@ -110,32 +110,10 @@ fn scaled(values: &[f64], sum: f64) -> Vec<f64> {
     values.iter().map(|value| value / all * sum).collect()
 }
 
-/// How many tasks run or wait for a CPU.
-fn runnable() -> usize {
-    let text = read("/proc/loadavg");
-    let fourth = text.split_whitespace().nth(3).unwrap_or_default();
-    let (running, _) = fourth.split_once('/').unwrap_or_default();
-    running.parse().unwrap_or(0)
-}
-
 /// `count` spinners of schedload that all run: it holds them until each has its place and weight.
 fn start_spinners(load: &mut Load, specs: &[&str], count: usize) -> Result<(), Failed> {
     load.start(&[&[SCHEDLOAD, "spin", "--secs", "600", "--spec"], specs].concat())?;
     wait_for("all spinners to run", STARTED, || runnable() >= count)
-}
-
-/// User time of each CPU, of all nice values, in ticks.
-fn user_ticks() -> Vec<u64> {
-    let text = read("/proc/stat");
-    let of = |line: &str| -> u64 {
-        let times = line.split_whitespace().skip(1).take(2);
-        times.filter_map(|time| time.parse::<u64>().ok()).sum()
-    };
-    let lines = text.lines().filter(|line| {
-        line.strip_prefix("cpu")
-            .is_some_and(|nr| nr.starts_with(|first: char| first.is_ascii_digit()))
-    });
-    lines.map(of).collect()
 }
 
 /// As many spinners as CPUs, all queued on one of them when they are allowed to leave it.

@@ -71,7 +71,7 @@ fn over_hotplug(file: &str) -> Result<(), Failed> {
     let mut seen = (0.0, 0.0);
     let mut work = || {
         let out = Command::new(env!("CARGO_BIN_EXE_inversion"))
-            .args(["--lock", "f_pos_lock", "--topology", "same"])
+            .args(["--lock", "f_pos_lock", "--topology", "cross"])
             .args(["--trials", "1", "--critical-ms", "40"])
             .output()?;
         let mut now = (0.0, 0.0);
@@ -90,8 +90,8 @@ fn over_hotplug(file: &str) -> Result<(), Failed> {
         Ok::<(), Failed>(())
     };
     work()?;
-    for (step, online) in ["0", "1"].into_iter().enumerate() {
-        switch_cpu(online)?;
+    for (step, online) in [false, true].into_iter().enumerate() {
+        switch_cpu(3, online)?;
         wait_for("the recorder", PATIENCE, || {
             let said = std::fs::read_to_string("/run/record.log").unwrap_or_default();
             said.matches("is back after").count() > step
