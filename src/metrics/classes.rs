@@ -10,8 +10,8 @@ use crate::abi::{self, proxy_event};
 use crate::agent::edge;
 use crate::watch::{Batch, Labels, NameTable, Site};
 
-/// How long an observation waits for a name.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an observation waits for a name. The first names take seconds where hogs are on every CPU.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Most observations that wait, and most waits that are remembered.
 const PENDING_MAX: usize = 4096;
 const WAITS_MAX: usize = 16_384;

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use log::debug;
-use scx_stats::prelude::StatsErrno;
 
 use super::classes::Classes;
 use super::series::Series;
+use crate::stats::NO_AGENT;
 use crate::watch::Client;
 
 /// Between two batches of events.
@@ -37,30 +37,27 @@ fn follow(series: &Series, socket: &Path, stop: &AtomicBool) -> Result<()> {
     let mut asked: Option<Instant> = None;
     // without its agent a scheduler has no events, but counters all the same; the next one may have it
     let mut events = true;
-    let mut answered = false;
     let mut more = false;
     while !stop.load(Ordering::Relaxed) {
         if asked.is_none_or(|asked| asked.elapsed() >= PERIOD) {
             series.count(&client.metrics()?)?;
-            series.set_up(true);
             asked = Some(Instant::now());
         }
         if events {
             match client.batch() {
                 Ok(batch) => {
-                    answered = true;
                     series.lost(batch.lost);
                     classes.learn(&batch, began.elapsed());
                     // an answer of so many may be a part only
                     more = batch.events.len() >= MANY_EVENTS;
                 }
-                // an answer that says no is an answer
-                Err(error) if !answered && error.downcast_ref::<StatsErrno>().is_some() => {
-                    events = false;
-                }
+                // a scheduler just loaded may be too busy for an answer: its agent has events, later
+                Err(error) if format!("{error:#}").contains(NO_AGENT) => events = false,
                 Err(error) => return Err(error),
             }
         }
+        // counters and events: who sees it up misses nothing from now on
+        series.set_up(true);
         for (class, what) in classes.settled(began.elapsed()) {
             series.observe(class, what);
         }

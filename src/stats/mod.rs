@@ -5,7 +5,7 @@ mod metrics;
 mod server;
 
 pub use metrics::{Metrics, Readings};
-pub use server::{Answer, Request, server_data};
+pub use server::{Answer, NO_AGENT, Request, server_data};
 
 use std::io::Write;
 use std::sync::Arc;

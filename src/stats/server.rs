@@ -109,9 +109,12 @@ fn events(desk: Option<Desk>) -> StatsOps<Request, Answer> {
     StatsOps { open, close: None }
 }
 
+/// Why a scheduler without an agent has no events: not now, and not later.
+pub const NO_AGENT: &str =
+    "this scheduler runs without an agent (--no-agent), which is what watches";
+
 fn attended(desk: &Option<Desk>) -> Result<&Desk> {
-    desk.as_ref()
-        .context("this scheduler runs without an agent (--no-agent), which is what watches")
+    desk.as_ref().context(NO_AGENT)
 }
 
 /// All targets; without a desk, those that need the agent say that there is none.
