@@ -12,7 +12,7 @@ use libtest_mimic::Failed;
 use crate::Test;
 
 use crate::load::{Load, cpu_time_ns};
-use crate::machine::{cpus, ensure, kernel_complaints, wait_for};
+use crate::machine::{cpus, ensure, kernel_complaints, user_ticks, wait_for};
 use crate::sched::{self, SCX_PROXY, Stats};
 use scx_proxy::stats::Metrics;
 
@@ -32,6 +32,10 @@ pub const TESTS: &[Test] = &[
     (
         "behaviour::stress_leaves_nothing_behind",
         stress_leaves_nothing_behind,
+    ),
+    (
+        "behaviour::mixed_load_reaches_every_cpu",
+        mixed_load_reaches_every_cpu,
     ),
 ];
 
@@ -201,6 +205,50 @@ fn stress_leaves_nothing_behind() -> Result<(), Failed> {
         )
         .map_err(|_| format!("left behind: {sum:?}, {:?}", stats.delta()))?;
         Ok(())
+    })
+}
+
+/// A spinner for each CPU, pairs that pass bytes, and processes that fork, all of which may run anywhere. Short,
+/// since each second of 64 CPUs takes minutes where one after the other is emulated.
+fn mixed_load_reaches_every_cpu() -> Result<(), Failed> {
+    const SCHEDLOAD: &str = env!("CARGO_BIN_EXE_schedload");
+    const SPREAD: Duration = Duration::from_secs(5);
+    const MORE: Duration = Duration::from_secs(1);
+    sched::with(&[], || {
+        let mut stats = Stats::open()?;
+        let before = user_ticks();
+        let mut load = Load::default();
+        for what in [
+            &["pipe", "--pairs", "8"][..],
+            &["forks", "--jobs", "8"],
+            &["spin", "--spec", &cpus().to_string()],
+        ] {
+            let time = ["--secs", "600", "--settle", "0.001"];
+            load.start(&[&[SCHEDLOAD], what, &time].concat())?;
+        }
+        let ran = || {
+            let now = user_ticks();
+            now.iter()
+                .zip(&before)
+                .map(|(now, was)| now - was)
+                .collect()
+        };
+        let mut ticks: Vec<u64> = Vec::new();
+        let spread = wait_for("every CPU to run something", SPREAD, || {
+            ticks = ran();
+            ticks.len() == cpus() && ticks.iter().all(|ticks| *ticks > 0)
+        });
+        std::thread::sleep(MORE);
+        let metrics = stats.delta()?;
+        println!(
+            "picks {}, steals {}, pulls {}; user time in ticks {ticks:?}",
+            metrics.dispatch_queue, metrics.dispatch_steal, metrics.dispatch_balance
+        );
+        spread?;
+        ensure(metrics.dispatch_queue > 0, || "nothing was queued".into())?;
+        ensure(metrics.cpus == cpus() as u64, || {
+            format!("{} CPUs by the stats", metrics.cpus)
+        })
     })
 }
 
