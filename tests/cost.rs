@@ -40,6 +40,9 @@ impl Kernel for Still {
     fn nice(&self, _t: Pid) -> i32 {
         0
     }
+    fn group_shares(&self, _: u32) -> u32 {
+        1 << 20
+    }
     fn alive(&self, _t: Pid) -> bool {
         true
     }

@@ -6,10 +6,12 @@
 
 mod agent;
 mod behaviour;
+mod cgroup;
 mod cpus;
 mod donation;
 mod dump;
 mod forge;
+mod groups;
 mod handover;
 mod lifecycle;
 mod load;
@@ -95,10 +97,11 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 16] = [
+const ON_DEFAULTS: [&[Test]; 17] = [
     verify::TESTS,
     lifecycle::FIRST,
     shares::TESTS,
+    groups::TESTS,
     place::TESTS,
     donation::TESTS,
     donation::BEYOND,

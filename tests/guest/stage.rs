@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 use scx_proxy::model::program::{Class, CpuMask, External, LockSpec, Op, Setup, TaskSpec};
 
+use crate::cgroup::Cgroup;
 use crate::machine::{ensure, wait_for};
 use crate::userlock::UserLock;
 
@@ -250,9 +251,22 @@ impl Gate {
     }
 }
 
+/// The cgroups of `setup`, of which its tasks become members thread by thread.
+fn groups(setup: &Setup) -> Result<Vec<Cgroup>, Failed> {
+    let mut groups: Vec<Cgroup> = Vec::new();
+    for spec in &setup.groups {
+        let parent = spec.parent.checked_sub(1).map(|nr| &groups[nr as usize]);
+        let group = Cgroup::threaded(parent)?;
+        group.set("cpu.weight", spec.weight)?;
+        groups.push(group);
+    }
+    Ok(groups)
+}
+
 /// Runs `setup` until all tasks that do not repeat are at their end.
 pub fn run(setup: &Setup, scale: u64) -> Result<Staged, Failed> {
     let locks = Locks::new(&setup.locks)?;
+    let groups = groups(setup)?;
     let gate = Arc::new(Gate::default());
     let mut actors = Vec::new();
     for task in &setup.tasks {
@@ -260,14 +274,18 @@ pub fn run(setup: &Setup, scale: u64) -> Result<Staged, Failed> {
         let files = locks.files.iter().map(File::try_clone);
         let files = files.collect::<Result<_, _>>()?;
         let steps = locks.steps(task, scale)?;
-        actors.push(Actor::start(task, steps, files, scale, &gate)?);
+        let actor = Actor::start(task, steps, files, scale, &gate)?;
+        if task.group > 0 {
+            groups[task.group as usize - 1].enter_thread(actor.tid)?;
+        }
+        actors.push(actor);
     }
     let tids = actors.iter().map(|actor| actor.tid).collect::<Vec<_>>();
     let began = *gate.began.get_or_init(Instant::now);
     gate.open.store(true, Ordering::Release);
     // whoever directs must not wait for the hogs; what it starts later inherits its nice value
     set_nice(0, -20)?;
-    let result = direct(setup, scale, began, &actors);
+    let result = direct(setup, scale, began, &actors, &groups);
     set_nice(0, 0)?;
     gate.stop.store(true, Ordering::Relaxed);
     for actor in actors {
@@ -279,7 +297,13 @@ pub fn run(setup: &Setup, scale: u64) -> Result<Staged, Failed> {
 }
 
 /// The events from outside, in their time, and the wait for the end.
-fn direct(setup: &Setup, scale: u64, began: Instant, actors: &[Actor]) -> Result<(), Failed> {
+fn direct(
+    setup: &Setup,
+    scale: u64,
+    began: Instant,
+    actors: &[Actor],
+    groups: &[Cgroup],
+) -> Result<(), Failed> {
     let mut events = setup.externals.clone();
     events.sort_by_key(|(at_ns, _)| *at_ns);
     for (at_ns, event) in events {
@@ -289,6 +313,12 @@ fn direct(setup: &Setup, scale: u64, began: Instant, actors: &[Actor]) -> Result
         match event {
             External::Affinity(pid, mask) => set_affinity(tid(pid), mask)?,
             External::Nice(pid, nice) => set_nice(tid(pid), nice)?,
+            External::Move(pid, group) if group > 0 => {
+                groups[group as usize - 1].enter_thread(tid(pid))?;
+            }
+            External::Weight(group, weight) => {
+                groups[group as usize - 1].set("cpu.weight", weight)?;
+            }
             other => return Err(format!("cannot be staged here: {other:?}").into()),
         }
     }

@@ -1,0 +1,180 @@
+//! Shares by cpu.weight hold: at any depth, with nice values inside, after a change, and after
+//! thousands of cgroups have come and gone.
+
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+
+use crate::Test;
+use crate::cgroup::Cgroup;
+use crate::load::{Load, cpu_time_ns};
+use crate::machine::ensure;
+use crate::sched::{self, Stats, loaded};
+
+pub const TESTS: &[Test] = &[
+    ("groups::shares_by_weight", shares_by_weight),
+    ("groups::three_levels", three_levels),
+    ("groups::idle_cgroup", idle_cgroup),
+    ("groups::changes_count", changes_count),
+    ("groups::thousands_come_and_go", thousands_come_and_go),
+];
+
+const CPU: usize = 0;
+const SETTLE: Duration = Duration::from_secs(1);
+const MEASURED: Duration = Duration::from_secs(8);
+/// Of a share: what an emulated CPU that stands still in the middle of a slice makes of 8 s.
+const TOLERANCE: f64 = 0.05;
+
+/// What each of `pids` got of what all of them got.
+fn shares(pids: &[u32]) -> Result<Vec<f64>, Failed> {
+    let times = || {
+        let times = pids.iter().map(|pid| cpu_time_ns(*pid));
+        times.collect::<Result<Vec<_>, _>>()
+    };
+    std::thread::sleep(SETTLE);
+    let before = times()?;
+    std::thread::sleep(MEASURED);
+    let ran: Vec<u64> = times()?.iter().zip(&before).map(|(a, b)| a - b).collect();
+    let all: u64 = ran.iter().sum();
+    Ok(ran.iter().map(|ran| *ran as f64 / all as f64).collect())
+}
+
+/// `wanted` in any unit.
+fn check(what: &str, pids: &[u32], wanted: &[f64]) -> Result<(), Failed> {
+    let got = shares(pids)?;
+    let all: f64 = wanted.iter().sum();
+    let wanted: Vec<f64> = wanted.iter().map(|share| share / all).collect();
+    println!("{what}: shares {got:.3?}, wanted {wanted:.3?}");
+    let off = |(got, wanted): (&f64, &f64)| (got - wanted).abs() > TOLERANCE;
+    ensure(!got.iter().zip(&wanted).any(off), || {
+        format!("{what}: shares {got:.3?}, wanted {wanted:.3?}")
+    })
+}
+
+/// A spinner on one CPU, in `group`.
+fn spinner(load: &mut Load, group: &Cgroup, nice: i32) -> Result<u32, Failed> {
+    let pid = load.hog(CPU, nice)?;
+    group.enter(pid)?;
+    Ok(pid)
+}
+
+fn shares_by_weight() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let (a, b) = (Cgroup::new(None)?, Cgroup::new(None)?);
+        a.set("cpu.weight", 900)?;
+        let mut load = Load::default();
+        let mut pids = vec![spinner(&mut load, &a, 0)?, spinner(&mut load, &b, 0)?];
+        check("900 and 100", &pids, &[9.0, 1.0])?;
+
+        a.set("cpu.weight", 100)?;
+        for _ in 0..3 {
+            pids.push(spinner(&mut load, &a, 0)?);
+        }
+        check(
+            "four and one of the same weight",
+            &pids,
+            &[1.0, 4.0, 1.0, 1.0, 1.0],
+        )?;
+
+        drop(load);
+        let mut load = Load::default();
+        let pids = [
+            spinner(&mut load, &a, 0)?,
+            spinner(&mut load, &a, 5)?,
+            spinner(&mut load, &b, 0)?,
+            load.hog(CPU, 0)?,
+        ];
+        // nice 5 is 335 of 1024
+        let within = [1024.0 / 1359.0, 335.0 / 1359.0];
+        check(
+            "nice 0 and 5, one, and one in the root",
+            &pids,
+            &[within[0], within[1], 1.0, 1.0],
+        )
+    })
+}
+
+fn three_levels() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let a = Cgroup::new(None)?;
+        let beside = Cgroup::new(None)?;
+        let b = Cgroup::new(Some(&a))?;
+        let (c, d) = (Cgroup::new(Some(&b))?, Cgroup::new(Some(&b))?);
+        d.set("cpu.weight", 300)?;
+        let e = Cgroup::new(Some(&a))?;
+        let mut load = Load::default();
+        let pids = [
+            spinner(&mut load, &beside, 0)?,
+            spinner(&mut load, &e, 0)?,
+            spinner(&mut load, &c, 0)?,
+            spinner(&mut load, &d, 0)?,
+        ];
+        check(
+            "1/2; of the rest 1/2; of the rest 1/4 and 3/4",
+            &pids,
+            &[8.0, 4.0, 1.0, 3.0],
+        )
+    })
+}
+
+/// cpu.idle makes a cgroup weigh 3 where others weigh 1024.
+fn idle_cgroup() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let (a, b) = (Cgroup::new(None)?, Cgroup::new(None)?);
+        b.set("cpu.idle", 1)?;
+        let mut load = Load::default();
+        let pids = [spinner(&mut load, &a, 0)?, spinner(&mut load, &b, 0)?];
+        check("beside an idle cgroup", &pids, &[1024.0, 3.0])
+    })
+}
+
+fn changes_count() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let (a, b) = (Cgroup::new(None)?, Cgroup::new(None)?);
+        let mut load = Load::default();
+        let pids = [spinner(&mut load, &a, 0)?, spinner(&mut load, &b, 0)?];
+        check("100 and 100", &pids, &[1.0, 1.0])?;
+        a.set("cpu.weight.nice", -5)?;
+        // nice -5 is 3121 of 1024
+        check("cpu.weight.nice -5", &pids, &[3121.0, 1024.0])?;
+        b.enter(pids[0])?;
+        check("moved together", &pids, &[1.0, 1.0])?;
+        a.enter(pids[1])?;
+        check("and apart", &pids, &[1024.0, 3121.0])
+    })
+}
+
+/// Each is entered and left by a spinner, while others compete. What they counted must not stay.
+fn thousands_come_and_go() -> Result<(), Failed> {
+    const CGROUPS: usize = 2000;
+    sched::with(&[], || {
+        let mut stats = Stats::open()?;
+        let mut load = Load::default();
+        let parent = Cgroup::new(None)?;
+        let beside = Cgroup::new(None)?;
+        let pids = [
+            spinner(&mut load, &parent, 0)?,
+            spinner(&mut load, &beside, 0)?,
+        ];
+        // processes may not be beside child cgroups
+        Cgroup::leave(pids[0])?;
+        for batch in 0..10 {
+            let mut groups = Vec::new();
+            for _ in 0..CGROUPS / 10 {
+                let group = Cgroup::new(Some(&parent))?;
+                group.enter(pids[0])?;
+                groups.push(group);
+            }
+            Cgroup::leave(pids[0])?;
+            drop(groups);
+            ensure(loaded(), || format!("gone in batch {batch}"))?;
+        }
+        parent.set("cgroup.subtree_control", "-cpu")?;
+        parent.enter(pids[0])?;
+        let metrics = stats.delta()?;
+        ensure(metrics.cgroups_untracked == 0, || {
+            format!("{} cgroups had no number", metrics.cgroups_untracked)
+        })?;
+        check("after all of them", &pids, &[1.0, 1.0])
+    })
+}
