@@ -1,20 +1,127 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * fentry and fexit of __futex_wait() (kernel/futex/waitwake.c): how waiters for
- * mutexes of user space are seen. All FUTEX_WAITs pass here, and only those that
- * really have to wait get beyond it; an uncontended mutex makes no system call.
+ * How waiters in futex() are seen. This file owns task_ctx.user_lock where that is a
+ * mutex of user space.
  *
- * Interrupts are on here, and the kernel may preempt: what touches the state of
- * donors turns them off.
+ * Tasks of ours: ops.quiescent(), which is never skipped. A task that sleeps in futex() still has
+ * the system call in its user registers: number, address, operation, value. An
+ * uncontended mutex makes no system call.
+ * Not every sleep inside futex() is a wait for the futex. It may sleep on a page that is faulted
+ * in, on mmap_lock, or on a sleeping spinlock of PREEMPT_RT. The state tells them apart: the wait for
+ * the futex, and nothing else in that system call, is TASK_INTERRUPTIBLE | TASK_FREEZABLE
+ * (kernel/futex/waitwake.c). What it waits for is forgotten when it wakes
+ * (task_runnable()), and read again if it sleeps again.
  *
+ * Tasks of other classes pass no callback: fentry and fexit of __futex_wait(). Interrupts
+ * are on there, and the kernel may preempt: what touches the state of donors turns them off.
  * A program that is preempted is skipped for whoever comes there on that CPU meanwhile
  * (__bpf_prog_enter_recur()). A beginning that is missed costs a donation; an end that
  * is missed would leave an edge behind. So there are two programs for the end, of which
- * the second has something to do only if the first was skipped; and a fair task's edge
- * is over at the latest when it wakes (task_runnable()).
+ * the second has something to do only if the first was skipped.
+ *
+ * Not followed: futex_waitv(), io_uring, FUTEX_WAIT_REQUEUE_PI until it is moved onto the PI
+ * mutex, and a wait with a timeout that was stopped and goes on as restart_syscall().
  */
 #ifndef PROXY_LOCK_FUTEX_H
 #define PROXY_LOCK_FUTEX_H
+
+/* arch/x86/entry/syscalls/syscall_64.tbl; x32 has a bit of its own in the number */
+#define SYSCALL_FUTEX 202
+#define SYSCALL_FUTEX_WAIT 455
+
+/* arch/x86/include/asm/thread_info.h: in a system call of 32-bit code, numbered otherwise */
+#define TS_COMPAT 2U
+
+/* include/linux/sched.h */
+#define TASK_STATE_INTERRUPTIBLE 1U
+#define TASK_STATE_FREEZABLE 0x2000U
+#define PF_USER_WORKER 0x4000U /* the other two: scx/common.bpf.h */
+/* their user registers are nobody's, or those of whoever made them */
+#define PF_NO_SYSCALL (PF_KTHREAD | PF_USER_WORKER | PF_IO_WORKER)
+
+/* include/uapi/linux/futex.h */
+#define FUTEX_OP_WAIT 0U
+#define FUTEX_OP_LOCK_PI 6U
+#define FUTEX_OP_WAIT_BITSET 9U
+#define FUTEX_OP_LOCK_PI2 13U
+#define FUTEX_OP_PRIVATE 128U
+#define FUTEX_OP_MASK (~(128U | 256U)) /* 256: which clock */
+#define FUTEX2_U32 2U
+#define FUTEX2_PRIVATE 128U
+
+/* What the user registers of a task in futex() say. */
+struct futex_call {
+	u64 addr;
+	u32 op;
+	u32 val;
+	bool shared;
+};
+
+static __always_inline bool futex_call_of(struct task_struct *p, struct futex_call *call)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs(p);
+	u64 nr = regs->orig_ax;
+
+	if (nr != SYSCALL_FUTEX && nr != SYSCALL_FUTEX_WAIT)
+		return false;
+	if (p->thread_info.status & TS_COMPAT)
+		return false;
+	call->addr = regs->di;
+	if (nr == SYSCALL_FUTEX) {
+		call->op = (u32)regs->si & FUTEX_OP_MASK;
+		call->shared = !((u32)regs->si & FUTEX_OP_PRIVATE);
+		call->val = regs->dx;
+		return true;
+	}
+	call->op = FUTEX_OP_WAIT;
+	call->shared = !((u32)regs->r10 & FUTEX2_PRIVATE);
+	call->val = regs->si;
+	return ((u32)regs->r10 & ~FUTEX2_PRIVATE) == FUTEX2_U32;
+}
+
+/* Notes what @p, current, waits for in its memory: an edge, or what is none. */
+static __always_inline void futex_wait_begins(struct task_struct *p, struct task_ctx *tctx,
+					      u64 addr, u32 val, bool shared)
+{
+	tctx->user_lock = pthread_edge(p, tctx, addr, val, shared);
+	if (tctx->user_lock)
+		site_note_user(p, tctx, lock_address(tctx->user_lock));
+	else
+		stat_inc(STAT_WAIT_FUTEX);
+}
+
+/*
+ * A PI mutex of user space: the rt_mutex behind it (rtmutex.bpf.h) has no name. It is
+ * known by the mutex's own address and process.
+ */
+static __always_inline void futex_pi_begins(struct task_struct *p, struct task_ctx *tctx, u64 addr)
+{
+	site_note_user(p, tctx, addr ^ (u64)p->tgid << 32);
+	tctx->site_lock = SITE_LOCK_PI;
+}
+
+/* @p, current and ours, goes to sleep: perhaps in futex(). */
+static __always_inline void futex_sleep(struct task_struct *p, struct task_ctx *tctx)
+{
+	struct futex_call call = {};
+	u32 state = p->__state;
+	bool waits = state == (TASK_STATE_INTERRUPTIBLE | TASK_STATE_FREEZABLE);
+
+	if (!waits && !(state == TASK_STATE_INTERRUPTIBLE && p->pi_blocked_on))
+		return;
+	/* our own threads wait for each other all the time, and for no such mutex */
+	if ((p->flags & PF_NO_SYSCALL) || p->tgid == cfg.agent_tgid || !futex_call_of(p, &call))
+		return;
+	if (!waits) {
+		if (lock_followed(LOCK_RTMUTEX) &&
+		    (call.op == FUTEX_OP_LOCK_PI || call.op == FUTEX_OP_LOCK_PI2))
+			futex_pi_begins(p, tctx, call.addr);
+		return;
+	}
+	if (lock_followed(LOCK_PTHREAD) &&
+	    (call.op == FUTEX_OP_WAIT || call.op == FUTEX_OP_WAIT_BITSET))
+		futex_wait_begins(p, tctx, call.addr, call.val, call.shared);
+}
 
 SEC("?fentry/__futex_wait")
 int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
@@ -22,25 +129,22 @@ int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
 	struct task_struct *p = bpf_get_current_task_btf();
 	struct task_ctx *tctx;
 
-	/* our own threads wait for each other all the time, and for no such mutex: be gone soon */
-	if (p->tgid == cfg.agent_tgid)
+	/* ops.quiescent() sees the others, if they sleep at all */
+	if (!task_urgency(p) || (flags & FUTEX_FLAGS_SIZE) != FUTEX_FLAGS_SIZE_32)
 		return 0;
 	tctx = task_ctx_of(p);
 	if (!tctx)
 		return 0;
-	tctx->user_lock = pthread_edge(p, tctx, (u64)addr, flags, val);
-	if (tctx->user_lock) {
-		site_note_user(p, tctx, lock_address(tctx->user_lock));
+	futex_wait_begins(p, tctx, (u64)addr, val, flags & FUTEX_FLAGS_SHARED);
+	if (tctx->user_lock)
 		contended_if_urgent(p, tctx);
-	} else {
-		stat_inc(STAT_WAIT_FUTEX);
-	}
 	return 0;
 }
 
+/* A task that is ours by now has nothing left to end: task_enable(), task_runnable(). */
 static __always_inline void futex_wait_over(struct task_struct *p)
 {
-	struct task_ctx *tctx = task_ctx_of(p);
+	struct task_ctx *tctx = task_urgency(p) ? task_ctx_of(p) : NULL;
 
 	if (!tctx || !(tctx->user_lock || (tctx->token && tctx->wait_urgency)))
 		return;
@@ -59,23 +163,6 @@ SEC("?fexit/__futex_wait")
 int BPF_PROG(proxy_futex_over)
 {
 	futex_wait_over(bpf_get_current_task_btf());
-	return 0;
-}
-
-/*
- * A PI mutex, of user space: its waiters pass no tracepoint, and the rt_mutex behind it is
- * not known yet. Kept under its own address and process.
- */
-SEC("?fentry/futex_lock_pi")
-int BPF_PROG(proxy_pi_wait, void *addr)
-{
-	struct task_struct *p = bpf_get_current_task_btf();
-	struct task_ctx *tctx = task_ctx_of(p);
-
-	if (!tctx)
-		return 0;
-	site_note_user(p, tctx, (u64)addr ^ (u64)p->tgid << 32);
-	tctx->site_lock = SITE_LOCK_PI;
 	return 0;
 }
 

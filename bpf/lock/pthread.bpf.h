@@ -127,20 +127,19 @@ static __always_inline u32 pthread_owner_pid(struct task_struct *p, const struct
 	return tid;
 }
 
-/* What @p, current, is about to wait for: an edge word, 0 if it is no mutex that can be followed. */
+/* What @p, current, waits for: an edge word, 0 if it is no mutex that can be followed. */
 static __always_inline u64 pthread_edge(struct task_struct *p, struct task_ctx *tctx, u64 addr,
-					u32 flags, u32 val)
+					u32 val, bool shared)
 {
 	u64 at;
 
 	/* a mutex of 64-bit code begins with a word of 8 bytes */
-	if (!pthread_waits_for(val) || (addr & LOCK_TYPE_MASK) ||
-	    (flags & FUTEX_FLAGS_SIZE) != FUTEX_FLAGS_SIZE_32)
+	if (!pthread_waits_for(val) || (addr & LOCK_TYPE_MASK))
 		return 0;
 	if (pid_namespace_level(p))
 		return 0;
 	tctx->user_addr = addr;
-	tctx->user_flags = flags;
+	tctx->user_flags = shared ? FUTEX_FLAGS_SHARED : 0;
 	if (!pthread_owner_pid(p, tctx))
 		return 0;
 	at = user_to_kernel(user_pgd(p), addr);

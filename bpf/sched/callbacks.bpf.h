@@ -85,8 +85,11 @@ void BPF_STRUCT_OPS(proxy_quiescent, struct task_struct *p, u64 deq_flags)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
-	if (tctx)
-		task_quiescent(p, tctx, scx_bpf_task_cpu(p), deq_flags & SCX_DEQ_SLEEP);
+	if (!tctx)
+		return;
+	if (deq_flags & SCX_DEQ_SLEEP)
+		futex_sleep(p, tctx);
+	task_quiescent(p, tctx, scx_bpf_task_cpu(p), deq_flags & SCX_DEQ_SLEEP);
 }
 
 bool BPF_STRUCT_OPS(proxy_yield, struct task_struct *from, struct task_struct *to)

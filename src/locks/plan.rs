@@ -7,7 +7,6 @@ use super::row::{Row, State};
 use super::{KernelFacts, LockSet, LockType};
 
 const CONTENTION: [&str; 3] = ["proxy_cont_begin", "proxy_cont_end", "proxy_cont_over"];
-const PI_SITE: &str = "proxy_pi_wait";
 const FUTEX: [&str; 3] = ["proxy_futex_wait", "proxy_futex_done", "proxy_futex_over"];
 const BINDER: [&str; 1] = ["proxy_binder_transaction"];
 const NTSYNC: [&str; 1] = ["proxy_ntsync_wait"];
@@ -16,7 +15,7 @@ const NTSYNC_ISRA: [&str; 1] = ["proxy_ntsync_isra"];
 const BY_BLOCKED_ON: &str = "task->blocked_on";
 const BY_CONTENTION: &str = "tracepoint lock:contention_begin";
 const BY_PI_BLOCKED_ON: &str = "task->pi_blocked_on";
-const BY_FUTEX_WAIT: &str = "fentry __futex_wait";
+const BY_FUTEX: &str = "futex() in user registers";
 const BY_TRANSACTION: &str = "tracepoint binder_transaction";
 const BY_NTSYNC: &str = "kprobe ntsync_schedule";
 const RT_OWNER: &str = "rt_mutex_base.owner";
@@ -54,7 +53,7 @@ impl Plan {
             ),
             LockType::Futex => Row::never(
                 lock,
-                BY_FUTEX_WAIT,
+                BY_FUTEX,
                 "condition variables, semaphores and barriers have no owner",
             ),
         });
@@ -163,11 +162,7 @@ fn rtmutex(facts: &KernelFacts) -> Row {
         ("rt_mutex_base", "owner"),
     ];
     let mut programs = Vec::new();
-    // where a PI mutex is asked for, for its name: nothing hangs on it
-    if facts.func("futex_lock_pi") {
-        programs.push(PI_SITE);
-    }
-    // likewise what PREEMPT_RT makes of rt_mutexes
+    // where PREEMPT_RT's are asked for, for their names: nothing hangs on it
     if facts.preempt_rt() && facts.tracepoint("contention_begin") {
         programs.push(CONTENTION[0]);
     }
@@ -190,21 +185,25 @@ fn as_rtmutex(lock: LockType, rtmutex: &Row) -> Row {
     }
 }
 
+/// Fair waiters are seen as they go to sleep. Real-time waiters pass no callback of sched_ext's: a probe sees them.
 fn pthread(facts: &KernelFacts) -> Row {
+    const PROBED: &str = "__futex_wait";
+    let row = |programs| {
+        let owner = "pthread_mutex_t in user memory";
+        Row::on(LockType::Pthread, BY_FUTEX, owner, programs)
+    };
+    let row = if facts.func(PROBED) {
+        row(&FUTEX)
+    } else {
+        row(&[]).because(format!(
+            "real-time waiters are not seen: this kernel has no function {PROBED} that fentry can attach to"
+        ))
+    };
     let mut missing = Vec::new();
-    if !facts.func("__futex_wait") {
-        missing.push("function __futex_wait that fentry can attach to".to_owned());
-    }
     if !facts.ksym("page_offset_base") {
         missing.push("symbol page_offset_base".to_owned());
     }
-    Row::on(
-        LockType::Pthread,
-        BY_FUTEX_WAIT,
-        "pthread_mutex_t in user memory",
-        &FUTEX,
-    )
-    .needs(&missing, KNOWN_KERNEL)
+    row.needs(&missing, KNOWN_KERNEL)
 }
 
 fn binder(facts: &KernelFacts) -> Row {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{KernelFacts, LockType, Plan};
 
 /// Each program, how it attaches, and to what; as in `SEC()` in bpf/lock/.
-const PROGRAMS: [(&str, Kind, &str); 10] = [
+const PROGRAMS: [(&str, Kind, &str); 9] = [
     ("proxy_cont_begin", Kind::Tracepoint, "contention_begin"),
     ("proxy_cont_end", Kind::Tracepoint, "contention_end"),
     ("proxy_cont_over", Kind::Tracepoint, "contention_end"),
@@ -18,7 +18,6 @@ const PROGRAMS: [(&str, Kind, &str); 10] = [
         Kind::Tracepoint,
         "binder_transaction",
     ),
-    ("proxy_pi_wait", Kind::Fentry, "futex_lock_pi"),
     ("proxy_ntsync_wait", Kind::Kprobe, "ntsync_schedule"),
     ("proxy_ntsync_isra", Kind::Kprobe, "ntsync_schedule.isra.0"),
 ];

@@ -7,7 +7,6 @@ use crate::loader::preflight::KFUNCS_NEEDED;
 const KERNELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/kernels");
 
 const CONTENTION: [&str; 3] = ["proxy_cont_begin", "proxy_cont_end", "proxy_cont_over"];
-const PI_SITE: [&str; 1] = ["proxy_pi_wait"];
 const FUTEX: [&str; 3] = ["proxy_futex_done", "proxy_futex_over", "proxy_futex_wait"];
 const NTSYNC: [&str; 1] = ["proxy_ntsync_isra"];
 
@@ -71,7 +70,7 @@ fn fates(facts: &KernelFacts, list: &str, expected: &[(LockType, &str)]) -> Plan
 const NO_BINDER: &str = "off this kernel has no binder";
 const BY_CONTENTION: &str = "on tracepoint lock:contention_begin";
 const BY_PI: &str = "on task->pi_blocked_on";
-const BY_FUTEX: &str = "on fentry __futex_wait";
+const BY_FUTEX: &str = "on futex() in user registers";
 const BY_NTSYNC: &str = "on kprobe ntsync_schedule";
 
 #[test]
@@ -91,7 +90,7 @@ fn cloud_kernels_from_6_17_on_follow_all_but_binder() {
         );
         assert_eq!(
             plan.programs(),
-            [&CONTENTION[..], &FUTEX, &NTSYNC, &PI_SITE].concat()
+            [&CONTENTION[..], &FUTEX, &NTSYNC].concat()
         );
         let mutex = row(&plan, LockType::Mutex);
         assert_eq!((mutex.owner, &mutex.why), ("mutex.owner", &None));
@@ -143,7 +142,6 @@ fn on_preempt_rt_mutexes_and_rwsems_are_rt_mutexes() {
         "proxy_futex_over",
         "proxy_futex_wait",
         "proxy_ntsync_isra",
-        "proxy_pi_wait",
     ];
     assert_eq!(plan.programs(), programs);
 
@@ -243,11 +241,6 @@ fn a_missing_fact_turns_off_its_lock_and_no_other() {
             "rt_mutex_base.owner",
         ),
         (
-            "func __futex_wait",
-            LockType::Pthread,
-            "function __futex_wait",
-        ),
-        (
             "ksym page_offset_base",
             LockType::Pthread,
             "symbol page_offset_base",
@@ -322,6 +315,18 @@ fn without_the_tracepoint_mutexes_lose_their_real_time_waiters_only() {
 }
 
 #[test]
+fn without_the_function_futexes_lose_their_real_time_waiters_only() {
+    let facts = kernel("7.3", "cloud-amd64").without(&["func __futex_wait"]);
+    let plan = fates(&facts, "pthread", &[(LockType::Pthread, BY_FUTEX)]);
+    let why = row(&plan, LockType::Pthread).why.as_deref();
+    assert!(
+        why.is_some_and(|why| why.starts_with("real-time waiters are not seen")),
+        "{why:?}"
+    );
+    assert!(plan.programs().is_empty());
+}
+
+#[test]
 fn what_is_not_asked_for_is_off_and_says_how_to_ask() {
     for facts in all_kernels() {
         let plan = Plan::new(&facts, &LockSet::NONE);
@@ -342,7 +347,7 @@ fn mutex_or_rwsem_alone_bring_the_tracepoint_with_them() {
         ("mutex", &CONTENTION[..]),
         ("rwsem", &CONTENTION),
         ("mutex,rwsem", &CONTENTION),
-        ("rtmutex", &PI_SITE),
+        ("rtmutex", &[]),
         ("pthread", &FUTEX),
     ] {
         assert_eq!(Plan::new(&facts, &set(list)).programs(), programs, "{list}");

@@ -33,15 +33,15 @@ const NO_TID: u32 = 0x3fff_ffff;
 
 /// The beginning of a pthread_mutex_t that says: contended, and owned by that TID.
 #[repr(C, align(8))]
-struct Forged([AtomicU32; 6]);
+pub struct Forged([AtomicU32; 6]);
 
 impl Forged {
-    fn owned_by(tid: u32) -> Self {
+    pub fn owned_by(tid: u32) -> Self {
         Self([2, 0, tid, 1, 0, 0].map(AtomicU32::new))
     }
 
     /// Waits for it, as a contended pthread mutex is waited for; nobody ever wakes it.
-    fn wait(&self, op: libc::c_int) {
+    pub fn wait(&self, op: libc::c_int) {
         let at_most = libc::timespec {
             tv_sec: 0,
             tv_nsec: 300_000,
@@ -61,14 +61,14 @@ impl Forged {
 
 /// Threads of this process, ended when this is dropped.
 #[derive(Default)]
-struct Threads {
+pub struct Threads {
     stop: Arc<AtomicBool>,
     all: Vec<JoinHandle<()>>,
 }
 
 impl Threads {
     /// Starts a thread on `CPU`; its TID.
-    fn start(&mut self, part: impl Fn() + Send + 'static) -> u32 {
+    pub fn start(&mut self, part: impl Fn() + Send + 'static) -> u32 {
         let (stop, tid) = (self.stop.clone(), Arc::new(AtomicU32::new(0)));
         let tell = tid.clone();
         self.all.push(std::thread::spawn(move || {

@@ -26,6 +26,7 @@ mod shares;
 mod stage;
 mod userlock;
 mod verify;
+mod waits;
 mod watch;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -97,7 +98,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 17] = [
+const ON_DEFAULTS: [&[Test]; 18] = [
     verify::TESTS,
     lifecycle::FIRST,
     shares::TESTS,
@@ -109,6 +110,7 @@ const ON_DEFAULTS: [&[Test]; 17] = [
     locks::MORE,
     locks::NEVER,
     locks::MODULES,
+    waits::TESTS,
     forge::TESTS,
     handover::TESTS,
     watch::TESTS,
