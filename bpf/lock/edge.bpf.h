@@ -27,6 +27,28 @@ static __always_inline bool lock_followed(enum lock_type type)
 	return cfg.locks & LOCK_BIT(type);
 }
 
+/*
+ * The pid of the task at address @word, 0 if there is none. An address is only a
+ * number until a live task proves to stand there: the pid is read with a
+ * fault-proof load, looked up, and must lead back to the same address.
+ */
+static __noinline u32 edge_task_pid(u64 word)
+{
+	struct task_struct *task = (void *)word, *found;
+	u32 pid;
+
+	if (!word)
+		return 0;
+	pid = BPF_CORE_READ(task, pid);
+	found = pid ? bpf_task_from_pid(pid) : NULL;
+	if (!found)
+		return 0;
+	if ((u64)found != word)
+		pid = 0;
+	bpf_task_release(found);
+	return pid;
+}
+
 #include "mutex.bpf.h"
 #include "rwsem.bpf.h"
 #include "rtmutex.bpf.h"
@@ -56,28 +78,6 @@ static __always_inline u64 edge_lock(struct task_struct *p, const struct task_ct
 	if (!lock && lock_followed(LOCK_NTSYNC))
 		lock = ntsync_waited_for(p, tctx);
 	return lock;
-}
-
-/*
- * The pid of the task at address @word, 0 if there is none. An address is only a
- * number until a live task proves to stand there: the pid is read with a
- * fault-proof load, looked up, and must lead back to the same address.
- */
-static __noinline u32 edge_task_pid(u64 word)
-{
-	struct task_struct *task = (void *)word, *found;
-	u32 pid;
-
-	if (!word)
-		return 0;
-	pid = BPF_CORE_READ(task, pid);
-	found = pid ? bpf_task_from_pid(pid) : NULL;
-	if (!found)
-		return 0;
-	if ((u64)found != word)
-		pid = 0;
-	bpf_task_release(found);
-	return pid;
 }
 
 /* The pid of the owner of @lock, which @p waits for; 0 if it has none that may be lent to. */

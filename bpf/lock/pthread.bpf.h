@@ -1,30 +1,39 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Mutexes of user space: pthread_mutex_t of glibc on x86-64, of all kinds but
- * PTHREAD_PRIO_INHERIT (rtmutex.bpf.h) and PTHREAD_PRIO_PROTECT.
+ * Mutexes of user space that name their owner:
+ * - pthread_mutex_t of glibc on x86-64, of all kinds but PTHREAD_PRIO_INHERIT
+ *   (rtmutex.bpf.h) and PTHREAD_PRIO_PROTECT: the owner's TID stands beside the futex word;
+ * - mutexes whose futex word is the owner's TID: glibc's robust ones, musl's recursive,
+ *   error-checking and robust ones.
  *
  * waiter -> lock: FUTEX_WAIT (futex.bpf.h). Condition variables, semaphores, barriers, joins and
- * locks of other libraries wait there as well. What is a mutex shows in the waiter's
- * memory: the value waited for is the one of a contended mutex, the kind is one that
- * exists, and the owner's TID is that of a thread of the same process. All else is
+ * locks of other libraries wait there as well. What is a mutex shows in the value waited
+ * for and in the waiter's memory. The value is that of a contended mutex of glibc; then the kind is one that
+ * exists, and the owner's TID is that of a thread of the same process. Or the value is
+ * itself the TID of such a thread, with FUTEX_WAITERS. All else is
  * counted (STAT_WAIT_FUTEX, STAT_UNPROVEN) and left alone.
- * lock -> owner: the TID in the mutex, read anew for each walk (usermem.bpf.h).
+ * lock -> owner: the TID in the mutex, read anew for each walk (usermem.bpf.h), which in a
+ * pid namespace is a number there (pidns.bpf.h).
  *
  * Memory of a process proves nothing about others. So a TID is believed only if it
  * is a thread of the waiter's process, or, of a mutex shared by processes, a task
- * that has the same page at the same address. Processes in a pid namespace of
- * their own write TIDs that mean something else out here: not believed.
+ * of the same pid namespace that has the same page at the same address.
  */
 #ifndef PROXY_LOCK_PTHREAD_H
 #define PROXY_LOCK_PTHREAD_H
 
 #include "usermem.bpf.h"
+#include "pidns.bpf.h"
 
 /* nptl/pthreadP.h, sysdeps/nptl/bits/struct_mutex.h of glibc */
 #define PTHREAD_CONTENDED 2U
 #define PTHREAD_KIND_ROBUST 0x10U
 #define PTHREAD_KIND_KNOWN 0x393U /* type, robust, shared, elision and its opposite */
-#define PTHREAD_WORDS 3
+#define PTHREAD_WORDS 6
+
+/* src/internal/pthread_impl.h of musl: its futex word is the second of the mutex, */
+#define MUSL_WORD_OFFSET 4U
+#define MUSL_NORMAL 16U /* EBUSY: in a normal mutex the word names nobody */
 
 /* include/uapi/linux/futex.h */
 #define FUTEX_WAITERS 0x80000000U
@@ -38,6 +47,11 @@
 #define FUTEX_FLAGS_SIZE_32 2U
 #define FUTEX_FLAGS_SHARED 0x10U
 
+/* task_ctx.user_flags: how the wait at user_addr is to be read */
+#define USER_SHARED 1U	/* the owner may be of another process */
+#define USER_IN_WORD 2U /* the futex word is the owner's TID */
+#define USER_IN_PIDNS 4U /* TIDs are numbers of a pid namespace */
+
 /* The beginning of a pthread_mutex_t. */
 union pthread_words {
 	struct {
@@ -45,36 +59,31 @@ union pthread_words {
 		u32 owner, nusers;
 		u32 kind, spins;
 	};
-	u64 word[PTHREAD_WORDS];
+	u32 word[PTHREAD_WORDS];
 };
 
 /* The TID that the mutex names as its owner, 0 if it is free or no mutex. */
 static __always_inline u32 pthread_owner_tid(const union pthread_words *m)
 {
-	if (m->kind & ~PTHREAD_KIND_KNOWN)
+	if (m->kind & (~PTHREAD_KIND_KNOWN | PTHREAD_KIND_ROBUST))
 		return 0;
-	if (m->kind & PTHREAD_KIND_ROBUST)
-		return m->lock & FUTEX_TID_MASK;
 	/* 1: taken just now by somebody who does not know of the waiters */
 	return m->nusers && m->lock && m->lock <= PTHREAD_CONTENDED ? m->owner : 0;
 }
 
-/* Whether a task that waits for @val may wait for a mutex: a contended one, or a robust one's TID. */
-static __always_inline bool pthread_waits_for(u32 val)
+/* Whether who waits at @addr for @val waits for a word that names its owner. */
+static __always_inline bool pthread_in_word(u64 addr, u32 val)
 {
 	u32 tid = val & FUTEX_TID_MASK;
 
-	return val == PTHREAD_CONTENDED || ((val & FUTEX_WAITERS) && tid && tid <= PID_MAX_LIMIT);
+	if (!(val & FUTEX_WAITERS) || !tid || tid > PID_MAX_LIMIT)
+		return false;
+	return !((addr & MUSL_WORD_OFFSET) && tid == MUSL_NORMAL);
 }
 
 static __always_inline u64 pthread_waited_for(const struct task_ctx *tctx)
 {
 	return lock_type(tctx->user_lock) == LOCK_PTHREAD ? tctx->user_lock : 0;
-}
-
-static __always_inline u32 pid_namespace_level(struct task_struct *p)
-{
-	return BPF_CORE_READ(p, thread_pid, level);
 }
 
 /* Whether @p may lend to @o, whose TID its mutex at @addr names. */
@@ -85,27 +94,36 @@ static __always_inline bool pthread_believed(struct task_struct *p, struct task_
 
 	if (o->tgid == p->tgid)
 		return true;
-	if (!(flags & FUTEX_FLAGS_SHARED) || pid_namespace_level(o))
+	/* pidns_pid() finds none but those of the waiter's own namespace */
+	if (!(flags & USER_SHARED) || (!(flags & USER_IN_PIDNS) && pid_namespace_level(o)))
 		return false;
 	at = user_to_kernel(user_pgd(p), addr);
 	return at && user_to_kernel(user_pgd(o), addr) == at;
 }
 
 /* The TID in the mutex at user address @addr now, 0 if it names none. */
-__noinline u32 pthread_tid_at(u64 pgd, u64 addr)
+__noinline u32 pthread_tid_at(u64 pgd, u64 addr, u32 flags)
 {
+	u64 at = user_to_kernel(pgd, addr);
 	union pthread_words m = {};
-	u64 at = 0;
 	u32 i;
 
+	if (!at)
+		return 0;
+	if (flags & USER_IN_WORD)
+		return kernel_half(at) & FUTEX_TID_MASK;
+	if ((addr & (PAGE_BYTES - 1)) <= PAGE_BYTES - sizeof(m)) {
+		bpf_probe_read_kernel(&m, sizeof(m), (void *)at);
+		return pthread_owner_tid(&m);
+	}
+	/* it lies across a border of pages */
 	bpf_for(i, 0, PTHREAD_WORDS) {
-		/* it may lie across a border of pages */
-		if (!i || !((addr + i * 8) & (PAGE_BYTES - 1)))
-			at = user_to_kernel(pgd, addr + i * 8);
+		if (!((addr + i * 4) & (PAGE_BYTES - 1)))
+			at = user_to_kernel(pgd, addr + i * 4);
 		if (!at || i >= PTHREAD_WORDS)
 			return 0;
-		m.word[i] = kernel_word(at);
-		at += 8;
+		m.word[i] = kernel_half(at);
+		at += 4;
 	}
 	return pthread_owner_tid(&m);
 }
@@ -113,37 +131,43 @@ __noinline u32 pthread_tid_at(u64 pgd, u64 addr)
 /* The pid of the owner of the mutex that @p waits for, 0 if nobody proves to be it. */
 static __always_inline u32 pthread_owner_pid(struct task_struct *p, const struct task_ctx *tctx)
 {
-	u32 tid = pthread_tid_at(user_pgd(p), tctx->user_addr);
-	struct task_struct *o = tid ? bpf_task_from_pid(tid) : NULL;
+	u32 flags = tctx->user_flags;
+	u32 tid = pthread_tid_at(user_pgd(p), tctx->user_addr, flags), pid = tid;
+	struct task_struct *o;
 
 	if (!tid)
 		return 0;
-	if (!o || !pthread_believed(p, o, tctx->user_addr, tctx->user_flags)) {
+	if (flags & USER_IN_PIDNS)
+		pid = pidns_pid(p, tid);
+	o = pid ? bpf_task_from_pid(pid) : NULL;
+	if (!o || !pthread_believed(p, o, tctx->user_addr, flags)) {
 		stat_inc(STAT_UNPROVEN);
-		tid = 0;
+		pid = 0;
 	}
 	if (o)
 		bpf_task_release(o);
-	return tid;
+	return pid;
 }
 
-/* What @p, current, waits for: an edge word, 0 if it is no mutex that can be followed. */
+/* What @p, current, waits for at @addr: an edge word, 0 if it is no mutex that can be followed. */
 static __always_inline u64 pthread_edge(struct task_struct *p, struct task_ctx *tctx, u64 addr,
 					u32 val, bool shared)
 {
+	u32 flags = shared ? USER_SHARED : 0;
 	u64 at;
 
-	/* a mutex of 64-bit code begins with a word of 8 bytes */
-	if (!pthread_waits_for(val) || (addr & LOCK_TYPE_MASK))
-		return 0;
+	if (pthread_in_word(addr, val))
+		flags |= USER_IN_WORD;
+	else if (val != PTHREAD_CONTENDED || (addr & LOCK_TYPE_MASK))
+		return 0; /* a mutex of 64-bit code begins with a word of 8 bytes */
 	if (pid_namespace_level(p))
-		return 0;
+		flags |= USER_IN_PIDNS;
 	tctx->user_addr = addr;
-	tctx->user_flags = shared ? FUTEX_FLAGS_SHARED : 0;
+	tctx->user_flags = flags;
 	if (!pthread_owner_pid(p, tctx))
 		return 0;
 	at = user_to_kernel(user_pgd(p), addr);
-	return at ? at | LOCK_PTHREAD : 0;
+	return at ? (at & ~LOCK_TYPE_MASK) | LOCK_PTHREAD : 0;
 }
 
 #endif /* PROXY_LOCK_PTHREAD_H */

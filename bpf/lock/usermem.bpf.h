@@ -38,6 +38,14 @@ static __always_inline u64 kernel_word(u64 at)
 	return word;
 }
 
+static __always_inline u32 kernel_half(u64 at)
+{
+	u32 half = 0;
+
+	bpf_probe_read_kernel(&half, sizeof(half), (void *)at);
+	return half;
+}
+
 /*
  * The kernel's address of what the page tables at @pgd (mm_struct.pgd) have at
  * user address @at, 0 if there is nothing now.

@@ -88,10 +88,7 @@ fn cloud_kernels_from_6_17_on_follow_all_but_binder() {
                 (LockType::Ntsync, BY_NTSYNC),
             ],
         );
-        assert_eq!(
-            plan.programs(),
-            [&CONTENTION[..], &FUTEX, &NTSYNC].concat()
-        );
+        assert_eq!(plan.programs(), [&CONTENTION[..], &FUTEX, &NTSYNC].concat());
         let mutex = row(&plan, LockType::Mutex);
         assert_eq!((mutex.owner, &mutex.why), ("mutex.owner", &None));
     }

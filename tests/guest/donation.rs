@@ -54,8 +54,18 @@ pub const DONATED_MAX: f64 = 5.0;
 /// Median factor of two staged trials, and what the scheduler counted meanwhile.
 /// `more`: --critical-ms and further arguments of `inversion`.
 pub fn staged(lock: &str, topology: &str, more: &[&str]) -> Result<(f64, Metrics), Failed> {
+    staged_under(&[], lock, topology, more)
+}
+
+/// As `staged`, by a command that runs `inversion` somewhere else, in another namespace for one.
+pub fn staged_under(
+    command: &[&str],
+    lock: &str,
+    topology: &str,
+    more: &[&str],
+) -> Result<(f64, Metrics), Failed> {
     let mut stats = Stats::open()?;
-    let (median, fair) = factors(lock, topology, more)?;
+    let (median, fair) = factors(command, lock, topology, more)?;
     let metrics = stats.delta()?;
     println!(
         "{lock} {topology} {more:?}: factor {median:.2}, fair {fair:.2}; edges {} donations {} migrations {} depth_2 {}",
@@ -65,8 +75,15 @@ pub fn staged(lock: &str, topology: &str, more: &[&str]) -> Result<(f64, Metrics
 }
 
 /// Median factor of two staged trials, and the fair ideal.
-fn factors(lock: &str, topology: &str, more: &[&str]) -> Result<(f64, f64), Failed> {
-    let out = Command::new(INVERSION)
+fn factors(
+    command: &[&str],
+    lock: &str,
+    topology: &str,
+    more: &[&str],
+) -> Result<(f64, f64), Failed> {
+    let argv = [command, &[INVERSION]].concat();
+    let out = Command::new(argv[0])
+        .args(&argv[1..])
         .args(["--lock", lock, "--topology", topology, "--trials", "2"])
         .args(["--json", "-", "--critical-ms"])
         .args(if more.is_empty() { &["40"] } else { more })
@@ -85,7 +102,7 @@ fn factors(lock: &str, topology: &str, more: &[&str]) -> Result<(f64, f64), Fail
 
 /// As `staged`, for a scheduler whose stats nobody serves at the moment.
 pub fn factor_of(lock: &str, topology: &str) -> Result<f64, Failed> {
-    Ok(factors(lock, topology, &[])?.0)
+    Ok(factors(&[], lock, topology, &[])?.0)
 }
 
 pub fn judge(factor: f64, metrics: &Metrics) -> Result<(), Failed> {

@@ -89,7 +89,7 @@ impl Threads {
         tid.load(Ordering::Acquire)
     }
 
-    fn forge(&mut self, tid: u32, op: libc::c_int) -> u32 {
+    pub fn forge(&mut self, tid: u32, op: libc::c_int) -> u32 {
         let forged = Forged::owned_by(tid);
         self.start(move || forged.wait(op))
     }

@@ -57,6 +57,9 @@ pub const MORE: &[Test] = &[
     ("kinds::pthread_of_two_processes", || {
         donates("pthread_shared", "cross", PTHREAD)
     }),
+    ("kinds::musl_mutex", || {
+        donates("musl_mutex", "cross", PTHREAD)
+    }),
     ("kinds::rt_waiter_rwsem", || rt_waiter("i_rwsem")),
     ("kinds::rt_waiter_pthread", || rt_waiter("pthread")),
 ];

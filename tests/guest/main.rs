@@ -7,6 +7,7 @@
 mod agent;
 mod behaviour;
 mod cgroup;
+mod containers;
 mod cpus;
 mod donation;
 mod dump;
@@ -37,8 +38,9 @@ pub type Test = (&'static str, fn() -> Result<(), Failed>);
 /// Tests that compare times, or depend on what runs first. An emulated CPU stands still for as
 /// long as its host is busy with something else, so these may fail once; the second attempt
 /// counts, and is reported.
-const TIMED: [&str; 11] = [
+const TIMED: [&str; 12] = [
     "agent::",
+    "containers::",
     "donation::",
     "forge::",
     "handover::",
@@ -98,7 +100,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 18] = [
+const ON_DEFAULTS: [&[Test]; 19] = [
     verify::TESTS,
     lifecycle::FIRST,
     shares::TESTS,
@@ -111,6 +113,7 @@ const ON_DEFAULTS: [&[Test]; 18] = [
     locks::NEVER,
     locks::MODULES,
     waits::TESTS,
+    containers::TESTS,
     forge::TESTS,
     handover::TESTS,
     watch::TESTS,
@@ -145,6 +148,7 @@ fn choose(args: &mut Arguments, trials: &mut Vec<Trial>) {
 
 fn main() {
     pingpong::run_if_asked();
+    containers::run_if_asked();
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
     if machine::in_guest() {

@@ -13,6 +13,7 @@ mod f_pos;
 mod i_rwsem;
 mod mixed;
 mod mmap_lock;
+mod musl;
 mod ntsync;
 mod percpu_rwsem;
 mod pthread;
@@ -52,6 +53,7 @@ pub const RECIPES: &[&Recipe] = &[
     &pthread::ADAPTIVE,
     &pthread::ROBUST,
     &pthread::SHARED,
+    &musl::RECIPE,
     &mixed::MUTEX_RWSEM,
     &mixed::PTHREAD_THEN_MUTEX,
     &mmap_lock::READ_OWNED,

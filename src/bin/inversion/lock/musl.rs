@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Owns the recipe for a mutex as musl lays it out whose futex word is the owner's thread id
+//! (recursive, error-checking or robust): made by hand, with futex system calls. The word is the second of
+//! the mutex, 4 bytes into it.
+//!
+//! After src/thread/pthread_mutex_timedlock.c and pthread_mutex_unlock.c of musl 1.2.
+
+use super::{Recipe, Stage, compute};
+use crate::crew::Actors;
+use crate::shared::{Shared, Zeroed};
+use anyhow::Result;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub static RECIPE: Recipe = Recipe {
+    name: "musl_mutex",
+    summary: "mutex as musl's recursive one: owner computes, waiter locks it (FUTEX_WAIT)",
+    default_hogs: 2,
+    by_default: false,
+    donates: true,
+    actors: Actors::Threads,
+    links: 1,
+    pages_max: super::compute_max,
+    unavailable: || None,
+    build: |units| {
+        Ok(Box::new(Locked {
+            mutex: Mutex::new()?,
+            units,
+        }))
+    },
+};
+
+const WAITERS: u32 = 0x8000_0000;
+const RECURSIVE: u32 = 1;
+
+#[repr(C, align(8))]
+struct Cell {
+    kind: AtomicU32,
+    lock: AtomicU32,
+    waiters: AtomicU32,
+}
+
+// SAFETY: atomics, for which zero is a value.
+unsafe impl Zeroed for Cell {}
+
+struct Mutex(Shared<Cell>);
+
+impl Mutex {
+    fn new() -> Result<Mutex> {
+        let mutex = Mutex(Shared::new()?);
+        mutex.renew();
+        Ok(mutex)
+    }
+
+    fn renew(&self) {
+        self.0.kind.store(RECURSIVE, Ordering::SeqCst);
+        self.0.lock.store(0, Ordering::SeqCst);
+        self.0.waiters.store(0, Ordering::SeqCst);
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        // SAFETY: gettid has no preconditions.
+        let id = unsafe { libc::gettid() } as u32;
+        let cell = &*self.0;
+        loop {
+            let waiters = match cell.waiters.load(Ordering::SeqCst) {
+                0 => 0,
+                _ => WAITERS,
+            };
+            let taken =
+                cell.lock
+                    .compare_exchange(0, id | waiters, Ordering::SeqCst, Ordering::SeqCst);
+            let Err(found) = taken else { return Ok(()) };
+            cell.waiters.fetch_add(1, Ordering::SeqCst);
+            let _ = cell.lock.compare_exchange(
+                found,
+                found | WAITERS,
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            let slept = self.futex(libc::FUTEX_WAIT, found | WAITERS);
+            cell.waiters.fetch_sub(1, Ordering::SeqCst);
+            match slept {
+                Err(e) if !matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {
+                    return Err(e);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        let was = self.0.lock.swap(0, Ordering::SeqCst);
+        if was & WAITERS != 0 || self.0.waiters.load(Ordering::SeqCst) != 0 {
+            self.futex(libc::FUTEX_WAKE, 1)?;
+        }
+        Ok(())
+    }
+
+    fn futex(&self, op: libc::c_int, value: u32) -> io::Result<()> {
+        // SAFETY: a word that lives as long as `self`; no timeout.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.0.lock.as_ptr(),
+                op | libc::FUTEX_PRIVATE_FLAG,
+                value,
+                std::ptr::null::<libc::timespec>(),
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+struct Locked {
+    mutex: Mutex,
+    units: usize,
+}
+
+impl Stage for Locked {
+    fn reset(&mut self) -> Result<()> {
+        self.mutex.renew();
+        Ok(())
+    }
+
+    fn hold(&self, _link: usize) -> io::Result<()> {
+        self.mutex.lock()?;
+        compute(self.units);
+        self.mutex.unlock()
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        self.mutex.lock()?;
+        self.mutex.unlock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_is_the_second_and_names_the_owner() -> Result<()> {
+        let mutex = Mutex::new()?;
+        let (start, word) = (&raw const *mutex.0, &raw const mutex.0.lock);
+        assert_eq!((start as usize % 8, word as usize - start as usize), (0, 4));
+        mutex.lock()?;
+        // SAFETY: gettid has no preconditions.
+        let id = unsafe { libc::gettid() } as u32;
+        assert_eq!(mutex.0.lock.load(Ordering::SeqCst), id);
+        mutex.unlock()?;
+        assert_eq!(mutex.0.lock.load(Ordering::SeqCst), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn several_threads_have_it_one_at_a_time() -> Result<()> {
+        let (mutex, inside) = (Mutex::new()?, AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        mutex.lock().expect("lock");
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        mutex.unlock().expect("unlock");
+                    }
+                });
+            }
+        });
+        Ok(())
+    }
+}
