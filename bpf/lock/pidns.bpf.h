@@ -25,10 +25,9 @@ static __always_inline u32 pid_namespace_level(struct task_struct *p)
 	return BPF_CORE_READ(p, thread_pid, level);
 }
 
-/* A task's number in its own namespace, and that namespace: the last of struct pid's numbers. */
-static __always_inline void pidns_own(struct task_struct *p, struct upid *own)
+/* The number of the task of @pid in its own namespace, and that namespace: the last of struct pid's numbers. */
+static __always_inline void pidns_own(struct pid *pid, struct upid *own)
 {
-	struct pid *pid = BPF_CORE_READ(p, thread_pid);
 	u64 at = (u64)pid + bpf_core_field_offset(struct pid, numbers) +
 		 BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid);
 	struct upid *last = (void *)at;
@@ -38,7 +37,7 @@ static __always_inline void pidns_own(struct task_struct *p, struct upid *own)
 }
 
 /* Address of the task that namespace @ns calls @nr, 0 if there is none. Not to be dereferenced. */
-static __noinline u64 pidns_task_word(u64 ns, u32 nr)
+__noinline u64 pidns_task_word(u64 ns, u32 nr)
 {
 	struct pid_namespace *in = (void *)ns;
 	u64 entry = (u64)BPF_CORE_READ(in, idr.idr_rt.xa_head);
@@ -70,19 +69,22 @@ static __noinline u64 pidns_task_word(u64 ns, u32 nr)
 	return entry ? entry - bpf_core_field_offset(task->pid_links) : 0;
 }
 
-/* The pid of the task that @p calls @nr, 0 if there is none. */
-static __noinline u32 pidns_pid(struct task_struct *p, u32 nr)
+/*
+ * The pid of the task that the one whose struct pid is at @at calls @nr, 0 if there is none. Takes
+ * numbers only, so that it is verified once, not for each caller.
+ */
+__noinline u32 pidns_pid(u64 at, u32 nr)
 {
 	struct upid own = {}, found = {};
 	struct task_struct *o;
 	u32 pid;
 
-	pidns_own(p, &own);
+	pidns_own((void *)at, &own);
 	pid = edge_task_pid(pidns_task_word((u64)own.ns, nr));
 	o = pid ? bpf_task_from_pid(pid) : NULL;
 	if (!o)
 		return 0;
-	pidns_own(o, &found);
+	pidns_own(BPF_CORE_READ(o, thread_pid), &found);
 	if (found.ns != own.ns || (u32)found.nr != nr)
 		pid = 0;
 	bpf_task_release(o);

@@ -138,7 +138,7 @@ static __always_inline u32 pthread_owner_pid(struct task_struct *p, const struct
 	if (!tid)
 		return 0;
 	if (flags & USER_IN_PIDNS)
-		pid = pidns_pid(p, tid);
+		pid = pidns_pid((u64)BPF_CORE_READ(p, thread_pid), tid);
 	o = pid ? bpf_task_from_pid(pid) : NULL;
 	if (!o || !pthread_believed(p, o, tctx->user_addr, flags)) {
 		stat_inc(STAT_UNPROVEN);
