@@ -85,9 +85,9 @@ const OPTIONS: [(&str, Need, &str); 17] = [
         "the kernel's own proxy execution, which up to 7.3 excludes sched_ext",
     ),
     (
-        "CGROUPS",
-        Information,
-        "cpu.weight of cgroups has no effect on this scheduler",
+        "EXT_GROUP_SCHED",
+        Useful,
+        "cpu.weight, cpu.weight.nice and cpu.idle of cgroups",
     ),
 ];
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use serde::Serialize;
 
+use super::cgroups::NotHonoured;
 use super::config::{Config, places};
 use super::rights::{Rights, Sources};
 use crate::watch::client::SOCKET;
@@ -52,6 +53,8 @@ pub struct Host {
     pub stats_socket: StatsSocket,
     /// What is loaded.
     pub scheduler: Loaded,
+    /// What cgroups are set to without effect.
+    pub not_honoured: NotHonoured,
 }
 
 /// A root folder to read from: `/`, in tests another.
@@ -86,6 +89,7 @@ impl Root {
             }),
             stats_socket: self.stats_socket(),
             scheduler: self.loaded(),
+            not_honoured: NotHonoured::look(&self.0),
         }
     }
 

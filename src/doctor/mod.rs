@@ -2,13 +2,15 @@
 //! of the machine bears on that. Loads nothing and changes nothing; needs no root. "Loads" is the
 //! preflight's opinion, and that of lockdown: the verifier is asked by `--verify` only (`loader::verify`).
 //!
-//! `host` reads the machine, `config` and `rights` say what that means, `text` tells it to a person.
+//! `host` and `cgroups` read the machine, `config` and `rights` say what that means, `text` tells it to a person.
 
+mod cgroups;
 mod config;
 mod host;
 mod rights;
 mod text;
 
+pub use cgroups::NotHonoured;
 pub use config::{Config, Need, Setting};
 pub use host::{Host, Loaded, StatsSocket};
 pub use rights::Rights;

@@ -178,6 +178,9 @@ impl Report {
             (None, _, why) => format!("not known: {}", why.as_deref().unwrap_or("no reason")),
         };
         push_line(text, "sched_ext scheduler loaded now", &said);
+        for sentence in self.host.not_honoured.sentences() {
+            push_line(text, "not honoured", &sentence);
+        }
     }
 }
 

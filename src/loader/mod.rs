@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use crate::abi;
 use crate::agent::desk::{self, Desk, Question};
 use crate::agent::{self, Agent, KernelSide};
 use crate::cli::Opts;
+use crate::doctor::NotHonoured;
 use crate::locks::{KernelFacts, LockSet, LockType, Plan, State};
 use crate::output;
 use crate::stats::{self, Answer, Metrics, Readings, Request};
@@ -132,6 +134,31 @@ fn report_plan(plan: &Plan, wanted: &LockSet) {
     }
     if !plan.follows_any() {
         warn!("no lock is followed: nothing will be donated");
+    }
+}
+
+/// Kernels without CONFIG_EXT_GROUP_SCHED have no callbacks of cgroups.
+fn leave_out_cgroups(skel: &mut OpenBpfSkel<'_>) -> Result<()> {
+    if compat::struct_has_field("sched_ext_ops", "cgroup_init")? {
+        return Ok(());
+    }
+    warn!("this kernel has no CONFIG_EXT_GROUP_SCHED: cpu.weight of cgroups has no effect");
+    let ops = skel.struct_ops.proxy_ops_mut();
+    ops.cgroup_init = std::ptr::null_mut();
+    ops.cgroup_exit = std::ptr::null_mut();
+    ops.cgroup_move = std::ptr::null_mut();
+    ops.cgroup_set_weight = std::ptr::null_mut();
+    skel.progs.proxy_cgroup_init.set_autoload(false);
+    skel.progs.proxy_cgroup_exit.set_autoload(false);
+    skel.progs.proxy_cgroup_move.set_autoload(false);
+    skel.progs.proxy_cgroup_set_weight.set_autoload(false);
+    Ok(())
+}
+
+/// Say once, at load, what cgroups are set to without effect.
+fn report_not_honoured() {
+    for sentence in NotHonoured::look(Path::new("/")).sentences() {
+        warn!("{sentence}");
     }
 }
 
@@ -291,6 +318,7 @@ fn prepare<'a>(
     configure(&mut skel, opts, &plan, tracepoint, cpus, online)?;
     choose_programs(&mut skel, &plan)?;
     report_plan(&plan, &opts.locks);
+    leave_out_cgroups(&mut skel)?;
     if tracepoint {
         info!("mutex waiters are followed by tracepoint lock:contention_begin");
     }
@@ -316,6 +344,7 @@ impl<'a> Scheduler<'a> {
         scx_utils::try_set_rlimit_infinity();
         scx_utils::init_libbpf_logging((opts.verbose > 1).then_some(PrintLevel::Debug));
         let mut skel = prepare(opts, cpu_ids()?, object)?;
+        report_not_honoured();
         // only now: of what changes after the object was opened, the kernel knows, and has us loaded again
         let online = online_cpus().context("which CPUs are online")?;
         let data = skel.maps.data_data.as_mut();

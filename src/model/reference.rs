@@ -14,8 +14,8 @@ mod walk;
 
 use super::key;
 use super::policy::{
-    Config, Cpu, DeqFlags, DonorPlace, DonorView, EnqFlags, Group, Kernel, Kick, Pid, Policy, Reach, View,
-    WakeKind,
+    Config, Cpu, DeqFlags, DonorPlace, DonorView, EnqFlags, Group, Kernel, Kick, Pid, Policy,
+    Reach, View, WakeKind,
 };
 use state::{CpuCtx, Place, TaskCtx};
 use std::collections::BTreeMap;

@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::kernel::{Call, Mode, Pending, State, World};
-use super::ports::shares;
 use super::policy::{Cpu, Kick, Pid, Policy, View, WakeKind};
+use super::ports::shares;
 use super::program::{Class, External, Op, Setup};
 
 /// Between two ticks of a busy CPU.
@@ -73,8 +73,7 @@ impl Sim {
             steps: 0,
         };
         for (g, spec) in (1..).zip(&setup.groups) {
-            sim.policy
-                .group_begin(g, spec.parent, shares(spec.weight));
+            sim.policy.group_begin(g, spec.parent, shares(spec.weight));
         }
         for t in sim.world.pids() {
             sim.group_move(t);

@@ -7,8 +7,8 @@ use super::observe::{Donation, Observer};
 use super::policy::{Config, Group, Policy};
 use super::program::{Class, CpuMask, External, Op, Setup};
 use super::scenario::{
-    ExpectCpuTime, ExpectFinal, ExpectWait, NamedEvent, NamedGroup, NamedLock, NamedTask, Problem, Scenario,
-    problem,
+    ExpectCpuTime, ExpectFinal, ExpectWait, NamedEvent, NamedGroup, NamedLock, NamedTask, Problem,
+    Scenario, problem,
 };
 use super::sim::Sim;
 

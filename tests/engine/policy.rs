@@ -6,8 +6,8 @@ use std::ffi::{c_int, c_uint, c_void};
 
 use scx_proxy::abi;
 use scx_proxy::model::policy::{
-    Config, Cpu, DeqFlags, Domain, DonorPlace, DonorView, EnqFlags, Group, Kernel, Kick, Lock, Moved, Pid,
-    Policy, Reach, View, WakeKind,
+    Config, Cpu, DeqFlags, Domain, DonorPlace, DonorView, EnqFlags, Group, Kernel, Kick, Lock,
+    Moved, Pid, Policy, Reach, View, WakeKind,
 };
 
 use super::sys::{self, host_engine, host_ports, proxy_config, proxy_event};

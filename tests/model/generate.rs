@@ -177,17 +177,19 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
         topology(),
     )
         .prop_map(
-            move |(groups, tasks, locks, externals, seed, (kick, wake, until_ns), topology)| Setup {
-                nr_cpus: size.cpus,
-                topology,
-                groups,
-                tasks,
-                locks,
-                externals,
-                until_ns,
-                seed,
-                kick_delay_ns: kick,
-                wake_delay_ns: wake,
+            move |(groups, tasks, locks, externals, seed, (kick, wake, until_ns), topology)| {
+                Setup {
+                    nr_cpus: size.cpus,
+                    topology,
+                    groups,
+                    tasks,
+                    locks,
+                    externals,
+                    until_ns,
+                    seed,
+                    kick_delay_ns: kick,
+                    wake_delay_ns: wake,
+                }
             },
         )
 }

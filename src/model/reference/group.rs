@@ -159,7 +159,10 @@ impl Reference {
 
     fn group_look(&mut self, now: u64, g: Group, shares: u32) {
         let group = self.group_mut(g);
-        if group.looked.is_some_and(|(then, ..)| now - then < PERIOD_NS) {
+        if group
+            .looked
+            .is_some_and(|(then, ..)| now - then < PERIOD_NS)
+        {
             return;
         }
         group.shares = shares;

@@ -215,7 +215,12 @@ impl Reference {
         let delta = exec - self.task(t).charged_exec_ns;
         // a donor that woke and is gone by now pays nothing
         let gone = |(donor, _): &(Pid, u64)| !k.alive(*donor);
-        if self.task_mut(t).runs_for.take_if(|donor| gone(donor)).is_some() {
+        if self
+            .task_mut(t)
+            .runs_for
+            .take_if(|donor| gone(donor))
+            .is_some()
+        {
             self.count(k.now_ns(), t, true);
         }
         let donated = match self.task(t).runs_for {
