@@ -21,8 +21,8 @@ pub const TESTS: &[Test] = &[
 
 const CPU: usize = 0;
 const SETTLE: Duration = Duration::from_secs(1);
-const MEASURED: Duration = Duration::from_secs(8);
-/// Of a share: what an emulated CPU that stands still in the middle of a slice makes of 8 s.
+const MEASURED: Duration = Duration::from_secs(5);
+/// Of a share: what an emulated CPU that stands still in the middle of a slice makes of 5 s.
 const TOLERANCE: f64 = 0.05;
 
 /// What each of `pids` got of what all of them got.
