@@ -43,38 +43,46 @@ CORE_FN int group_sum(u32 nr, struct group_load *sum)
 	return !sum->changes;
 }
 
+/* Time or an integral since @then; clocks of CPUs differ a little, and nothing goes back. */
+static inline u64 time_since(u64 now, u64 then)
+{
+	return (s64)(now - then) < 0 ? 0 : now - then;
+}
+
 /* Averages of group @g, of which @sum is what its CPUs have counted. */
 static __always_inline void group_average(struct group *g, const struct group_load *sum, u64 now)
 {
 	u64 load_sum = sum->load_acc + sum->load * now, nr_sum = sum->nr_acc + sum->nr * now;
-	u64 ns = now - g->at_ns;
+	u64 ns = now - g->at_ns; /* GROUP_PERIOD_NS at the least */
 
 	if (!g->at_ns) {
 		/* it begins: what is there now */
 		g->own_load = sum->load;
 		g->own_nr = sum->nr * GROUP_NR_ONE;
 	} else {
-		g->own_load = (g->own_load + (load_sum - g->load_sum) / ns) / 2;
-		g->own_nr = (g->own_nr + (nr_sum - g->nr_sum) * GROUP_NR_ONE / ns) / 2;
+		g->own_load = (g->own_load + time_since(load_sum, g->load_sum) / ns) / 2;
+		g->own_nr = (g->own_nr + time_since(nr_sum, g->nr_sum) * GROUP_NR_ONE / ns) / 2;
 	}
 	g->load_sum = load_sum;
 	g->nr_sum = nr_sum;
 	g->at_ns = now;
 }
 
-/* What group @g adds to the sums of its parent is @load and @number from now on. */
+/*
+ * What group @g adds to the sums of its parent is @load and @number from now on. By exchange, since
+ * a group may end while a pass looks at it: whoever is last, the sums stay what was given.
+ */
 static __always_inline void group_give(struct group *g, u64 load, u64 number)
 {
 	struct group *parent = g->parent ? group_of(g->parent) : NULL;
 
-	if (parent) {
-		__sync_fetch_and_add(&parent->child_load, load - g->given);
-		__sync_fetch_and_add(&parent->child_nr, number - g->given_nr);
-		if (number)
-			group_mark(g->parent);
-	}
-	g->given = load;
-	g->given_nr = number;
+	if (!parent)
+		return;
+	__sync_fetch_and_add(&parent->child_load, load - __sync_lock_test_and_set(&g->given, load));
+	__sync_fetch_and_add(&parent->child_nr,
+			     number - __sync_lock_test_and_set(&g->given_nr, number));
+	if (number)
+		group_mark(g->parent);
 }
 
 /* The part of its parent's weight that a child group of weight @shares among its siblings has. */
@@ -97,7 +105,7 @@ CORE_FN int group_look(u32 nr, u64 now)
 	struct group_load sum = {};
 	u64 number, part;
 
-	if (!g || !nr || (g->at_ns && now - g->at_ns < GROUP_PERIOD_NS))
+	if (!g || !nr || (g->at_ns && time_since(now, g->at_ns) < GROUP_PERIOD_NS))
 		return 0;
 	/* before the sum: who counts from here on sets it again */
 	__sync_fetch_and_and(&t->active[nr / 64 & (GROUP_WORDS - 1)], ~(1ULL << (nr & 63)));
@@ -123,6 +131,8 @@ CORE_FN int group_look(u32 nr, u64 now)
 	/* who is there for a part of the time only takes so much from its siblings */
 	part = number < GROUP_NR_ONE ? number : GROUP_NR_ONE;
 	group_give(g, g->shares * part / GROUP_NR_ONE, number);
+	if (!*(volatile u64 *)&g->cgroup)
+		group_give(g, 0, 0); /* it ended meanwhile */
 	g->weight = group_part(g->parent, g->shares);
 	return 1;
 }
@@ -134,7 +144,7 @@ CORE_FN int group_pass(u64 now)
 	u32 i, looks = 0, looks_max = GROUP_SUMS / cfg.nr_cpu_ids + 1;
 	u64 then = *(volatile u64 *)&t->pass_at_ns, bits;
 
-	if (now - then < GROUP_PASS_NS ||
+	if (time_since(now, then) < GROUP_PASS_NS ||
 	    __sync_val_compare_and_swap(&t->pass_at_ns, then, now) != then ||
 	    __sync_lock_test_and_set(&t->busy, 1))
 		return 0;
@@ -177,8 +187,8 @@ static __always_inline void group_begin(struct group *g, u32 parent, u32 shares)
 /* It goes, and has no tasks and no child groups any more. */
 static __always_inline void group_end(struct group *g)
 {
+	*(volatile u64 *)&g->cgroup = 0;
 	group_give(g, 0, 0);
-	g->cgroup = 0;
 }
 
 #endif /* PROXY_GROUP_LOAD_H */

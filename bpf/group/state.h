@@ -34,14 +34,14 @@ struct group {
 	u64 nr_sum;
 	u64 own_load; /* average load of its own contexts */
 	u64 own_nr;   /* average number of them, in 1024ths */
-	u64 given;    /* what it has added to child_load of its parent, and to child_nr */
-	u64 given_nr;
 	/* [as above; read by those who weigh a context] */
 	u64 load;     /* what competes inside: contexts and child groups */
 	u64 weight;   /* what the whole of it weighs */
-	/* [atomic] sums over its child groups */
+	/* [atomic] sums over its child groups, and what itself has added to those of its parent */
 	u64 child_load;
 	u64 child_nr;
+	u64 given;
+	u64 given_nr;
 };
 
 struct group_table {
