@@ -95,8 +95,8 @@ u32 donating = 1;
 
 /*
  * flags: ENQ_MIGRATION_DISABLED and ENQ_EXITING, so that every runnable task
- * passes ops.enqueue() and is queued by key; ENQ_LAST is not wanted, since the
- * kernel then keeps the last runnable task running, which is what we would do;
+ * passes ops.enqueue() and is queued by key; ENQ_LAST, since the kernel
+ * would else keep the last runnable task running, whose cgroup may have used up its cpu.max;
  * not KEEP_BUILTIN_IDLE: which CPUs are idle is known in place/idle.h.
  * timeout_ms: the longest the kernel allows; starve_ns stays far below it.
  */
@@ -123,6 +123,7 @@ SCX_OPS_DEFINE(proxy_ops,
 	       .dump_task	= (void *)proxy_dump_task,
 	       .init		= (void *)proxy_init,
 	       .exit		= (void *)proxy_exit,
-	       .flags		= SCX_OPS_ENQ_EXITING | SCX_OPS_ENQ_MIGRATION_DISABLED,
+	       .flags		= SCX_OPS_ENQ_EXITING | SCX_OPS_ENQ_MIGRATION_DISABLED |
+			  SCX_OPS_ENQ_LAST,
 	       .timeout_ms	= 30000,
 	       .name		= "proxy");

@@ -28,6 +28,8 @@ enum proxy_stat {
 
 	/* cgroups */
 	STAT_GROUP_FULL,		/* cgroups beyond GROUPS_MAX: their tasks count for the group above */
+	STAT_PARKED,			/* tasks parked, since a cgroup above them had used up its cpu.max */
+	STAT_PARKED_NS,			/* how long they were */
 
 	/* edges and donors */
 	STAT_EDGE,			/* tasks that blocked on a tracked lock */

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use engine::policy::CoreC;
 use scx_proxy::abi;
 use scx_proxy::model::policy::{
-    Config, Cpu, DeqFlags, EnqFlags, Kernel, Kick, Lock, Moved, Pid, Policy, Reach, Topology,
+    Config, Cpu, DeqFlags, EnqFlags, Kernel, Kick, Limit, Lock, Moved, Pid, Policy, Reach, Topology,
 };
 
 /// A machine in which nothing happens by itself.
@@ -40,6 +40,10 @@ impl Kernel for Still {
     fn nice(&self, _t: Pid) -> i32 {
         0
     }
+    fn group_limit(&self, _: u32) -> Option<Limit> {
+        None
+    }
+    fn dsq_rekey(&mut self, _: Cpu, _: Reach, _: u64) {}
     fn group_shares(&self, _: u32) -> u32 {
         1 << 20
     }
@@ -269,6 +273,7 @@ fn going_idle(cpus: u32, domain_cpus: u32, work_on: Option<Cpu>) -> u64 {
         let selected = EnqFlags {
             wakeup: true,
             cpu_selected: true,
+            last: false,
         };
         policy.enable(&mut kernel, 1);
         policy.runnable(&mut kernel, 1, selected);

@@ -103,6 +103,8 @@ static __always_inline void charge(struct task_struct *p, struct task_ctx *tctx,
 	tctx->charged_at_ns = now;
 	vtime_use(tctx, key_cost(delta_ns - donated, tctx->weight), now);
 	weight_refresh(tctx);
+	if (tctx->group && limits_any())
+		limit_burn(tctx->group, delta_ns);
 	stat_add(STAT_RUNTIME_NS, delta_ns);
 	stat_add(STAT_OWN_NS, delta_ns - donated);
 	if (donated)

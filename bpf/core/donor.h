@@ -24,7 +24,7 @@ static __always_inline u64 donor_key_at(struct task_ctx *dctx, s32 cpu, const st
 
 	if (dctx->wait_urgency)
 		return later ? cctx->clock + key_cost(cfg.slice_ns, cctx->queued_load +
-						      cctx->running_weight + 1) :
+						      cctx->running_weight + WEIGHT_NICE_0) :
 			       key_urgent(cctx->clock, dctx->wait_urgency);
 	if (dctx->wait_cpu != cpu) {
 		from = cpu_ctx_of(dctx->wait_cpu);
@@ -123,6 +123,12 @@ static __always_inline void running_note_own(s32 cpu, u32 owner_pid)
 		port_task_put(o);
 }
 
+/* Virtual time lent at the weight that it had while it waited, in terms of the one that it has. */
+static __always_inline u64 lent_cost_now(const struct task_ctx *tctx, u64 lent)
+{
+	return tctx->wait_urgency ? lent : key_reweight(lent, tctx->wait_weight, tctx->weight);
+}
+
 /*
  * What @tctx lent while it slept it has used. It lent on another CPU, perhaps,
  * whose clock went faster than the one that its key is in terms of: it owes no
@@ -133,7 +139,7 @@ static __always_inline void lent_settle(struct task_ctx *tctx)
 	struct cpu_ctx *home, *away;
 	u64 key;
 
-	vtime_use(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0), port_now());
+	vtime_use(tctx, lent_cost_now(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0)), port_now());
 	home = tctx->vtime_cpu < 0 ? NULL : cpu_ctx_of(tctx->vtime_cpu);
 	away = cpu_ctx_of(tctx->wait_cpu);
 	if (!home || !away || home == away || tctx->wait_urgency)

@@ -68,6 +68,9 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_exec_ns(p) ((u64)PORT(exec_ns, (p)->pid))
 #define port_weight(p) weight_of_nice(PORT(nice, (p)->pid))
 #define port_group_shares(g, nr) ((void)(g), PORT(group_shares, nr))
+#define port_group_limit(g, nr, limit) \
+	((void)(g), PORT(group_limit, nr, &(limit)->quota_ns, &(limit)->period_ns, &(limit)->burst_ns))
+#define queue_rekey(cpu, reach, key) PORT(rekey, cpu, reach, key)
 #define port_may_run(p, cpu) (PORT(may_run, (p)->pid, cpu) != 0)
 #define port_pinned(p) (PORT(pinned, (p)->pid) != 0)
 #define port_unrestricted(p) (PORT(unrestricted, (p)->pid) != 0)
@@ -306,10 +309,10 @@ void host_runnable(struct host_engine *e, const struct host_ports *p, unsigned i
 }
 
 void host_enqueue(struct host_engine *e, const struct host_ports *p, unsigned int pid, int wakeup,
-		  int selected)
+		  int selected, int last)
 {
 	ENTER(e, p);
-	task_enqueue(TASK(e, pid), 0, wakeup, selected);
+	task_enqueue(TASK(e, pid), 0, wakeup, selected, last);
 }
 
 void host_dispatch(struct host_engine *e, const struct host_ports *p, int cpu, unsigned int prev)
@@ -349,6 +352,12 @@ void host_tick(struct host_engine *e, const struct host_ports *p)
 {
 	ENTER(e, p);
 	tick();
+}
+
+void host_timer(struct host_engine *e, const struct host_ports *p)
+{
+	ENTER(e, p);
+	kick_parked(port_now());
 }
 
 void host_contention_begin(struct host_engine *e, const struct host_ports *p, unsigned int pid,

@@ -22,6 +22,9 @@ struct host_ports {
 	int (*nice)(void *, unsigned int pid);
 	int (*task_cpu)(void *, unsigned int pid);
 	unsigned int (*group_shares)(void *, unsigned int group);
+	void (*group_limit)(void *, unsigned int group, host_u64 *quota_ns, host_u64 *period_ns,
+			    host_u64 *burst_ns);
+	void (*rekey)(void *, int cpu, unsigned int reach, host_u64 key);
 	int (*may_run)(void *, unsigned int pid, int cpu);
 	int (*pinned)(void *, unsigned int pid);
 	int (*unrestricted)(void *, unsigned int pid);
@@ -71,7 +74,7 @@ int host_select_cpu(struct host_engine *e, const struct host_ports *ports, unsig
 void host_update_idle(struct host_engine *e, const struct host_ports *ports, int cpu, int idle);
 void host_runnable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_enqueue(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
-		  int wakeup, int selected);
+		  int wakeup, int selected, int last);
 void host_dispatch(struct host_engine *e, const struct host_ports *ports, int cpu,
 		   unsigned int prev);
 void host_running(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
@@ -80,6 +83,7 @@ void host_stopping(struct host_engine *e, const struct host_ports *ports, unsign
 void host_quiescent(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
 		    int sleeps);
 void host_tick(struct host_engine *e, const struct host_ports *ports);
+void host_timer(struct host_engine *e, const struct host_ports *ports);
 void host_contention_begin(struct host_engine *e, const struct host_ports *ports,
 			   unsigned int pid, int cpu);
 void host_contention_end(struct host_engine *e, const struct host_ports *ports, unsigned int pid);

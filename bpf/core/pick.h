@@ -78,7 +78,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	struct queued_head head;
 	u64 prev_key = KEY_NONE, least, donor_key, now = port_now();
 	u32 prev_pid = 0;
-	bool came;
+	bool came, goes_on = false;
 	s32 from;
 
 	if (!cctx)
@@ -87,14 +87,27 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		charge(prev, ptctx, now);
 		donors_release(prev, ptctx, cpu);
 		prev_pid = port_pid(prev);
-		prev_key = ptctx->vtime;
+		/* unless its cgroup has used up its cpu.max; a donor may have it go on all the same */
+		goes_on = !task_due(prev, ptctx, now);
+		if (goes_on)
+			prev_key = ptctx->vtime;
 	}
 	runq_head(cpu, &head);
+	if (cctx->nr_parked)
+		parked_head(cpu, now, &head);
 	least = key_min(head.key, prev_key);
 	donor_key = donor_first_key(cpu);
 	clock_advance(cctx, key_min(least, donor_key));
-	if (head.key != KEY_NONE)
+	if (head.key != KEY_NONE) {
 		guard_clock(cctx, nr_queued(cctx), now);
+		/* it goes on without being queued: what the guard did holds for it, too */
+		if (ptctx)
+			ptctx->vtime = key_floor(ptctx->vtime, cctx->clock, cfg.lag_ns);
+		if (goes_on)
+			prev_key = ptctx->vtime;
+		least = key_min(head.key, prev_key);
+	}
+	cctx->least_key = least;
 
 	/* without donors, which is nearly always, this load is all that they cost */
 	if (donor_key != KEY_NONE) {
@@ -110,14 +123,14 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		}
 	}
 
-	if (ptctx && !ptctx->yielded && pull_due(cctx, now)) {
+	if (goes_on && !ptctx->yielded && pull_due(cctx, now)) {
 		from = pull(cpu, ptctx->pace, ptctx->weight);
 		if (from >= 0) {
 			ptctx->swap_to = pull_swaps(cctx, from) ? from + 1 : 0;
 			return;
 		}
 	}
-	if (ptctx && !(ptctx->yielded && head.key != KEY_NONE) &&
+	if (goes_on && !(ptctx->yielded && head.key != KEY_NONE) &&
 	    (head.key == KEY_NONE || !key_before(head.key, prev_key))) {
 		ptctx->yielded = 0;
 		keep_prev(prev, ptctx, cctx, now);
@@ -130,7 +143,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		stat_inc(STAT_DISPATCH_QUEUE);
 		return;
 	}
-	if (ptctx) {
+	if (goes_on) {
 		keep_prev(prev, ptctx, cctx, now);
 		return;
 	}

@@ -34,6 +34,7 @@
  *   struct group_load *group_load_here(u32 nr)   what this CPU has counted of that group
  *   struct group_load *group_load_on(u32 nr, s32 cpu)  ... another CPU
  *   u32  port_group_shares(struct group *, u32 nr)  cpu.weight, WEIGHT_NICE_0 at 100
+ *   void port_group_limit(struct group *, u32 nr, struct group_limit *)  cpu.max
  *   struct donor_queue *donor_queue_of(s32 cpu)
  *   struct lock_slot *lock_slot_at(u32 nr)       below LOCK_SLOTS
  *   queue_lock(q), queue_unlock(q)               the donor queue's own lock
@@ -42,6 +43,7 @@
  *   int  queue_head_take(s32 from, u32 reach, s32 cpu)  its first task that may run on @cpu goes
  *                                                there; of REACH_SOME among the first QUEUE_LOOKS
  *   void queue_insert(struct task_struct *, s32 cpu, u32 reach, u64 key, u64 enq_flags)
+ *   void queue_rekey(s32 cpu, u32 reach, u64 key)  its first task has another key from now on
  *   enum moved owner_move(struct task_struct *, s32 from, u32 reach, s32 cpu)
  *
  *   u64  edge_lock(struct task_struct *, const struct task_ctx *)  what it sleeps on, or 0

@@ -296,14 +296,16 @@ static __always_inline void donor_migrate(struct task_ctx *dctx, u32 donor_pid, 
 
 /*
  * The donor looks again when it would have had its next slice: it paid nothing, so no further
- * ahead of the clock than that, however often it is looked at. Of several the one that
- * was looked at longest ago comes first, hence the time.
+ * ahead than that of @base, however often it is looked at. Of several the one that
+ * was looked at longest ago comes first, hence the time. @base: the clock, or what else
+ * competes: donors for which nothing can be done must not hold the clock back.
  */
-static __always_inline u64 key_retried(const struct task_ctx *dctx, u64 clock, u64 now)
+static __always_inline u64 key_retried(const struct task_ctx *dctx, u64 base, u64 now)
 {
-	u64 cost = donor_cost(dctx, cfg.slice_ns), key = dctx->wait_key + cost;
-	u64 most = clock + cost + (now >> 20 & 0xfffff);
+	u64 cost = donor_cost(dctx, cfg.slice_ns), key = dctx->wait_key;
+	u64 most = base + cost + (now >> 20 & 0xfffff);
 
+	key = (key_before(key, base) ? base : key) + cost;
 	if (!key_before(most, key))
 		return key;
 	return key_before(dctx->wait_key, most) ? most : dctx->wait_key;
@@ -315,12 +317,18 @@ CORE_FN int donor_retry(u32 donor_pid, u64 seq, s32 cpu)
 	struct task_struct *d = port_task_get(donor_pid);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct task_ctx *dctx;
+	u64 base;
 
 	if (!d)
 		return 0;
 	dctx = task_ctx_of(d);
-	if (dctx && cctx && dctx->token == token_make(seq, TOKEN_MOVING, 0))
-		dctx->wait_key = key_retried(dctx, cctx->clock, port_now());
+	if (dctx && cctx && dctx->token == token_make(seq, TOKEN_MOVING, 0)) {
+		base = cctx->clock;
+		if (cctx->least_key != KEY_NONE && key_before(base, cctx->least_key) &&
+		    !dctx->wait_urgency)
+			base = cctx->least_key;
+		dctx->wait_key = key_retried(dctx, base, port_now());
+	}
 	port_task_put(d);
 	return donor_put(donor_pid, seq, cpu, 1);
 }
@@ -407,6 +415,7 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid, u32 h
 		goto out; /* woke */
 	/* changes nothing but for who waited while donors were only observed, and the clock went on */
 	cctx = cpu_ctx_of(cpu);
+	wait_weight_refresh(dctx);
 	if (cctx && !dctx->wait_urgency)
 		dctx->wait_key = key_floor(dctx->wait_key, cctx->clock, cfg.lag_ns);
 	if (dctx->wait_urgency && head_pid != NOTHING_ELSE && urgent_stand_back(cpu, head_pid)) {

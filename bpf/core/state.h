@@ -93,6 +93,7 @@ struct cpu_ctx {
 	u32 cache_id;	     /* CPUs of the same last-level cache have the same */
 	u32 domain;	     /* place/state.h: its domain, and its bit there */
 	u32 bit;
+	u32 possible;	     /* [ops.init()] whether there can be such a CPU: numbers may have holes */
 	u32 idle;	     /* [rq lock of the CPU] whether it is; later claims do not count */
 	u64 clock;	     /* [rq lock of the CPU] least key on the CPU, never goes back */
 	/*
@@ -110,6 +111,7 @@ struct cpu_ctx {
 	u32 overdue_picks;   /* picks in which a queued task had waited for too long */
 	u64 guard_at_ns;     /* starvation guard: when its present period began ... */
 	u64 guard_key;	     /* ... and the latest key that was queued then */
+	u64 least_key;	     /* of its last pick, donors left aside; KEY_NONE: there was none */
 	u64 urgent_at_ns;    /* when the present second of urgent donors began ... */
 	u64 urgent_ns;	     /* ... and what was run for them in it */
 	u64 donor_look_ns;   /* idle with donors: how long until it looks at them again; else 0 */
@@ -119,6 +121,7 @@ struct cpu_ctx {
 	u32 nr_held;
 	/* written by other CPUs as well: a cache line of its own */
 	u32 nr_queued[NR_REACH] __attribute__((aligned(64))); /* [atomic] tasks on its run queues */
+	u32 nr_parked;	     /* [atomic] tasks parked here, group/park.h */
 	u32 nr_donors;	     /* [atomic] entries on the donor queue, for stats */
 	u64 queued_load;     /* [atomic] sum of the weights on its run queues */
 	u64 key_max;	     /* [compare-and-swap] latest key that was ever queued here */

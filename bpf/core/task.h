@@ -173,22 +173,45 @@ static __always_inline void task_runnable(struct task_struct *p, struct task_ctx
 }
 
 /*
+ * The cgroup of @p has no budget until @due. Its donors stay free to have it run, on this CPU if
+ * that has nothing else to do.
+ */
+static __always_inline void task_park(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
+				      struct cpu_ctx *cctx, u64 due, u64 enq_flags)
+{
+	tctx->swap_to = 0;
+	vtime_join(tctx, cpu, cctx);
+	park(p, tctx, cctx, cpu, due, enq_flags);
+	if (donors_release(p, tctx, cpu))
+		port_kick(cpu, PORT_KICK);
+}
+
+/*
  * ops.enqueue(). @selected: ops.select_cpu() has looked for an idle CPU already.
  * False if there is no queue for it; the caller then has to take care of it.
+ * @last: the CPU has nothing else to run, and does not pick again unless it is told to.
  */
 static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx *tctx,
-					 u64 enq_flags, bool wakeup, bool selected)
+					 u64 enq_flags, bool wakeup, bool selected,
+					 bool last)
 {
 	s32 cpu = port_task_cpu(p), idle_cpu;
 	bool sent_idle = false, with_donors;
 	struct cpu_ctx *cctx;
 	u32 reach;
+	u64 due;
 
 	/*
 	 * The kernel may take a queued task to another CPU (move_queued_task()):
 	 * neither ops.quiescent() nor ops.runnable() is called for that.
 	 */
 	queue_left(tctx, PLACE_LOCAL);
+	due = task_due(p, tctx, port_now());
+	cctx = cpu_ctx_of(cpu);
+	if (due && cctx) {
+		task_park(p, tctx, cpu, cctx, due, enq_flags);
+		return true;
+	}
 	reach = reach_of(p);
 	if (!selected && reach != REACH_ONE) {
 		idle_cpu = idle_claim_near(p, cpu);
@@ -220,8 +243,11 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	 * An idle CPU that the kernel has queued the task on is woken by it (wakeup_preempt());
 	 * of one that we chose it does not know.
 	 */
-	if (sent_idle)
+	/* ... nor of one where a task was parked, which something has changed for */
+	if (sent_idle || (!wakeup && cctx->idle))
 		port_kick(cpu, PORT_KICK_IDLE);
+	else if (last)
+		port_kick(cpu, PORT_KICK);
 	else if (wakeup && cctx->running_since_ns)
 		preempt_by_key(tctx, cctx, cpu, with_donors);
 	return true;
@@ -240,7 +266,8 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 	tctx->charged_at_ns = now;
 	/* an exchange locks the bus, and mostly there is nothing */
 	if (*(volatile u64 *)&tctx->lent_cost)
-		vtime_use(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0), now);
+		vtime_use(tctx, lent_cost_now(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0)),
+			  now);
 	running_note(cctx, p, tctx, now);
 	idle_with_donors_set(cctx, false);
 	if (cctx->idle) /* it was busy before we came, and nobody told us */

@@ -50,7 +50,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_cgroup_init, struct cgroup *cgrp,
 			continue;
 		if (bpf_map_update_elem(&group_numbers, &id, &nr, BPF_ANY))
 			break;
-		group_begin(g, parent, args->weight * WEIGHT_NICE_0 / CGROUP_WEIGHT_NORMAL);
+		group_begin(g, parent, (u64)args->weight * WEIGHT_NICE_0 / CGROUP_WEIGHT_NORMAL);
 		g->id = id;
 		g->cgroup = (u64)cgrp;
 		group_table.any = 1;
@@ -80,7 +80,7 @@ void BPF_STRUCT_OPS(proxy_cgroup_set_weight, struct cgroup *cgrp, u32 weight)
 	struct group *g = number ? group_of(*number) : NULL;
 
 	if (g) /* what the next look finds if the kernel has no task_group->shares */
-		g->shares = weight * WEIGHT_NICE_0 / CGROUP_WEIGHT_NORMAL;
+		g->shares = (u64)weight * WEIGHT_NICE_0 / CGROUP_WEIGHT_NORMAL;
 }
 
 void BPF_STRUCT_OPS(proxy_cgroup_move, struct task_struct *p, struct cgroup *from,

@@ -40,13 +40,8 @@ CORE_FN int group_sum(u32 nr, struct group_load *sum)
 		sum->nr_acc += l->nr_acc;
 		sum->changes |= (changes & 1) | (l->changes - changes);
 	}
-	return !sum->changes;
-}
-
-/* Time or an integral since @then; clocks of CPUs differ a little, and nothing goes back. */
-static inline u64 time_since(u64 now, u64 then)
-{
-	return (s64)(now - then) < 0 ? 0 : now - then;
+	/* a task that one CPU counted after it was read, and another has forgotten before it was */
+	return !sum->changes && (s64)sum->load >= 0 && (s64)sum->nr >= 0;
 }
 
 /* Averages of group @g, of which @sum is what its CPUs have counted. */
@@ -103,6 +98,7 @@ CORE_FN int group_look(u32 nr, u64 now)
 	struct group_table *t = group_table_of();
 	struct group *g = group_of(nr);
 	struct group_load sum = {};
+	struct group_limit limit = {};
 	u64 number, part;
 
 	if (!g || !nr || (g->at_ns && time_since(now, g->at_ns) < GROUP_PERIOD_NS))
@@ -116,6 +112,8 @@ CORE_FN int group_look(u32 nr, u64 now)
 		return 1;
 	}
 	g->shares = port_group_shares(g, nr);
+	port_group_limit(g, nr, &limit);
+	limit_set(g, &limit);
 	group_average(g, &sum, now);
 	number = g->own_nr + *(volatile u64 *)&g->child_nr;
 	if (!sum.nr && number < GROUP_NR_ONE / 256) {
@@ -141,29 +139,35 @@ CORE_FN int group_look(u32 nr, u64 now)
 CORE_FN int group_pass(u64 now)
 {
 	struct group_table *t = group_table_of();
-	u32 i, looks = 0, looks_max = GROUP_SUMS / cfg.nr_cpu_ids + 1;
+	u32 i, next = 0, looks = 0, looks_max = GROUP_SUMS / cfg.nr_cpu_ids + 1;
 	u64 then = *(volatile u64 *)&t->pass_at_ns, bits;
 
 	if (time_since(now, then) < GROUP_PASS_NS ||
 	    __sync_val_compare_and_swap(&t->pass_at_ns, then, now) != then ||
 	    __sync_lock_test_and_set(&t->busy, 1))
 		return 0;
-	core_for(i, GROUP_WORDS) {
-		u32 word = (t->next_word + i) & (GROUP_WORDS - 1);
+	/* from next on, all the way round: the first word's lower bits come last */
+	core_for(i, GROUP_WORDS + 1) {
+		u32 word = (t->next / 64 + i) & (GROUP_WORDS - 1);
+		u64 above = ~0ULL << (t->next & 63);
 
 		bits = *(volatile u64 *)&t->active[word];
+		if (!i)
+			bits &= above;
+		else if (i == GROUP_WORDS)
+			bits &= ~above;
 		while (bits && looks < looks_max && can_loop) {
 			u32 bit = bit_lowest(bits);
 
 			bits &= ~BIT64(bit);
 			looks += group_look(word * 64 + bit, now);
 		}
-		if (looks >= looks_max) {
-			/* those of this word that it did look at are not due then */
-			t->next_word = word;
+		if (bits && looks >= looks_max) {
+			next = word * 64 + bit_lowest(bits);
 			break;
 		}
 	}
+	t->next = next;
 	*(volatile u32 *)&t->busy = 0;
 	return 0;
 }
@@ -178,6 +182,8 @@ static __always_inline void group_begin(struct group *g, u32 parent, u32 shares)
 	g->own_nr = 0;
 	g->given = 0;
 	g->given_nr = 0;
+	g->quota_ns = 0;
+	g->period_at_ns = 0;
 	g->child_load = 0;
 	g->child_nr = 0;
 	g->load = 0;

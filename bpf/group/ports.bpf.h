@@ -43,4 +43,37 @@ static __always_inline u32 port_group_shares(struct group *g, u32 nr)
 	return g->shares;
 }
 
+/* kernel/sched/core.c tg_set_cfs_bandwidth(): ns; RUNTIME_INF is no limit */
+static __always_inline void port_group_limit(struct group *g, u32 nr, struct group_limit *limit)
+{
+	struct task_group *tg = group_task_group(g);
+
+	limit->quota_ns = 0;
+	if (!tg || !bpf_core_field_exists(tg->cfs_bandwidth))
+		return;
+	limit->quota_ns = BPF_CORE_READ(tg, cfs_bandwidth.quota);
+	limit->period_ns = BPF_CORE_READ(tg, cfs_bandwidth.period);
+	limit->burst_ns = BPF_CORE_READ(tg, cfs_bandwidth.burst);
+	if (limit->quota_ns == ~0ULL || !limit->period_ns)
+		limit->quota_ns = 0;
+}
+
+/* The first task of a queue goes to where @key puts it. Caller: ops.dispatch(). */
+__noinline int queue_rekey(s32 cpu, u32 reach, u64 key)
+{
+	u64 dsq = run_queue(cpu, reach);
+	struct bpf_iter_scx_dsq it;
+	struct task_struct *p;
+
+	if (!bpf_iter_scx_dsq_new(&it, dsq, 0)) {
+		p = bpf_iter_scx_dsq_next(&it);
+		if (p) {
+			scx_bpf_dsq_move_set_vtime(&it, key);
+			scx_bpf_dsq_move_vtime(&it, p, dsq, 0);
+		}
+	}
+	bpf_iter_scx_dsq_destroy(&it);
+	return 0;
+}
+
 #endif /* PROXY_GROUP_PORTS_H */

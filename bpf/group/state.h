@@ -37,6 +37,13 @@ struct group {
 	/* [as above; read by those who weigh a context] */
 	u64 load;     /* what competes inside: contexts and child groups */
 	u64 weight;   /* what the whole of it weighs */
+	/* [whoever holds group_table.busy] what it may use in each period; 0: all */
+	u64 quota_ns;
+	u64 period_ns;
+	u64 burst_ns;
+	/* [atomic] what is left of that, or owed; when the period began, 0: not yet */
+	s64 budget_ns;
+	u64 period_at_ns;
 	/* [atomic] sums over its child groups, and what itself has added to those of its parent */
 	u64 child_load;
 	u64 child_nr;
@@ -44,14 +51,22 @@ struct group {
 	u64 given_nr;
 };
 
+/* cpu.max and cpu.max.burst, in ns; a quota of 0 is none */
+struct group_limit {
+	u64 quota_ns;
+	u64 period_ns;
+	u64 burst_ns;
+};
+
 struct group_table {
 	/* [atomic] */
 	u64 active[GROUP_WORDS]; /* groups in which something competes, or did just now */
 	u64 any;		 /* there is a group besides the root */
+	u64 limits;		 /* there was a group with a quota */
 	u64 pass_at_ns;		 /* when a tick last looked at the active groups */
 	u32 busy;		 /* some CPU does */
 	/* [whoever holds busy] */
-	u32 next_word;		 /* where the next look begins */
+	u32 next;		 /* the group that the next pass begins with */
 };
 
 #endif /* PROXY_GROUP_STATE_H */

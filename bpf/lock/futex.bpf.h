@@ -8,8 +8,8 @@
  * uncontended mutex makes no system call.
  * Not every sleep inside futex() is a wait for the futex. It may sleep on a page that is faulted
  * in, on mmap_lock, or on a sleeping spinlock of PREEMPT_RT. The state tells them apart: the wait for
- * the futex, and nothing else in that system call, is TASK_INTERRUPTIBLE | TASK_FREEZABLE
- * (kernel/futex/waitwake.c). What it waits for is forgotten when it wakes
+ * the futex is TASK_INTERRUPTIBLE | TASK_FREEZABLE (kernel/futex/waitwake.c); what else is so in that
+ * system call is a task that cgroup.freeze stops, which says so (JOBCTL_TRAP_FREEZE). What it waits for is forgotten when it wakes
  * (task_runnable()), and read again if it sleeps again.
  *
  * Tasks of other classes pass no callback: fentry and fexit of __futex_wait(). Interrupts
@@ -35,6 +35,7 @@
 /* include/linux/sched.h */
 #define TASK_STATE_INTERRUPTIBLE 1U
 #define TASK_STATE_FREEZABLE 0x2000U
+#define JOBCTL_FREEZE (1UL << 23) /* include/linux/sched/jobctl.h JOBCTL_TRAP_FREEZE_BIT */
 #define PF_USER_WORKER 0x4000U /* the other two: scx/common.bpf.h */
 /* their user registers are nobody's, or those of whoever made them */
 #define PF_NO_SYSCALL (PF_KTHREAD | PF_USER_WORKER | PF_IO_WORKER)
@@ -107,6 +108,8 @@ static __always_inline void futex_sleep(struct task_struct *p, struct task_ctx *
 	u32 state = p->__state;
 	bool waits = state == (TASK_STATE_INTERRUPTIBLE | TASK_STATE_FREEZABLE);
 
+	if (waits && (p->jobctl & JOBCTL_FREEZE))
+		return;
 	if (!waits && !(state == TASK_STATE_INTERRUPTIBLE && p->pi_blocked_on))
 		return;
 	/* our own threads wait for each other all the time, and for no such mutex */

@@ -37,6 +37,7 @@
 
 /* include/uapi/linux/futex.h */
 #define FUTEX_WAITERS 0x80000000U
+#define FUTEX_OWNER_DIED 0x40000000U
 #define FUTEX_TID_MASK 0x3fffffffU
 
 /* include/linux/threads.h */
@@ -76,6 +77,9 @@ static __always_inline bool pthread_in_word(u64 addr, u32 val)
 {
 	u32 tid = val & FUTEX_TID_MASK;
 
+	/* its owner died; also what a reader of Rust's RwLock waits for, with a number that is no TID */
+	if (val & FUTEX_OWNER_DIED)
+		return false;
 	if (!(val & FUTEX_WAITERS) || !tid || tid > PID_MAX_LIMIT)
 		return false;
 	return !((addr & MUSL_WORD_OFFSET) && tid == MUSL_NORMAL);

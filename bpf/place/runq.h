@@ -62,7 +62,11 @@ static __always_inline void queue_left(struct task_ctx *tctx, u32 place)
 		if (cctx) {
 			__sync_fetch_and_add(&cctx->queued_load, -(u64)tctx->queued_weight);
 			d = domain_of(cctx->domain);
-			if (reach >= REACH_ONE)
+			if (reach == REACH_PARKED) {
+				__sync_fetch_and_add(&cctx->nr_parked, -1);
+				stat_add(STAT_PARKED_NS, port_now() - tctx->queued_at_ns);
+				group_count(tctx, 1);
+			} else if (reach >= REACH_ONE)
 				__sync_fetch_and_add(&cctx->nr_queued[REACH_ONE], -1);
 			else if (__sync_fetch_and_add(&cctx->nr_queued[reach & 1], -1) == 1 && d)
 				work_gone(cctx, d, reach & 1);

@@ -17,6 +17,8 @@ enum reach {
 	REACH_SOME,    /* its affinity names some CPUs */
 	REACH_ONE,     /* this CPU only: pinned, or migration disabled */
 	NR_REACH,
+	/* its cgroup has no budget (group/park.h): on a queue of its own, which is no run queue */
+	REACH_PARKED = NR_REACH,
 };
 
 struct domain {

@@ -5,6 +5,10 @@
 #ifndef PROXY_SCHED_LIFECYCLE_H
 #define PROXY_SCHED_LIFECYCLE_H
 
+/* how often idle CPUs are told of parked tasks; how often it is looked whether there is any limit */
+#define PARK_TIMER_NS 2000000ULL
+#define NO_LIMIT_TIMER_NS 100000000ULL
+
 s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init_task, struct task_struct *p,
 			     struct scx_init_task_args *args)
 {
@@ -48,12 +52,41 @@ static s32 cpu_init(u32 cpu)
 	if (!q || !cctx)
 		return -EINVAL;
 	heap_init(&q->heap);
-	bpf_for(reach, 0, NR_REACH) {
+	cctx->possible = 1;
+	bpf_for(reach, 0, NR_REACH + 1) { /* and REACH_PARKED */
 		err = scx_bpf_create_dsq(run_queue(cpu, reach), __COMPAT_scx_bpf_cpu_node(cpu));
 		if (err)
 			break;
 	}
 	return err;
+}
+
+/* Idle CPUs do not tick: this wakes those where tasks are parked. */
+static int proxy_timer(void *map, int *key, struct bpf_timer *timer)
+{
+	if (*(volatile u64 *)&group_table.limits) {
+		/* set from a program that may sleep, so the verifier takes this for one, too */
+		bpf_rcu_read_lock();
+		kick_parked(port_now());
+		bpf_rcu_read_unlock();
+	}
+	bpf_timer_start(timer, *(volatile u64 *)&group_table.limits ? PARK_TIMER_NS : NO_LIMIT_TIMER_NS, 0);
+	return 0;
+}
+
+static s32 timer_init(void)
+{
+	u32 key = 0;
+	struct bpf_timer *timer = bpf_map_lookup_elem(&timers, &key);
+	s32 err;
+
+	if (!timer)
+		return -EINVAL;
+	err = bpf_timer_init(timer, &timers, 1 /* CLOCK_MONOTONIC */);
+	if (err)
+		return err;
+	bpf_timer_set_callback(timer, proxy_timer);
+	return bpf_timer_start(timer, NO_LIMIT_TIMER_NS, 0);
 }
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init)
@@ -73,7 +106,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init)
 	scx_bpf_put_cpumask(possible);
 	if (err)
 		scx_bpf_error("no queues for CPU %u: error %d", cpu, err);
-	return err;
+	return err ? err : timer_init();
 }
 
 void BPF_STRUCT_OPS(proxy_exit, struct scx_exit_info *ei)

@@ -61,6 +61,17 @@ struct {
 
 struct group_table group_table;
 
+struct timer_slot {
+	struct bpf_timer timer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct timer_slot);
+} timers SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, LOCK_SLOTS);
@@ -112,6 +123,11 @@ static __always_inline struct group_load *group_load_here(u32 nr)
 
 static __always_inline struct group_load *group_load_on(u32 nr, s32 cpu)
 {
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	/* the kernel does not ask, and would return an address that is none */
+	if (!cctx || !cctx->possible)
+		return NULL;
 	return bpf_map_lookup_percpu_elem(&group_loads, &nr, cpu);
 }
 

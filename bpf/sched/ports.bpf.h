@@ -61,9 +61,11 @@ struct task_struct___rcu {
 static __always_inline bool port_in_rcu(struct task_struct *p)
 {
 	struct task_struct___rcu *t = (void *)p;
+	/* a BPF program is one itself, in the name of whoever is current (__bpf_prog_enter()) */
+	int own = p == bpf_get_current_task_btf();
 
 	return bpf_core_field_exists(t->rcu_read_lock_nesting) &&
-	       BPF_CORE_READ(t, rcu_read_lock_nesting) > 0;
+	       BPF_CORE_READ(t, rcu_read_lock_nesting) > own;
 }
 
 static __always_inline bool port_is_agent(const struct task_struct *p)

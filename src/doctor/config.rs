@@ -87,7 +87,7 @@ const OPTIONS: [(&str, Need, &str); 17] = [
     (
         "EXT_GROUP_SCHED",
         Useful,
-        "cpu.weight, cpu.weight.nice and cpu.idle of cgroups",
+        "cpu.weight, cpu.weight.nice, cpu.idle and cpu.max of cgroups",
     ),
 ];
 

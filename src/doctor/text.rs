@@ -179,7 +179,7 @@ impl Report {
         };
         push_line(text, "sched_ext scheduler loaded now", &said);
         for sentence in self.host.not_honoured.sentences() {
-            push_line(text, "not honoured", &sentence);
+            push_line(text, "not honoured", sentence);
         }
     }
 }

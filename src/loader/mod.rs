@@ -142,7 +142,9 @@ fn leave_out_cgroups(skel: &mut OpenBpfSkel<'_>) -> Result<()> {
     if compat::struct_has_field("sched_ext_ops", "cgroup_init")? {
         return Ok(());
     }
-    warn!("this kernel has no CONFIG_EXT_GROUP_SCHED: cpu.weight of cgroups has no effect");
+    warn!(
+        "this kernel has no CONFIG_EXT_GROUP_SCHED: cpu.weight and cpu.max of cgroups have no effect"
+    );
     let ops = skel.struct_ops.proxy_ops_mut();
     ops.cgroup_init = std::ptr::null_mut();
     ops.cgroup_exit = std::ptr::null_mut();
@@ -155,10 +157,10 @@ fn leave_out_cgroups(skel: &mut OpenBpfSkel<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Say once, at load, what cgroups are set to without effect.
+/// Say once, at load, what has no effect.
 fn report_not_honoured() {
     for sentence in NotHonoured::look(Path::new("/")).sentences() {
-        warn!("{sentence}");
+        info!("{sentence}");
     }
 }
 

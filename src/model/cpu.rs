@@ -108,7 +108,7 @@ impl Sim {
             return;
         }
         if let Some(prev) = prev {
-            self.put_prev(cpu, prev);
+            self.put_prev(cpu, prev, next.is_none());
         }
         self.set_next(cpu, next);
         self.arm(cpu);
@@ -138,14 +138,11 @@ impl Sim {
         if let Some(t) = has_slice(self).or_else(|| local(self)) {
             return Some(t);
         }
-        if let Some(t) = prev {
-            self.world.task_mut(t).slice_ns = SLICE_DFL_NS;
-        }
-        prev
+        None
     }
 
     /// put_prev_task_scx(), of a task that is runnable.
-    fn put_prev(&mut self, cpu: Cpu, prev: Pid) {
+    fn put_prev(&mut self, cpu: Cpu, prev: Pid, last: bool) {
         self.leave_cpu(prev);
         if !self.is_fair(prev) {
             return self.rt_enqueue(prev, cpu, true);
@@ -155,7 +152,11 @@ impl Sim {
             self.world.task_mut(prev).dsq = Dsq::Local(cpu);
             self.world.cpu_mut(cpu).local.push_front(prev);
         } else {
-            self.enqueue(prev, EnqFlags::default());
+            let flags = EnqFlags {
+                last,
+                ..EnqFlags::default()
+            };
+            self.enqueue(prev, flags);
         }
     }
 
@@ -239,6 +240,7 @@ impl Sim {
         let flags = EnqFlags {
             wakeup: true,
             cpu_selected: selected,
+            last: false,
         };
         self.call(Call::Runnable(t, flags), |p, w| p.runnable(w, t, flags));
         self.enqueue(t, flags);

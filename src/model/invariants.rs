@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::kernel::{Call, Dsq, State, World};
-use super::policy::{Cpu, DonorPlace, Kernel, Pid, View};
+use super::policy::{Cpu, DonorPlace, Kernel, Pid, Reach, View};
 use super::program::{Class, LockIdx};
 use super::sim::{Sim, Step, TICK_NS};
 
@@ -185,10 +185,19 @@ impl Checker {
             }
             let idle_since = *self.idle_since.entry(cpu).or_insert(world.now);
             for t in world.pids() {
-                let Dsq::User(on, _, queued_since) = world.task(t).dsq else {
+                let Dsq::User(on, reach, queued_since) = world.task(t).dsq else {
                     continue;
                 };
+                // a parked task waits on one CPU, until the time that is its key there
+                let queued_since = match reach {
+                    Reach::Parked if on == cpu => queued_since.max(world.task(t).dsq_key),
+                    Reach::Parked => continue,
+                    _ => queued_since,
+                };
                 let since = idle_since.max(queued_since);
+                if since > world.now {
+                    continue;
+                }
                 let long = world.now - since > 2 * TICK_NS + kick_delay_ns;
                 require(!(long && world.may_run(t, cpu)), || {
                     format!("work conservation: CPU {cpu} idle, task {t} waits on CPU {on}")

@@ -121,7 +121,7 @@ pub struct CpuState {
     /// Tasks of the policy that run next, whatever their keys.
     pub local: VecDeque<Pid>,
     /// The run queues, one for each [`Reach`], in the order of keys.
-    pub queues: [Vec<Pid>; 3],
+    pub queues: [Vec<Pid>; 4],
     /// Runnable tasks of higher classes, most urgent first.
     pub rt_queue: Vec<Pid>,
     pub(super) need_resched: bool,
@@ -151,6 +151,8 @@ pub enum Call {
     ContentionBegin(Pid, Cpu),
     ContentionEnd(Pid),
     InsertVtime(Pid, Cpu, Reach, u64, u64),
+    Rekey(Pid, Cpu, Reach, u64),
+    Timer,
     MoveTask(Pid, Cpu, Cpu, u64, Moved),
     MoveToLocal(Cpu, Reach, Cpu, Option<Pid>),
     SetSlice(Pid, u64),

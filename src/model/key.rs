@@ -94,7 +94,7 @@ pub fn urgent(clock: u64, urgency: u32) -> u64 {
 }
 
 /// Virtual time `span` at weight `from` in terms of weight `to`: as much CPU time.
-fn reweight(span: u64, from: u32, to: u32) -> u64 {
+pub fn reweight(span: u64, from: u32, to: u32) -> u64 {
     let (from, to) = (u64::from(from), u64::from(to));
     if from == 0 || to == 0 {
         return span;

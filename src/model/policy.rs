@@ -16,6 +16,17 @@ pub type Cpu = u32;
 /// Number of a cgroup, from 1 on; 0 is the root.
 pub type Group = u32;
 
+/// `cpu.max` and `cpu.max.burst` of a cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What it may use of the CPUs in each period.
+    pub quota_ns: u64,
+    /// How long that is.
+    pub period_ns: u64,
+    /// What it may use beyond, if it used less before.
+    pub burst_ns: u64,
+}
+
 /// Name of a lock: its address, never 0.
 pub type Lock = u64;
 
@@ -78,10 +89,12 @@ pub enum Reach {
     Some,
     /// It stays.
     One,
+    /// Its cgroup has no budget: on a queue that is no run queue.
+    Parked,
 }
 
 impl Reach {
-    /// All of them, in the order in which equal keys of a CPU's queues are preferred.
+    /// Those of run queues, in the order in which equal keys of a CPU's queues are preferred.
     pub const ALL: [Reach; 3] = [Reach::Any, Reach::Some, Reach::One];
 }
 
@@ -150,6 +163,8 @@ pub struct EnqFlags {
     pub wakeup: bool,
     /// [`Policy::select_cpu`] was called for this, and has looked for an idle CPU.
     pub cpu_selected: bool,
+    /// Its CPU has nothing else to run, and does not pick again unless it is told to.
+    pub last: bool,
 }
 
 /// Why a task leaves the queues (`SCX_DEQ_*`).
@@ -199,6 +214,8 @@ pub trait Kernel {
     fn nice(&self, t: Pid) -> i32;
     /// What the cgroup weighs among its siblings: [`super::key::WEIGHT_NICE_0`] at `cpu.weight` 100.
     fn group_shares(&self, g: Group) -> u32;
+    /// What the cgroup may use, if that is limited.
+    fn group_limit(&self, g: Group) -> Option<Limit>;
     /// Whether it exists and has not exited.
     fn alive(&self, t: Pid) -> bool;
     /// The CPU that it is on, or was last.
@@ -225,6 +242,8 @@ pub trait Kernel {
     fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, reach: Reach, key: u64, slice_ns: u64);
     /// The first key on that run queue of `cpu`, and whose it is.
     fn dsq_head(&self, cpu: Cpu, reach: Reach) -> Option<(u64, Pid)>;
+    /// The first task on that queue of `cpu` has another key. In [`Policy::dispatch`] only.
+    fn dsq_rekey(&mut self, cpu: Cpu, reach: Reach, key: u64);
     /// Take `t` from that run queue of `from` to the local DSQ of `cpu`, with a new
     /// slice. In [`Policy::dispatch`] only.
     fn dsq_move_task(&mut self, t: Pid, from: Cpu, reach: Reach, cpu: Cpu, slice_ns: u64) -> Moved;
@@ -288,7 +307,7 @@ pub struct View {
 /// - it runs: `running`; once in 4 ms `tick`;
 /// - it sleeps: `stopping(runnable = false)`, `quiescent(sleep)`, then a pick;
 /// - a pick: the local DSQ first, else `dispatch`, which may fill it or give the
-///   previous task a new slice. If another one is picked and the previous is still
+///   previous task a new slice. If neither, the previous task is enqueued (`last`). If another one is picked and the previous is still
 ///   runnable: `stopping(runnable = true)`, and `enqueue` if its slice is 0; then
 ///   `running` of the new one;
 /// - affinity or nice value change: `stopping(false)` if it runs, `quiescent`,
@@ -325,6 +344,9 @@ pub trait Policy {
     fn quiescent(&mut self, k: &mut dyn Kernel, t: Pid, flags: DeqFlags);
     /// The tick of the CPU where `t` runs.
     fn tick(&mut self, k: &mut dyn Kernel, t: Pid);
+
+    /// Once in 2 ms, on any CPU: idle CPUs do not tick.
+    fn timer(&mut self, k: &mut dyn Kernel);
 
     /// `t`, of a higher class, is about to sleep on a lock, on `cpu`, where it still
     /// runs. [`Kernel::blocked_on`] is set. No task may be moved from here.

@@ -2,12 +2,23 @@
 
 use super::kernel::{Call, Dsq, State, World, lock_index, lock_name};
 use super::key;
-use super::policy::{Cpu, Group, Kernel, Kick, Lock, Moved, Pid, QUEUE_LOOKS, Reach};
+use super::policy::{Cpu, Group, Kernel, Kick, Limit, Lock, Moved, Pid, QUEUE_LOOKS, Reach};
 use super::program::Class;
 
 /// The `cpu.weight` of a cgroup as a weight.
 pub(super) fn shares(cgroup_weight: u32) -> u32 {
     (u64::from(cgroup_weight) * u64::from(key::WEIGHT_NICE_0) / 100) as u32
+}
+
+impl World {
+    /// Behind those of equal keys, as the kernel's rbtree has it.
+    fn queue_by_key(&mut self, t: Pid, cpu: Cpu, reach: Reach) {
+        let key = self.task(t).dsq_key;
+        let queue = &self.cpu(cpu).queues[reach as usize];
+        let later = |&q: &Pid| key::before(key, self.task(q).dsq_key);
+        let at = queue.iter().position(later).unwrap_or(queue.len());
+        self.cpu_mut(cpu).queues[reach as usize].insert(at, t);
+    }
 }
 
 impl Kernel for World {
@@ -38,6 +49,10 @@ impl Kernel for World {
 
     fn group_shares(&self, g: Group) -> u32 {
         shares(self.groups[g as usize - 1].weight)
+    }
+
+    fn group_limit(&self, g: Group) -> Option<Limit> {
+        self.groups[g as usize - 1].limit
     }
 
     fn alive(&self, t: Pid) -> bool {
@@ -109,16 +124,21 @@ impl Kernel for World {
         task.dsq = Dsq::User(cpu, reach, now);
         task.dsq_key = key;
         task.slice_ns = slice_ns;
-        // behind those of equal keys, as the kernel's rbtree has it
-        let queue = &self.cpu(cpu).queues[reach as usize];
-        let later = |&q: &Pid| key::before(key, self.task(q).dsq_key);
-        let at = queue.iter().position(later).unwrap_or(queue.len());
-        self.cpu_mut(cpu).queues[reach as usize].insert(at, t);
+        self.queue_by_key(t, cpu, reach);
     }
 
     fn dsq_head(&self, cpu: Cpu, reach: Reach) -> Option<(u64, Pid)> {
         let first = self.cpu(cpu).queues[reach as usize].first();
         first.map(|&t| (self.task(t).dsq_key, t))
+    }
+
+    fn dsq_rekey(&mut self, cpu: Cpu, reach: Reach, key: u64) {
+        if let Some(&t) = self.cpu(cpu).queues[reach as usize].first() {
+            self.calls.push(Call::Rekey(t, cpu, reach, key));
+            self.cpu_mut(cpu).queues[reach as usize].remove(0);
+            self.task_mut(t).dsq_key = key;
+            self.queue_by_key(t, cpu, reach);
+        }
     }
 
     fn dsq_move_task(&mut self, t: Pid, from: Cpu, reach: Reach, cpu: Cpu, slice_ns: u64) -> Moved {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Config, Cpu, Group, Pid, Topology};
+use super::policy::{Config, Cpu, Group, Limit, Pid, Topology};
 
 /// A set of CPUs, one bit each.
 pub type CpuMask = u64;
@@ -140,6 +140,8 @@ pub struct GroupSpec {
     pub parent: Group,
     /// Its `cpu.weight`, from 1 to 10000.
     pub weight: u32,
+    /// Its `cpu.max`.
+    pub limit: Option<Limit>,
 }
 
 /// What comes from outside, at a time.

@@ -156,6 +156,7 @@ impl Policy for Reference {
 
     fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.donor_wake(k, t);
+        self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Other;
         self.donors_release(k, t, k.task_cpu(t));
         self.count(k.now_ns(), t, false);
@@ -182,6 +183,7 @@ impl Policy for Reference {
 
     fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, _flags: EnqFlags) {
         let weight = key::weight_of_nice(k.nice(t));
+        self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Local;
         self.new_weight(k.now_ns(), t, weight);
         if self.task(t).donor.place.is_some() {
@@ -191,7 +193,12 @@ impl Policy for Reference {
     }
 
     fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, flags: EnqFlags) {
+        self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Local;
+        if let Some(due) = self.due(k.now_ns(), t) {
+            self.park(k, t, cpu, due);
+            return;
+        }
         let reach = Self::reach_of(k, t);
         let idle = if flags.cpu_selected || reach == Reach::One {
             None
@@ -218,8 +225,10 @@ impl Policy for Reference {
         }
         k.dsq_insert_vtime(t, cpu, reach, key, self.cfg.slice_ns);
         let with_donors = self.donors_release(k, t, cpu);
-        if sent {
+        if sent || !flags.wakeup && self.cpu(cpu).idle {
             k.kick(cpu, Kick::Idle);
+        } else if flags.last {
+            k.kick(cpu, Kick::Resched);
         } else if flags.wakeup && self.cpu(cpu).running_since.is_some() {
             self.preempt_by_key(k, t, cpu, with_donors);
         }
@@ -231,13 +240,14 @@ impl Policy for Reference {
 
     fn running(&mut self, k: &mut dyn Kernel, t: Pid) {
         let cpu = k.task_cpu(t);
+        self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Running;
         self.join(t, cpu);
         let task = self.task_mut(t);
         task.charged_exec_ns = k.exec_ns(t);
         task.charged_at = k.now_ns();
-        let lent = std::mem::take(&mut task.donor.lent_cost);
-        if lent > 0 {
+        if task.donor.lent_cost > 0 {
+            let lent = self.take_lent(t);
             self.use_vtime(t, lent, k.now_ns());
         }
         self.note_running(k, t, cpu);
@@ -269,6 +279,7 @@ impl Policy for Reference {
 
     fn quiescent(&mut self, k: &mut dyn Kernel, t: Pid, flags: DeqFlags) {
         let cpu = k.task_cpu(t);
+        self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Asleep;
         if flags.sleep && k.blocked_on(t).is_some() {
             self.donor_block(t, cpu, 0, k.now_ns());
@@ -284,8 +295,12 @@ impl Policy for Reference {
     }
 
     fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
-        self.group_pass(k.now_ns(), |g| k.group_shares(g));
+        self.group_pass(k);
         self.chores(k);
+    }
+
+    fn timer(&mut self, k: &mut dyn Kernel) {
+        self.kick_parked(k);
     }
 
     fn contention_begin(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu) {

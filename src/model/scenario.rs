@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::policy::{Config, Cpu, Group, Pid, Topology};
+use super::policy::{Config, Cpu, Group, Limit, Pid, Topology};
 use super::program::{
     Class, CpuMask, External, GroupSpec, LockIdx, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
 };
@@ -89,6 +89,12 @@ pub struct NamedGroup {
     /// Its `cpu.weight`; not named: 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
+    /// Its `cpu.max`: quota and period in ms; not named: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ms: Option<[f64; 2]>,
+    /// Its `cpu.max.burst`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst_ms: Option<f64>,
 }
 
 /// A task.
@@ -319,6 +325,11 @@ impl Scenario {
         Ok(GroupSpec {
             parent,
             weight: group_weight(&group.name, group.weight.unwrap_or(100))?,
+            limit: group.max_ms.map(|[quota, period]| Limit {
+                quota_ns: ms_to_ns(quota),
+                period_ns: ms_to_ns(period),
+                burst_ns: ms_to_ns(group.burst_ms.unwrap_or(0.0)),
+            }),
         })
     }
 

@@ -14,6 +14,9 @@ use super::program::{Class, External, Op, Setup};
 /// Between two ticks of a busy CPU.
 pub const TICK_NS: u64 = 4_000_000;
 
+/// Between two calls of the policy's timer.
+const POLICY_TIMER_NS: u64 = 2_000_000;
+
 /// What a round of a repeated program takes at the least, so that time goes on.
 const ROUND_MIN_NS: u64 = 50_000;
 
@@ -32,6 +35,8 @@ pub enum Event {
     Tick(Cpu),
     /// Number of an event from outside, in [`Setup::externals`].
     Outside(usize),
+    /// The policy's timer.
+    PolicyTimer,
 }
 
 /// One step: what happened, what the policy did, and where it stands now.
@@ -81,6 +86,10 @@ impl Sim {
                 sim.call(Call::Enable(t), |p, w| p.enable(w, t));
             }
             sim.at(setup.tasks[t as usize - 1].start_ns, Event::Timer(t));
+        }
+        // the policy has it from the first limit on; it must not be earlier than that matters
+        if setup.groups.iter().any(|g| g.limit.is_some()) {
+            sim.at(POLICY_TIMER_NS, Event::PolicyTimer);
         }
         for (i, (when, _)) in setup.externals.iter().enumerate() {
             sim.at(*when, Event::Outside(i));
@@ -160,6 +169,10 @@ impl Sim {
             Event::Kicked(cpu, kind) => self.kicked(cpu, KICKS[kind as usize]),
             Event::Tick(cpu) => self.tick(cpu),
             Event::Outside(i) => self.outside(i),
+            Event::PolicyTimer => {
+                self.at(self.world.now + POLICY_TIMER_NS, Event::PolicyTimer);
+                self.call(Call::Timer, |p, w| p.timer(w));
+            }
         }
         self.send_kicks();
     }

@@ -266,6 +266,8 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
         name: format!("g{}", i + 1),
         parent: group_name(spec.parent),
         weight: Some(spec.weight),
+        max_ms: spec.limit.map(|l| [ms(l.quota_ns), ms(l.period_ns)]),
+        burst_ms: spec.limit.map(|l| ms(l.burst_ns)),
     };
     Scenario {
         name: name.to_owned(),

@@ -119,6 +119,8 @@ metrics! {
         proxy_stat_STAT_URGENT_THROTTLED urgent_throttled "Picks in which urgent donors had used up their 95 % of a second of the CPU, since the last reading"
         proxy_stat_STAT_KICK_FOR_WORK kicks_for_work "Idle CPUs woken by a tick because work waited elsewhere, since the last reading"
         proxy_stat_STAT_GROUP_FULL cgroups_untracked "Cgroups created beyond the 4,095 whose cpu.weight can be honoured: their tasks count for the cgroup above, since the last reading"
+        proxy_stat_STAT_PARKED throttled "Times that a task was parked because a cgroup above it had used up its cpu.max, since the last reading"
+        proxy_stat_STAT_PARKED_NS throttled_ns "How long tasks were parked for that, in ns, as far as it is over, since the last reading"
         proxy_stat_STAT_EDGE edges "Edges seen: tasks that went to sleep on a tracked lock, since the last reading"
         proxy_stat_STAT_EDGE_WOKEN edges_woken "Waits on a tracked lock that ended, since the last reading"
         proxy_stat_STAT_EDGE_URGENT edges_urgent "Of the edges, those of real-time and deadline tasks, since the last reading"

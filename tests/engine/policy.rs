@@ -6,8 +6,8 @@ use std::ffi::{c_int, c_uint, c_void};
 
 use scx_proxy::abi;
 use scx_proxy::model::policy::{
-    Config, Cpu, DeqFlags, Domain, DonorPlace, DonorView, EnqFlags, Group, Kernel, Kick, Lock,
-    Moved, Pid, Policy, Reach, View, WakeKind,
+    Config, Cpu, DeqFlags, Domain, DonorPlace, DonorView, EnqFlags, Group, Kernel, Kick, Limit,
+    Lock, Moved, Pid, Policy, Reach, View, WakeKind,
 };
 
 use super::sys::{self, host_engine, host_ports, proxy_config, proxy_event};
@@ -203,7 +203,19 @@ macro_rules! ports {
 }
 
 fn reach_of(reach: c_uint) -> Reach {
-    Reach::ALL[reach as usize]
+    match Reach::ALL.get(reach as usize) {
+        Some(reach) => *reach,
+        None => Reach::Parked,
+    }
+}
+
+/// Keys of parked tasks are times, and those are told apart by when the machine was booted.
+fn time_offset(reach: c_uint) -> u64 {
+    if reach_of(reach) == Reach::Parked {
+        BOOT_NS
+    } else {
+        0
+    }
 }
 
 fn ports(machine: *mut c_void) -> host_ports {
@@ -217,6 +229,21 @@ fn ports(machine: *mut c_void) -> host_ports {
         nice(pid: c_uint) -> c_int = |k, pid| k.nice(pid);
         task_cpu(pid: c_uint) -> c_int = |k, pid| k.task_cpu(pid) as c_int;
         group_shares(group: c_uint) -> c_uint = |k, group| k.group_shares(group);
+        group_limit(group: c_uint, quota: *mut u64, period: *mut u64, burst: *mut u64) =
+            |k, group, quota, period, burst| {
+                let limit = k.group_limit(group);
+                let none = Limit { quota_ns: 0, period_ns: 0, burst_ns: 0 };
+                let limit = limit.unwrap_or(none);
+                // SAFETY: the engine passes places of its own.
+                unsafe {
+                    quota.write(limit.quota_ns);
+                    period.write(limit.period_ns);
+                    burst.write(limit.burst_ns);
+                }
+            };
+        rekey(cpu: c_int, reach: c_uint, key: u64) = |k, cpu, reach, key| {
+            k.dsq_rekey(cpu as Cpu, reach_of(reach), key - time_offset(reach));
+        };
         may_run(pid: c_uint, cpu: c_int) -> c_int = |k, pid, cpu| c_int::from(k.may_run(pid, cpu as Cpu));
         pinned(pid: c_uint) -> c_int = |k, pid| c_int::from(k.pinned(pid));
         unrestricted(pid: c_uint) -> c_int = |k, pid| c_int::from(k.unrestricted(pid));
@@ -227,10 +254,13 @@ fn ports(machine: *mut c_void) -> host_ports {
         first_waiter_of(lock: Lock) -> c_uint = |k, lock| k.first_waiter_of(lock).unwrap_or(0);
         insert(pid: c_uint, cpu: c_int, reach: c_uint, key: u64, slice_ns: u64) =
             |k, pid, cpu, reach, key, slice_ns| {
+                let key = key.wrapping_sub(time_offset(reach));
                 k.dsq_insert_vtime(pid, cpu as Cpu, reach_of(reach), key, slice_ns);
             };
         head(cpu: c_int, reach: c_uint, pid: *mut c_uint) -> u64 = |k, cpu, reach, pid| {
-            let (key, first) = k.dsq_head(cpu as Cpu, reach_of(reach)).unwrap_or((KEY_NONE, 0));
+            let head = k.dsq_head(cpu as Cpu, reach_of(reach));
+            let head = head.map(|(key, pid)| (key.wrapping_add(time_offset(reach)), pid));
+            let (key, first) = head.unwrap_or((KEY_NONE, 0));
             // SAFETY: the engine passes a place of its own.
             unsafe { pid.write(first) };
             key
@@ -297,8 +327,9 @@ impl Policy for CoreC {
     }
     fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, _cpu: Cpu, flags: EnqFlags) {
         let (wakeup, selected) = (c_int::from(flags.wakeup), c_int::from(flags.cpu_selected));
+        let last = c_int::from(flags.last);
         self.call(k, |e, p| unsafe {
-            sys::host_enqueue(e, p, t, wakeup, selected)
+            sys::host_enqueue(e, p, t, wakeup, selected, last)
         })
     }
     fn dispatch(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Option<Pid>) {
@@ -320,6 +351,9 @@ impl Policy for CoreC {
     }
     fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
         self.call(k, |e, p| unsafe { sys::host_tick(e, p) })
+    }
+    fn timer(&mut self, k: &mut dyn Kernel) {
+        self.call(k, |e, p| unsafe { sys::host_timer(e, p) })
     }
     fn contention_begin(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu) {
         self.meet(t);

@@ -1,7 +1,7 @@
 //! Shares by cpu.weight hold: at any depth, with nice values inside, after a change, and after
 //! thousands of cgroups have come and gone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("groups::three_levels", three_levels),
     ("groups::idle_cgroup", idle_cgroup),
     ("groups::changes_count", changes_count),
+    ("groups::max_holds", max_holds),
     ("groups::thousands_come_and_go", thousands_come_and_go),
 ];
 
@@ -141,6 +142,68 @@ fn changes_count() -> Result<(), Failed> {
         check("moved together", &pids, &[1.0, 1.0])?;
         a.enter(pids[1])?;
         check("and apart", &pids, &[1024.0, 3121.0])
+    })
+}
+
+/// What `pids` together got of one CPU.
+fn used(pids: &[u32]) -> Result<f64, Failed> {
+    let times = || {
+        pids.iter()
+            .map(|pid| cpu_time_ns(*pid))
+            .sum::<Result<u64, _>>()
+    };
+    std::thread::sleep(SETTLE);
+    let (before, start) = (times()?, Instant::now());
+    std::thread::sleep(MEASURED);
+    let (after, took) = (times()?, start.elapsed());
+    Ok((after - before) as f64 / took.as_nanos() as f64)
+}
+
+/// Quotas of one CPU and of several, alone and beside a spinner, which gets the rest.
+fn max_holds() -> Result<(), Failed> {
+    /// Of the quota; and a slice of each task.
+    const OFF: f64 = 0.05;
+    sched::with(&[], || {
+        let mut stats = Stats::open()?;
+        for (max, quota, spinners) in [
+            ("20000 100000", 0.2, 1),
+            ("5000 10000", 0.5, 1),
+            ("50000 1000000", 0.05, 1),
+            ("50000 100000", 0.5, 4),
+            ("5000 100000", 0.05, 4),
+        ] {
+            let group = Cgroup::new(None)?;
+            // beyond what its weight gives it beside the other one
+            group.set("cpu.weight", 10_000)?;
+            group.set("cpu.max", max)?;
+            let mut load = Load::default();
+            let mut pids = Vec::new();
+            for _ in 0..spinners {
+                pids.push(spinner(&mut load, &group, 0)?);
+            }
+            let alone = used(&pids)?;
+            let other = load.hog(CPU, 0)?;
+            let beside = used(&pids)?;
+            let rest = used(&[other])?;
+            println!("{max}, {spinners} tasks: {alone:.3} alone, {beside:.3} beside {rest:.3}");
+            let holds = |got: f64| (got - quota).abs() <= OFF * quota + 0.005;
+            ensure(
+                holds(alone) && beside <= quota * (1.0 + OFF) + 0.005,
+                || {
+                    format!(
+                        "{max} is {quota}, got {alone:.3} alone and {beside:.3} beside a spinner"
+                    )
+                },
+            )?;
+            // an emulated CPU may stand still now and then
+            ensure(rest > 0.9 * (1.0 - quota), || {
+                format!("{max}: the other one got {rest:.3}")
+            })?;
+        }
+        let metrics = stats.delta()?;
+        ensure(metrics.throttled > 0 && metrics.throttled_ns > 0, || {
+            "nothing was counted as throttled".into()
+        })
     })
 }
 

@@ -252,12 +252,18 @@ impl Gate {
 }
 
 /// The cgroups of `setup`, of which its tasks become members thread by thread.
-fn groups(setup: &Setup) -> Result<Vec<Cgroup>, Failed> {
+fn groups(setup: &Setup, scale: u64) -> Result<Vec<Cgroup>, Failed> {
     let mut groups: Vec<Cgroup> = Vec::new();
     for spec in &setup.groups {
         let parent = spec.parent.checked_sub(1).map(|nr| &groups[nr as usize]);
         let group = Cgroup::threaded(parent)?;
         group.set("cpu.weight", spec.weight)?;
+        if let Some(limit) = spec.limit {
+            let us = |ns: u64| ns * scale / 1000;
+            let max = format!("{} {}", us(limit.quota_ns), us(limit.period_ns));
+            group.set("cpu.max", max)?;
+            group.set("cpu.max.burst", us(limit.burst_ns))?;
+        }
         groups.push(group);
     }
     Ok(groups)
@@ -266,7 +272,7 @@ fn groups(setup: &Setup) -> Result<Vec<Cgroup>, Failed> {
 /// Runs `setup` until all tasks that do not repeat are at their end.
 pub fn run(setup: &Setup, scale: u64) -> Result<Staged, Failed> {
     let locks = Locks::new(&setup.locks)?;
-    let groups = groups(setup)?;
+    let groups = groups(setup, scale)?;
     let gate = Arc::new(Gate::default());
     let mut actors = Vec::new();
     for task in &setup.tasks {

@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use scx_proxy::model::policy::Topology;
+use scx_proxy::model::policy::{Limit, Topology};
 use scx_proxy::model::program::{
     Class, CpuMask, External, GroupSpec, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
 };
@@ -138,13 +138,27 @@ fn weight() -> impl Strategy<Value = u32> {
     prop_oneof![2 => Just(100), 1 => Just(1), 1 => 1..=10_000u32]
 }
 
+/// Mostly none; else from 5 % of a CPU to two of them.
+fn limit() -> impl Strategy<Value = Option<Limit>> {
+    let period = prop_oneof![Just(10_000_000u64), Just(100_000_000u64)];
+    let burst = prop_oneof![3 => Just(0u64), 1 => 1..50_000_000u64];
+    let limit = (period, 5..200u64, burst).prop_map(|(period_ns, percent, burst_ns)| Limit {
+        quota_ns: period_ns / 100 * percent,
+        period_ns,
+        burst_ns,
+    });
+    prop_oneof![2 => Just(None), 1 => limit.prop_map(Some)]
+}
+
 /// A group's parent is the root, or any that comes before it.
 fn groups(size: Size) -> impl Strategy<Value = Vec<GroupSpec>> {
-    let group = (any::<prop::sample::Index>(), weight());
+    let group = (any::<prop::sample::Index>(), weight(), limit());
+    type Group = (prop::sample::Index, u32, Option<Limit>);
     vec(group, size.groups as usize).prop_map(|groups| {
-        let spec = |(nr, (parent, weight)): (usize, (prop::sample::Index, u32))| GroupSpec {
+        let spec = |(nr, (parent, weight, limit)): (usize, Group)| GroupSpec {
             parent: parent.index(nr + 1) as u32,
             weight,
+            limit,
         };
         groups.into_iter().enumerate().map(spec).collect()
     })

@@ -52,6 +52,9 @@ impl Policy for Shared {
     fn tick(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.0.borrow_mut().tick(k, t)
     }
+    fn timer(&mut self, k: &mut dyn Kernel) {
+        self.0.borrow_mut().timer(k)
+    }
     fn contention_begin(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu) {
         self.0.borrow_mut().contention_begin(k, t, cpu)
     }

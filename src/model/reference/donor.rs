@@ -64,7 +64,9 @@ impl Reference {
         let donor = &self.task(d).donor;
         let key = if donor.urgency > 0 && later {
             // about one slice of time, whatever the load
-            let load = self.queued_load(cpu) + u64::from(self.cpu(cpu).running_weight) + 1;
+            let load = self.queued_load(cpu)
+                + u64::from(self.cpu(cpu).running_weight)
+                + u64::from(key::WEIGHT_NICE_0);
             clock.wrapping_add(key::cost(self.cfg.slice_ns, load))
         } else if donor.urgency > 0 {
             key::urgent(clock, donor.urgency)
@@ -116,10 +118,22 @@ impl Reference {
         }
     }
 
+    /// What `t` has lent since the last time, in terms of the weight that it has now.
+    pub(super) fn take_lent(&mut self, t: Pid) -> u64 {
+        let weight = self.task(t).weight;
+        let donor = &mut self.task_mut(t).donor;
+        let lent = std::mem::take(&mut donor.lent_cost);
+        if donor.urgency > 0 {
+            lent
+        } else {
+            key::reweight(lent, donor.weight, weight)
+        }
+    }
+
     /// What `t` has lent it has used; but if it lent on a CPU whose clock went
     /// faster, it owes no more than what it was behind there.
     fn settle(&mut self, t: Pid, now: u64) {
-        let lent = std::mem::take(&mut self.task_mut(t).donor.lent_cost);
+        let lent = self.take_lent(t);
         self.use_vtime(t, lent, now);
         let task = self.task(t);
         let away = task.donor.cpu;

@@ -4,11 +4,17 @@
 
 use super::Reference;
 use crate::model::key;
-use crate::model::policy::{Group, Pid};
+use crate::model::policy::{Cpu, Group, Kernel, Kick, Limit, Pid, Reach};
 
 /// Between two passes over the groups, and between two looks at one group.
 const PASS_NS: u64 = 4_000_000;
 const PERIOD_NS: u64 = 16_000_000;
+
+/// Most that a group owes: as much quota as it gets in this time.
+const DEBT_NS: u64 = 1_000_000_000;
+
+/// Parked tasks that one pick looks at.
+const PARK_LOOKS: usize = 4;
 
 /// One context, as averages count them.
 const ONE: u64 = 1024;
@@ -31,6 +37,10 @@ pub(super) struct GroupCtx {
     /// What its parent counts it as.
     given: u64,
     given_nr: u64,
+    limit: Option<Limit>,
+    /// What is left of its quota, or owed, and when the period began.
+    budget: i128,
+    period_at: Option<u64>,
     /// What competes inside, child groups too, and what the whole of it weighs.
     inside: u64,
     weight: u64,
@@ -143,7 +153,8 @@ impl Reference {
     }
 
     /// From a tick: all groups in which something competes, if it is time for it.
-    pub(super) fn group_pass(&mut self, now: u64, shares: impl Fn(Group) -> u32) {
+    pub(super) fn group_pass(&mut self, k: &dyn Kernel) {
+        let now = k.now_ns();
         if self.groups.len() == 1 || self.groups_at.is_some_and(|then| now - then < PASS_NS) {
             return;
         }
@@ -153,11 +164,11 @@ impl Reference {
             .filter(|&g| self.group(g).active)
             .collect();
         for g in active {
-            self.group_look(now, g, shares(g));
+            self.group_look(now, g, k.group_shares(g), k.group_limit(g));
         }
     }
 
-    fn group_look(&mut self, now: u64, g: Group, shares: u32) {
+    fn group_look(&mut self, now: u64, g: Group, shares: u32, limit: Option<Limit>) {
         let group = self.group_mut(g);
         if group
             .looked
@@ -166,6 +177,10 @@ impl Reference {
             return;
         }
         group.shares = shares;
+        if group.limit != limit {
+            group.limit = limit;
+            group.period_at = None;
+        }
         let integral = |acc: u64, value: u64| acc.wrapping_add(value.wrapping_mul(now));
         let (loads, nrs) = (
             integral(group.load_acc, group.load),
@@ -203,5 +218,115 @@ impl Reference {
             self.group_mut(parent).active = true;
         }
         self.group_mut(g).weight = self.group_part(g);
+    }
+
+    fn refill(&mut self, now: u64, g: Group) {
+        let group = self.group_mut(g);
+        let Some(limit) = group.limit else { return };
+        let Some(at) = group.period_at else {
+            group.period_at = Some(now);
+            group.budget = i128::from(limit.quota_ns);
+            return;
+        };
+        let periods = (now - at) / limit.period_ns;
+        if periods == 0 {
+            return;
+        }
+        group.period_at = Some(at + periods * limit.period_ns);
+        let most = i128::from(limit.quota_ns + limit.burst_ns);
+        group.budget += i128::from(periods.min(1000) * limit.quota_ns);
+        if group.budget >= most {
+            // it owes nothing: its period begins when it is used
+            group.budget = most;
+            group.period_at = Some(now);
+        }
+    }
+
+    fn path(&self, mut g: Group) -> Vec<Group> {
+        let mut path = Vec::new();
+        while g != 0 {
+            path.push(g);
+            g = self.group(g).parent;
+        }
+        path
+    }
+
+    /// When `t` may run again, if not now. That the kernel's watchdog would see it is left out here:
+    /// no run lasts that long.
+    pub(super) fn due(&mut self, now: u64, t: Pid) -> Option<u64> {
+        let mut due = None;
+        for g in self.path(self.task(t).group) {
+            self.refill(now, g);
+            let group = self.group(g);
+            if let (Some(limit), Some(at)) = (group.limit, group.period_at)
+                && group.budget <= 0
+            {
+                let periods = (-group.budget) as u64 / limit.quota_ns + 1;
+                due = due.max(Some(at + periods * limit.period_ns));
+            }
+        }
+        due
+    }
+
+    /// `t` ran for `ns`: its group pays, and those above.
+    pub(super) fn burn(&mut self, t: Pid, ns: u64) {
+        for g in self.path(self.task(t).group) {
+            let group = self.group_mut(g);
+            if let Some(limit) = group.limit {
+                let owed = DEBT_NS / limit.period_ns * limit.quota_ns + limit.quota_ns;
+                group.budget = (group.budget - i128::from(ns)).max(-i128::from(owed));
+            }
+        }
+    }
+
+    /// `t` is put aside on `cpu` until `due`.
+    pub(super) fn park(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, due: u64) {
+        self.task_mut(t).swap_to = None;
+        self.join(t, cpu);
+        self.count(k.now_ns(), t, false);
+        let task = self.task_mut(t);
+        task.place = super::state::Place::Queued(cpu);
+        task.reach = Reach::Parked;
+        task.queued_weight = 0;
+        task.queued_at = k.now_ns();
+        k.dsq_insert_vtime(t, cpu, Reach::Parked, due, self.cfg.slice_ns);
+        if self.donors_release(k, t, cpu) {
+            k.kick(cpu, Kick::Resched);
+        }
+    }
+
+    /// `t` is parked no more, if it was: its context competes again.
+    pub(super) fn unpark(&mut self, now: u64, t: Pid) {
+        let task = self.task(t);
+        if matches!(task.place, super::state::Place::Queued(_)) && task.reach == Reach::Parked {
+            self.count(now, t, true);
+        }
+    }
+
+    /// The first parked task of `cpu` that may run, and its key.
+    pub(super) fn parked_head(&mut self, k: &mut dyn Kernel, cpu: Cpu) -> Option<(u64, Pid)> {
+        let now = k.now_ns();
+        for _ in 0..PARK_LOOKS {
+            let (at, t) = k.dsq_head(cpu, Reach::Parked)?;
+            if now < at || !k.alive(t) {
+                return None;
+            }
+            let Some(due) = self.due(now, t) else {
+                let (vtime, clock) = (self.task(t).vtime, self.cpu(cpu).clock);
+                return Some((key::floor(vtime, clock, self.cfg.lag_ns), t));
+            };
+            k.dsq_rekey(cpu, Reach::Parked, due);
+        }
+        None
+    }
+
+    /// Idle CPUs where a parked task may be looked at are woken.
+    pub(super) fn kick_parked(&mut self, k: &mut dyn Kernel) {
+        for cpu in 0..self.cfg.nr_cpus {
+            let head = k.dsq_head(cpu, Reach::Parked);
+            if head.is_some_and(|(at, _)| at <= k.now_ns()) {
+                k.kick(cpu, Kick::Idle);
+            }
+        }
     }
 }

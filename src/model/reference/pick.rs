@@ -47,18 +47,36 @@ impl Reference {
             self.charge(k, p);
             self.donors_release(k, p, cpu);
         }
-        let prev_key = prev.map(|p| self.task(p).vtime);
-        let head = self.head(k, cpu);
+        // who may not go on for its cgroup's sake may do so for a donor's
+        let goes_on = prev.filter(|&p| self.due(k.now_ns(), p).is_none());
+        let prev_key = goes_on.map(|p| self.task(p).vtime);
+        let mut head = self.head(k, cpu);
+        if let Some((key, pid)) = self.parked_head(k, cpu)
+            && head.is_none_or(|head| key::before(key, head.key))
+        {
+            let reach = Reach::Parked;
+            head = Some(Head { key, reach, pid });
+        }
         let least = key::earlier(head.map(|h| h.key), prev_key);
         let with_donors = key::earlier(least, self.donor_head_key(cpu));
         self.cpu_mut(cpu).advance_clock(with_donors);
+        let mut least = least;
         if head.is_some() {
             self.guard(k.now_ns(), cpu);
+            // it goes on without being queued: what the guard did holds for it, too
+            let (clock, lag) = (self.cpu(cpu).clock, self.cfg.lag_ns);
+            if let Some(p) = prev {
+                let task = self.task_mut(p);
+                task.vtime = key::floor(task.vtime, clock, lag);
+            }
+            let prev_key = goes_on.map(|p| self.task(p).vtime);
+            least = key::earlier(head.map(|h| h.key), prev_key);
         }
+        self.cpu_mut(cpu).least = least;
         match (self.pick_donor(k, cpu, least, prev, head), prev) {
             (Resolved::Owner, _) => {}
             (Resolved::Prev, Some(p)) => self.keep(k, p, cpu),
-            _ => self.pick_fair(k, cpu, prev, head),
+            _ => self.pick_fair(k, cpu, goes_on, head),
         }
     }
 
@@ -191,6 +209,7 @@ impl Reference {
         head: Option<Head>,
     ) -> Resolved {
         let (clock, lag) = (self.cpu(cpu).clock, self.cfg.lag_ns);
+        self.refresh_donor(d);
         let donor = &mut self.task_mut(d).donor;
         if donor.urgency == 0 {
             donor.key = key::floor(donor.key, clock, lag);
@@ -210,6 +229,7 @@ impl Reference {
         };
         let reach = self.task(owner).reach;
         if k.dsq_move_task(owner, from, reach, cpu, self.cfg.slice_ns) == Moved::Moved {
+            self.unpark(k.now_ns(), owner);
             self.task_mut(owner).place = Place::Local;
             self.donate(k, d, owner);
             return Resolved::Owner;
@@ -249,14 +269,20 @@ impl Reference {
     /// the clock than that, and of several the one that was looked at longest ago is first.
     fn retry(&mut self, k: &dyn Kernel, d: Pid, cpu: Cpu) {
         let (slice, clock) = (self.cfg.slice_ns, self.cpu(cpu).clock);
+        let least = self.cpu(cpu).least;
         let donor = &mut self.task_mut(d).donor;
+        // donors for which nothing can be done must not hold the clock back
+        let base = match least {
+            Some(least) if donor.urgency == 0 => key::later(clock, least),
+            _ => clock,
+        };
         let cost = if donor.urgency > 0 {
             0
         } else {
             key::cost(slice, donor.weight)
         };
-        let next = donor.key.wrapping_add(cost);
-        let most = clock
+        let next = key::later(donor.key, base).wrapping_add(cost);
+        let most = base
             .wrapping_add(cost)
             .wrapping_add(k.now_ns() >> 20 & 0xf_ffff);
         if !key::before(most, next) {

@@ -123,6 +123,8 @@ pub(super) struct CpuCtx {
     pub waiting_pace: u64,
     /// What it weighs.
     pub waiting_weight: u32,
+    /// The least key of its last pick, donors left aside.
+    pub least: Option<u64>,
     /// The latest key ever queued here.
     pub key_max: u64,
     /// The period of the starvation guard: its beginning, and the latest key then.
@@ -175,7 +177,7 @@ impl Reference {
     pub(super) fn queued(&self, cpu: Cpu) -> impl Iterator<Item = &TaskCtx> {
         self.tasks
             .values()
-            .filter(move |task| task.place == Place::Queued(cpu))
+            .filter(move |task| task.place == Place::Queued(cpu) && task.reach != Reach::Parked)
     }
 
     pub(super) fn nr_queued(&self, cpu: Cpu) -> usize {
@@ -241,6 +243,7 @@ impl Reference {
         let cost = key::cost(own, task.weight);
         self.use_vtime(t, cost, k.now_ns());
         self.refresh(t);
+        self.burn(t, delta);
     }
 
     /// The context of `t` was used for virtual time `cost`.
