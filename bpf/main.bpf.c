@@ -62,6 +62,7 @@ const volatile struct proxy_config cfg = {
 	.starve_ns = 2000000000,
 	.return_cold_ns = 5000000,
 	.return_margin_ns = 1000000,
+	.limits = 1,
 	.nr_cpu_ids = 1,
 	.nr_cpus_online = 1,
 	.hops_max = HOPS_LIMIT,

@@ -112,8 +112,10 @@ CORE_FN int group_look(u32 nr, u64 now)
 		return 1;
 	}
 	g->shares = port_group_shares(g, nr);
-	port_group_limit(g, nr, &limit);
-	limit_set(g, &limit);
+	if (cfg.limits) {
+		port_group_limit(g, nr, &limit);
+		limit_set(g, &limit);
+	}
 	group_average(g, &sum, now);
 	number = g->own_nr + *(volatile u64 *)&g->child_nr;
 	if (!sum.nr && number < GROUP_NR_ONE / 256) {

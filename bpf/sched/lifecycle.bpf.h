@@ -106,7 +106,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init)
 	scx_bpf_put_cpumask(possible);
 	if (err)
 		scx_bpf_error("no queues for CPU %u: error %d", cpu, err);
-	return err ? err : timer_init();
+	return err || !cfg.limits ? err : timer_init();
 }
 
 void BPF_STRUCT_OPS(proxy_exit, struct scx_exit_info *ei)

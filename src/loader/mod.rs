@@ -90,6 +90,8 @@ fn configure(
     cfg.events = u8::from(!opts.no_agent);
     cfg.hints = u8::from(!opts.no_agent);
     cfg.track_by_tracepoint = u8::from(tracepoint);
+    // prepare() takes that back where BPF has no timers
+    cfg.limits = 1;
     skel.maps.cpu_ctxs.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.donor_queues.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.events.set_max_entries(opts.events_kib * 1024)?;
@@ -321,6 +323,11 @@ fn prepare<'a>(
     choose_programs(&mut skel, &plan)?;
     report_plan(&plan, &opts.locks);
     leave_out_cgroups(&mut skel)?;
+    if facts.preempt_rt() {
+        let cfg = skel.maps.rodata_data.as_mut();
+        cfg.context("BPF object without constants")?.cfg.limits = 0;
+        info!("cpu.max of cgroups is not enforced on PREEMPT_RT: BPF has no timers there");
+    }
     if tracepoint {
         info!("mutex waiters are followed by tracepoint lock:contention_begin");
     }

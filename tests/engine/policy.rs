@@ -53,6 +53,7 @@ impl CoreC {
             hops_max: cfg.hops_max,
             events: 1,
             hints: 1,
+            limits: 1,
             track_by_tracepoint: 0,
             locks: u32::MAX,
         };
