@@ -234,16 +234,15 @@ impl Reference {
         let mut work: Vec<usize> = (0..cpus.len())
             .filter(|&bit| self.work_of(cpus[bit]).is_some())
             .collect();
+        // the pace of what runs has just gone up by what a slice costs
+        let margin = key::cost(margin_ns, weight);
         let mut from = None;
         for looks in 0..PULL_LOOKS {
             let Some(&bit) = cyclic(&work, (cpu as usize + looks) % 64).first() else {
                 break;
             };
             work.retain(|&b| b != bit);
-            let waiting = self.cpu(cpus[bit]);
-            // its pace has just gone up by what a slice costs
-            let margin = key::cost(margin_ns, weight);
-            let behind = waiting.waiting_pace + margin;
+            let behind = self.cpu(cpus[bit]).waiting_pace + margin;
             if cpus[bit] != cpu && behind < pace {
                 pace = behind;
                 from = Some(cpus[bit]);
