@@ -7,6 +7,7 @@ use libtest_mimic::Failed;
 
 use crate::Test;
 use crate::cgroup::Cgroup;
+use crate::donation::{judge, staged};
 use crate::load::{Load, cpu_time_ns};
 use crate::machine::ensure;
 use crate::sched::{self, Stats, loaded};
@@ -17,6 +18,8 @@ pub const TESTS: &[Test] = &[
     ("groups::idle_cgroup", idle_cgroup),
     ("groups::changes_count", changes_count),
     ("groups::max_holds", max_holds),
+    ("groups::lends_across_weights", lends_across_weights),
+    ("groups::lends_past_a_limit", lends_past_a_limit),
     ("groups::thousands_come_and_go", thousands_come_and_go),
 ];
 
@@ -204,6 +207,34 @@ fn max_holds() -> Result<(), Failed> {
         ensure(metrics.throttled > 0 && metrics.throttled_ns > 0, || {
             "nothing was counted as throttled".into()
         })
+    })
+}
+
+/// An owner in a cgroup of weight 1 behind hogs in one of 100 runs by the waiter's 1000: without
+/// donation the factor is over 100.
+fn lends_across_weights() -> Result<(), Failed> {
+    let weights = ["40", "--owner-weight", "1", "--waiter-weight", "1000"];
+    sched::with(&[], || {
+        for (lock, topology) in [("f_pos_lock", "same"), ("pthread", "cross")] {
+            let (factor, metrics) = staged(lock, topology, &weights)?;
+            judge(factor, &metrics)?;
+        }
+        Ok(())
+    })
+}
+
+/// The owner's cgroup has used up its budget: a donor takes it out. Without, the factor is 20.
+fn lends_past_a_limit() -> Result<(), Failed> {
+    let limit = ["40", "--owner-max", "5", "--waiter-weight", "1000"];
+    sched::with(&[], || {
+        for (lock, topology) in [("f_pos_lock", "cross"), ("pthread", "same")] {
+            let (factor, metrics) = staged(lock, topology, &limit)?;
+            judge(factor, &metrics)?;
+            ensure(metrics.throttled > 0, || {
+                "the owner was never parked".into()
+            })?;
+        }
+        Ok(())
     })
 }
 

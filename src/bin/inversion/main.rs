@@ -3,7 +3,7 @@
 //! factor. This file owns the program's flow: parse, run or compare, print, exit status.
 //!
 //! The rooms: `lock` has a recipe a lock; `trial` runs one trial of it with the `cast` of actors
-//! (`crew`, `child`, `task`, `gate`, `board`) and the `hogs` placed by a `topology`; `verdict` decides whether it counts;
+//! (`crew`, `child`, `task`, `gate`, `board`) and the `hogs` placed by a `topology`, in `groups` if asked for; `verdict` decides whether it counts;
 //! `scenario` repeats trials; `report`, `text` and `compare` present them.
 
 mod alias;
@@ -14,6 +14,7 @@ mod cli;
 mod compare;
 mod crew;
 mod gate;
+mod groups;
 mod hogs;
 mod lock;
 mod missing_page;

@@ -2,6 +2,7 @@
 //! Owns what is reported, and its JSON form, which other tools read and join. `text` shows it to
 //! people.
 
+use crate::groups::GroupTerms;
 use crate::policy::WaiterPolicy;
 use crate::summary::{Summary, mean, round3};
 use crate::verdict::Measured;
@@ -30,6 +31,9 @@ pub struct ScenarioReport {
     /// Reports from before there was a choice have none.
     #[serde(default)]
     pub waiter_policy: WaiterPolicy,
+    /// Only if owners, waiter and hogs were in cgroups of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<GroupTerms>,
     pub fair_ideal: f64,
     pub attempted: u32,
     pub staged: u32,
@@ -80,13 +84,17 @@ impl From<&Measured> for TrialReport {
 }
 
 impl ScenarioReport {
-    /// The name people see, which tells scenarios apart: `lock topology`, and a real-time waiter.
+    /// The name people see, which tells scenarios apart: `lock topology`, a real-time waiter, and
+    /// cgroups.
     pub fn name(&self) -> String {
-        let name = format!("{} {}", self.lock, self.topology);
-        match self.waiter_policy {
-            WaiterPolicy::Other => name,
-            policy => format!("{name} {policy}"),
+        let mut name = format!("{} {}", self.lock, self.topology);
+        if self.waiter_policy != WaiterPolicy::Other {
+            name += &format!(" {}", self.waiter_policy);
         }
+        if let Some(groups) = self.groups {
+            name += &format!(" {groups}");
+        }
+        name
     }
 
     /// Fills in the numbers that follow from the trials.
@@ -164,6 +172,7 @@ pub mod tests {
             owner_nice: 19,
             waiter_nice: -10,
             waiter_policy: WaiterPolicy::Other,
+            groups: None,
             fair_ideal: 1.214,
             attempted: 3,
             staged: 2,
