@@ -4,11 +4,12 @@
 use crate::groups::{GroupTerms, WEIGHT_DEFAULT};
 use crate::lock::{self, Recipe};
 use crate::policy::WaiterPolicy;
+use crate::rename::Rename;
 use crate::topology::Topology;
 use crate::weight::{NICE_MAX, NICE_MIN};
 use anyhow::{Result, ensure};
 use clap::builder::PossibleValuesParser;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,8 +24,16 @@ use std::time::Duration;
 /// Exit status: 0 if each scenario had a staged trial (or cannot be run here and was skipped), 2 if
 /// one had none, 1 for errors, 130 after Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "inversion", version, max_term_width = 100)]
+#[command(
+    name = "inversion",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Locks to measure, comma-separated, or `all`; --list describes them [default: those that it does
     /// not mark as "not by default"]
     #[arg(long, value_name = "LOCK", value_delimiter = ',', value_parser = lock_names())]
@@ -106,6 +115,15 @@ pub struct Cli {
     /// Join two JSON files of the same scenarios into one table and exit
     #[arg(long, num_args = 2, value_names = ["BEFORE.json", "AFTER.json"], exclusive = true)]
     pub compare: Option<Vec<PathBuf>>,
+}
+
+/// Other measurements than of staged inversions.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure how long renames take while a background task of little weight renames as well, in the
+    /// same file system, and hogs want the CPUs; beside the same when that background computes. Needs
+    /// root, for cgroups
+    Rename(Rename),
 }
 
 /// The name that stands for every lock.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the cgroups of a run: one for the owners, one for the waiter, one for the hogs, side by side
-//! below one of ours in the root of the unified hierarchy. Dropped, they are removed.
+//! Owns the cgroups of a run, below the root of the unified hierarchy. Dropped, they are removed.
 //!
+//! Of staged inversions: one for the owners, one for the waiter, one for the hogs, below one of ours.
 //! They are threaded cgroups, since actors may be threads of one process.
 
 use crate::task::Task;
@@ -71,18 +71,16 @@ impl Role {
     }
 }
 
+/// The unified hierarchy, with the cpu controller on below its root.
 #[derive(Debug)]
-pub struct Groups {
-    terms: GroupTerms,
+struct Hierarchy {
     root: PathBuf,
-    /// The one that holds the three.
-    ours: PathBuf,
-    /// We turned the cpu controller on, below the root.
+    /// It was not: dropped, it is turned off again.
     turned_on: bool,
 }
 
-impl Groups {
-    pub fn make(terms: GroupTerms) -> Result<Groups> {
+impl Hierarchy {
+    fn find() -> Result<Hierarchy> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo")
             .context("cannot read /proc/self/mountinfo")?;
         let root = mount_point(&mounts).context(
@@ -95,48 +93,128 @@ impl Groups {
         if turned_on {
             write(&controllers, "+cpu")?;
         }
-        let ours = root.join(format!("inversion.{}", std::process::id()));
-        // From here on dropping it undoes what was done.
-        let groups = Groups {
-            terms,
-            root,
-            ours,
-            turned_on,
-        };
-        make_folder(&groups.ours)?;
-        for role in Role::ALL {
-            let folder = groups.folder(role);
-            make_folder(&folder)?;
-            write(&folder.join("cgroup.type"), "threaded")?;
+        Ok(Hierarchy { root, turned_on })
+    }
+}
+
+impl Drop for Hierarchy {
+    fn drop(&mut self) {
+        if self.turned_on {
+            let _ = write(&self.root.join("cgroup.subtree_control"), "-cpu");
         }
-        write(&groups.ours.join("cgroup.subtree_control"), "+cpu")?;
+    }
+}
+
+/// A cgroup, removed when dropped.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    fn make(path: PathBuf) -> Result<Folder> {
+        std::fs::create_dir(&path).with_context(|| {
+            let path = path.display();
+            format!("cannot make the cgroup {path}; run as root, where cgroups may be made")
+        })?;
+        Ok(Folder(path))
+    }
+
+    pub fn set(&self, file: &str, value: impl ToString) -> Result<()> {
+        write(&self.0.join(file), &value.to_string())
+    }
+}
+
+impl Drop for Folder {
+    /// Those who were in it have been reaped; the kernel may take a moment to forget them.
+    fn drop(&mut self) {
+        let end = Instant::now() + REMOVE_LIMIT;
+        while self.0.exists() && std::fs::remove_dir(&self.0).is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text)
+        .with_context(|| format!("cannot write {text:?} to {}", path.display()))
+}
+
+/// Cgroups for processes, in the root: each has a name and a cpu.weight.
+#[derive(Debug)]
+pub struct Beside<const N: usize> {
+    pub folders: [Folder; N],
+    _hierarchy: Hierarchy,
+}
+
+pub fn make_beside<const N: usize>(wanted: [(&str, u32); N]) -> Result<Beside<N>> {
+    let hierarchy = Hierarchy::find()?;
+    let mut folders = Vec::new();
+    for (name, weight) in wanted {
+        let path = hierarchy
+            .root
+            .join(format!("inversion.{}.{name}", std::process::id()));
+        folders.push(Folder::make(path)?);
+        folders[folders.len() - 1].set("cpu.weight", weight)?;
+    }
+    let folders = folders.try_into();
+    Ok(Beside {
+        folders: folders.map_err(|_| anyhow::anyhow!("a cgroup is missing"))?,
+        _hierarchy: hierarchy,
+    })
+}
+
+/// Owners', waiter's and hogs', below one that holds them. Dropped in the order of the fields.
+#[derive(Debug)]
+pub struct Groups {
+    terms: GroupTerms,
+    roles: Vec<Folder>,
+    ours: Folder,
+    _hierarchy: Hierarchy,
+}
+
+impl Groups {
+    pub fn make(terms: GroupTerms) -> Result<Groups> {
+        let hierarchy = Hierarchy::find()?;
+        let path = hierarchy
+            .root
+            .join(format!("inversion.{}", std::process::id()));
+        let mut groups = Groups {
+            terms,
+            roles: Vec::new(),
+            ours: Folder::make(path)?,
+            _hierarchy: hierarchy,
+        };
+        for role in Role::ALL {
+            let folder = Folder::make(groups.ours.0.join(role.name()))?;
+            folder.set("cgroup.type", "threaded")?;
+            groups.roles.push(folder);
+        }
+        groups.ours.set("cgroup.subtree_control", "+cpu")?;
         groups.weigh(Role::Waiter, terms.waiter_weight)?;
         groups.weigh(Role::Hog, terms.hog_weight)?;
         Ok(groups)
     }
 
-    fn folder(&self, role: Role) -> PathBuf {
-        self.ours.join(role.name())
+    fn folder(&self, role: Role) -> &Folder {
+        &self.roles[role as usize]
     }
 
     fn weigh(&self, role: Role, weight: u32) -> Result<()> {
-        write(&self.folder(role).join("cpu.weight"), &weight.to_string())
+        self.folder(role).set("cpu.weight", weight)
     }
 
     /// Before its threads can enter a cgroup, a process must be here.
     pub fn host(&self, process: libc::pid_t) -> Result<()> {
-        write(&self.ours.join("cgroup.procs"), &process.to_string())
+        self.ours.set("cgroup.procs", process)
     }
 
     /// One task of a process that was let in.
     pub fn enter(&self, role: Role, task: Task) -> Result<()> {
-        let path = self.folder(role).join("cgroup.threads");
-        write(&path, &task.id().to_string())
+        self.folder(role).set("cgroup.threads", task.id())
     }
 
     /// Owners have an ordinary weight and no limit until they are in their critical sections.
     pub fn release_owners(&self) -> Result<()> {
-        write(&self.folder(Role::Owner).join("cpu.max"), "max")?;
+        self.folder(Role::Owner).set("cpu.max", "max")?;
         self.weigh(Role::Owner, WEIGHT_DEFAULT)
     }
 
@@ -147,40 +225,8 @@ impl Groups {
             return Ok(());
         };
         let max = format!("{} {PERIOD_US}", percent * (PERIOD_US / 100));
-        write(&self.folder(Role::Owner).join("cpu.max"), &max)
+        self.folder(Role::Owner).set("cpu.max", max)
     }
-}
-
-impl Drop for Groups {
-    /// Those who were in it have been reaped; the kernel may take a moment to forget them.
-    fn drop(&mut self) {
-        for folder in Role::ALL.map(|role| self.folder(role)) {
-            remove_folder(&folder);
-        }
-        remove_folder(&self.ours);
-        if self.turned_on {
-            let _ = write(&self.root.join("cgroup.subtree_control"), "-cpu");
-        }
-    }
-}
-
-fn make_folder(path: &Path) -> Result<()> {
-    std::fs::create_dir(path).with_context(|| {
-        let path = path.display();
-        format!("cannot make the cgroup {path}; run as root, where the root cgroup can be written")
-    })
-}
-
-fn remove_folder(path: &Path) {
-    let end = Instant::now() + REMOVE_LIMIT;
-    while path.exists() && std::fs::remove_dir(path).is_err() && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text)
-        .with_context(|| format!("cannot write {text:?} to {}", path.display()))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::policy::WaiterPolicy;
 use crate::summary::{Summary, mean, round3};
 use crate::verdict::Measured;
 use anyhow::{Context, Result};
+use scx_proxy::output;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -151,11 +152,33 @@ impl Report {
         serde_json::from_str(&text)
             .with_context(|| format!("{shown} is not a report of `inversion --json`"))
     }
+}
 
-    pub fn to_json(&self) -> Result<String> {
-        let mut text = serde_json::to_string_pretty(self).context("cannot write JSON")?;
-        text.push('\n');
-        Ok(text)
+fn to_json(report: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(report).context("cannot write JSON")?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Prints `text` by `print`, and writes the report to a file if one is given; if that is `-`, JSON goes
+/// to the standard output and the text to the standard error.
+pub fn write_json(
+    report: &impl Serialize,
+    file: Option<&Path>,
+    text: &str,
+    print: impl Fn(&str) -> Result<()>,
+) -> Result<()> {
+    match file {
+        None => print(text),
+        Some(path) if path == Path::new("-") => {
+            output::complain(&format!("\n{text}"));
+            print(&to_json(report)?)
+        }
+        Some(path) => {
+            std::fs::write(path, to_json(report)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            print(text)
+        }
     }
 }
 
@@ -242,7 +265,7 @@ pub mod tests {
     #[test]
     fn json_survives_the_round_trip() -> Result<()> {
         let report = report("x");
-        let json = report.to_json()?;
+        let json = to_json(&report)?;
         assert_eq!(serde_json::from_str::<Report>(&json)?, report);
         let value: serde_json::Value = serde_json::from_str(&json)?;
         assert!(value["scenarios"][1]["factor"].is_null());
