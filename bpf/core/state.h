@@ -34,6 +34,7 @@ struct task_ctx {
 	u32 queued_weight; /* its part of that queue's load */
 	u64 queued_at_ns;  /* when it was put there */
 	u32 yielded;	 /* lets the next one go first, once */
+	u32 slept;	 /* it has not run since it slept */
 	u32 swap_to;	 /* CPU + 1 whose queue it goes to, in exchange for what was pulled from there */
 	u64 pace;	 /* place/pace.h, as of pace_at_ns */
 	u64 pace_at_ns;
@@ -105,6 +106,8 @@ struct cpu_ctx {
 	u64 running_since_ns;
 	u32 running_weight;
 	u32 running_pid;
+	u64 awake_at_ns; /* when it began to run after a sleep; 0: it had been running before */
+	u32 preempt_at_tick; /* a task of earlier key woke when that was a moment ago */
 	/* [rq lock of the CPU] */
 	u64 pulled_at_ns;    /* when it last looked for tasks that get less than their share */
 	u32 pull_cursor;

@@ -269,6 +269,8 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 		vtime_use(tctx, lent_cost_now(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0)),
 			  now);
 	running_note(cctx, p, tctx, now);
+	cctx->awake_at_ns = tctx->slept ? now : 0;
+	tctx->slept = 0;
 	idle_with_donors_set(cctx, false);
 	if (cctx->idle) /* it was busy before we came, and nobody told us */
 		idle_changed(cctx, false);
@@ -315,6 +317,7 @@ static __always_inline void task_quiescent(struct task_struct *p, struct task_ct
 {
 	queue_left(tctx, PLACE_ASLEEP);
 	delay_end(tctx, port_now());
+	tctx->slept = sleeps;
 	if (!sleeps || !edge_lock(p, tctx)) {
 		group_count(tctx, 0);
 		return;

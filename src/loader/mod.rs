@@ -78,6 +78,7 @@ fn configure(
     cfg.slice_ns = opts.slice_us * 1_000;
     cfg.lag_ns = opts.lag_us * 1_000;
     cfg.wakeup_gran_ns = opts.wakeup_gran_us * 1_000;
+    cfg.protect_ns = opts.protect_us * 1_000;
     cfg.balance_ns = opts.balance_us * 1_000;
     cfg.starve_ns = opts.starve_ms * 1_000_000;
     cfg.nr_cpu_ids = cpus;

@@ -42,6 +42,8 @@ pub(super) struct Donor {
 
 #[derive(Clone, Debug)]
 pub(super) struct TaskCtx {
+    /// It has not run since it slept.
+    pub slept: bool,
     pub vtime: u64,
     pub vtime_cpu: Option<Cpu>,
     /// Among all contexts of the machine.
@@ -88,6 +90,7 @@ impl Default for TaskCtx {
             place: Place::Other,
             queued_weight: 0,
             queued_at: 0,
+            slept: false,
             swap_to: None,
             reach: Reach::One,
             pace: 0,
@@ -133,6 +136,10 @@ pub(super) struct CpuCtx {
     pub urgent: Option<(u64, u64)>,
     /// Picks in which a queued task had waited for too long.
     pub overdue_picks: u32,
+    /// When what runs began to run after a sleep; `None`: it had been running before.
+    pub awake_at: Option<u64>,
+    /// A task of earlier key woke when that was a moment ago.
+    pub preempt_at_tick: bool,
     /// Waiting donors, by key and then by pid.
     pub donors: Vec<(u64, Pid)>,
 }
@@ -317,6 +324,7 @@ impl Reference {
         };
         let state = self.cpu_mut(cpu);
         state.running_key = key;
+        state.preempt_at_tick = false;
         state.running_weight = weight;
         state.running_pid = t;
         state.running_since = Some(k.now_ns());
