@@ -34,6 +34,7 @@ struct task_ctx {
 	u32 queued_weight; /* its part of that queue's load */
 	u64 queued_at_ns;  /* when it was put there */
 	u32 yielded;	 /* lets the next one go first, once */
+	u32 parked_by;	 /* the group that has no budget, while it is parked */
 	u32 slept;	 /* it has not run since it slept */
 	u32 swap_to;	 /* CPU + 1 whose queue it goes to, in exchange for what was pulled from there */
 	u64 pace;	 /* place/pace.h, as of pace_at_ns */

@@ -17,6 +17,7 @@ static __always_inline void park(struct task_struct *p, struct task_ctx *tctx, s
 	tctx->queued_at_ns = port_now();
 	__sync_fetch_and_add(&cctx->nr_parked, 1);
 	tctx->place = PLACE_QUEUED;
+	tctx->parked_by = limit_debtor(tctx->group, due);
 	stat_inc(STAT_PARKED);
 	queue_insert(p, cpu, REACH_PARKED, due, enq_flags);
 }

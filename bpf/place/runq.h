@@ -65,6 +65,7 @@ static __always_inline void queue_left(struct task_ctx *tctx, u32 place)
 			if (reach == REACH_PARKED) {
 				__sync_fetch_and_add(&cctx->nr_parked, -1);
 				stat_add(STAT_PARKED_NS, port_now() - tctx->queued_at_ns);
+				limit_throttled(tctx->parked_by, port_now() - tctx->queued_at_ns);
 				group_count(tctx, 1);
 			} else if (reach >= REACH_ONE)
 				__sync_fetch_and_add(&cctx->nr_queued[REACH_ONE], -1);

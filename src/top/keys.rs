@@ -8,8 +8,8 @@ use super::worker::Ask;
 /// Keys and what they do, for the help.
 pub const HELP: &[(&str, &str)] = &[
     (
-        "1-5, Tab",
-        "screens: locks, chains, tasks, cgroups, actions",
+        "1-6, Tab",
+        "screens: locks, chains, tasks, cgroups, actions, weights",
     ),
     ("arrows, PgUp/PgDn, Home/End", "move"),
     ("s / S", "sort by the next column / the other way round"),
@@ -77,7 +77,7 @@ impl App {
         let (at, page) = (self.chosen().at, self.page.max(1));
         match key {
             Key::Char('q') => return Some(Effect::Quit),
-            Key::Char(digit @ '1'..='5') => self.show(digit as usize - '1' as usize),
+            Key::Char(digit @ '1'..='6') => self.show(digit as usize - '1' as usize),
             Key::Tab | Key::Right => self.turn(1),
             Key::BackTab | Key::Left => self.turn(4),
             Key::Up | Key::Char('k') => self.select(at.saturating_sub(1)),
