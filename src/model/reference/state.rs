@@ -59,6 +59,8 @@ pub(super) struct TaskCtx {
     /// Where it goes in exchange for what was pulled from there.
     pub swap_to: Option<Cpu>,
     pub reach: Reach,
+    /// It has not run since it woke: it waits for its turn, and gets no less than its share.
+    pub woken: bool,
     /// Virtual time used of late, as of `pace_at`.
     pub pace: u64,
     pub pace_at: u64,
@@ -90,6 +92,7 @@ impl Default for TaskCtx {
             queued_at: 0,
             swap_to: None,
             reach: Reach::One,
+            woken: false,
             pace: 0,
             pace_at: 0,
             sync_at: None,
@@ -119,10 +122,10 @@ pub(super) struct CpuCtx {
     /// When it last looked for tasks that get less than their share.
     pub pulled_at: Option<u64>,
     pub pull_cursor: usize,
-    /// Pace of the task queued last that other CPUs may take.
+    /// Pace of the task queued last that other CPUs may pull.
     pub waiting_pace: u64,
-    /// What it weighs.
-    pub waiting_weight: u32,
+    /// The task that the last pick pulled, until it runs.
+    pub pulled: Option<Pid>,
     /// The least key of its last pick, donors left aside.
     pub least: Option<u64>,
     /// The latest key ever queued here.
