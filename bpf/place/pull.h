@@ -155,7 +155,7 @@ struct puller {
  * not run since waits for its turn: it used little because it slept. It comes alone, or
  * the previous task goes there in exchange: whatever leaves the loads of the two more even. If both
  * leave them less even than they are, it has to be behind by twice as much: who is now behind
- * would soon be ahead, and the others behind.
+ * would soon be ahead, and the others behind. If they get more even, half as much will do.
  */
 CORE_FN s32 pull_head(s32 cpu, s32 from, const struct puller *by)
 {
@@ -163,7 +163,7 @@ CORE_FN s32 pull_head(s32 cpu, s32 from, const struct puller *by)
 	struct task_struct *p;
 	struct task_ctx *tctx;
 	u32 reach, pid = 0, weight = 0;
-	u64 pace = 0, then, margin_ns;
+	u64 pace = 0, then, some, margin_ns;
 	s64 now, alone, swapped;
 	bool swaps;
 
@@ -190,8 +190,11 @@ CORE_FN s32 pull_head(s32 cpu, s32 from, const struct puller *by)
 	swaps = apart(swapped) <= apart(alone);
 	then = apart(swaps ? swapped : alone);
 	margin_ns = by->margin_ns;
-	if (then > apart(now) + (weight < by->weight ? weight : by->weight) / 4)
+	some = (weight < by->weight ? weight : by->weight) / 4;
+	if (then > apart(now) + some)
 		margin_ns *= 2;
+	else if (then + some < apart(now))
+		margin_ns /= 2;
 	if (!weight || pace + key_cost(margin_ns, by->weight) >= by->pace ||
 	    !queue_head_take(from, reach, cpu))
 		return -1;
@@ -214,14 +217,14 @@ CORE_FN s32 pull(s32 cpu, u64 pace, u32 weight)
 
 	if (!cctx || !bits_read(&m->work))
 		return -1;
-	from = pull_find(cpu, cctx->domain, pace, key_cost(by.margin_ns, weight));
+	from = pull_find(cpu, cctx->domain, pace, key_cost(by.margin_ns / 2, weight));
 	if (from < 0) {
 		nr = pull_domain(bits_read(&m->work) & ~BIT64(cctx->domain), cctx->pull_cursor);
 		if (nr < 0)
 			return -1;
 		cctx->pull_cursor = (nr + 1) & 63;
 		by.margin_ns = PACE_MARGIN_FAR_NS;
-		from = pull_find(cpu, nr, pace, key_cost(by.margin_ns, weight));
+		from = pull_find(cpu, nr, pace, key_cost(by.margin_ns / 2, weight));
 	}
 	return from < 0 ? -1 : pull_head(cpu, from, &by);
 }

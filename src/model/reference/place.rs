@@ -234,8 +234,8 @@ impl Reference {
         let mut work: Vec<usize> = (0..cpus.len())
             .filter(|&bit| self.work_of(cpus[bit]).is_some())
             .collect();
-        // the pace of what runs has just gone up by what a slice costs
-        let margin = key::cost(margin_ns, weight);
+        // the least that will do, see pull_head()
+        let margin = key::cost(margin_ns / 2, weight);
         let mut from = None;
         for looks in 0..PULL_LOOKS {
             let Some(&bit) = cyclic(&work, (cpu as usize + looks) % 64).first() else {
@@ -301,8 +301,11 @@ impl Reference {
         let swapped = alone - 2 * ours;
         let swaps = swapped.abs() <= alone.abs();
         let then = swapped.abs().min(alone.abs());
-        if then > apart.abs() + ours.min(theirs) / 4 {
+        let some = ours.min(theirs) / 4;
+        if then > apart.abs() + some {
             margin_ns *= 2;
+        } else if then + some < apart.abs() {
+            margin_ns /= 2;
         }
         let task = self.task(head);
         let head_pace = pace_after(task.pace, k.now_ns() - task.pace_at);
