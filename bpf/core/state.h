@@ -112,6 +112,7 @@ struct cpu_ctx {
 	/* [rq lock of the CPU] */
 	u64 pulled_at_ns;    /* when it last looked for tasks that get less than their share */
 	u32 pull_cursor;
+	u32 pulled_pid;	     /* the task that its last pick pulled, until it runs */
 	u32 overdue_picks;   /* picks in which a queued task had waited for too long */
 	u64 guard_at_ns;     /* starvation guard: when its present period began ... */
 	u64 guard_key;	     /* ... and the latest key that was queued then */
@@ -129,8 +130,7 @@ struct cpu_ctx {
 	u32 nr_donors;	     /* [atomic] entries on the donor queue, for stats */
 	u64 queued_load;     /* [atomic] sum of the weights on its run queues */
 	u64 key_max;	     /* [compare-and-swap] latest key that was ever queued here */
-	u64 waiting_pace;    /* [hint] pace of the task queued last that other CPUs may take, */
-	u32 waiting_weight;  /* ... and what it weighs */
+	u64 waiting_pace;    /* [hint] pace of the task queued last that other CPUs may pull */
 } __attribute__((aligned(64)));
 
 /* A lock that is waited for, core/inversion.h. */

@@ -235,7 +235,7 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	if (!wakeup && port_in_rcu(p))
 		vtime_rcu(tctx, cctx);
 	guard_note(cctx, tctx->vtime);
-	runq_enter(tctx, cctx, cpu, reach);
+	runq_enter(tctx, cctx, cpu, reach, wakeup);
 	stat_inc(STAT_ENQUEUE);
 	queue_insert(p, cpu, reach, tctx->vtime, enq_flags);
 	with_donors = donors_release(p, tctx, cpu);
@@ -262,6 +262,7 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 	queue_left(tctx, PLACE_RUNNING);
 	delay_end(tctx, now);
 	vtime_join(tctx, cpu, cctx);
+	vtime_pulled(tctx, cctx, port_pid(p));
 	tctx->charged_exec_ns = port_exec_ns(p);
 	tctx->charged_at_ns = now;
 	/* an exchange locks the bus, and mostly there is nothing */

@@ -223,12 +223,11 @@ impl Policy for Reference {
         task.reach = reach;
         task.queued_weight = task.weight;
         task.queued_at = k.now_ns();
-        let (key, pace, weight) = (task.vtime, task.pace, task.weight);
+        let (key, pace) = (task.vtime, task.pace);
         let state = self.cpu_mut(cpu);
         state.key_max = key::later(state.key_max, key);
-        if reach != Reach::One {
+        if reach != Reach::One && !flags.wakeup {
             state.waiting_pace = pace;
-            state.waiting_weight = weight;
         }
         k.dsq_insert_vtime(t, cpu, reach, key, self.cfg.slice_ns);
         let with_donors = self.donors_release(k, t, cpu);
@@ -250,6 +249,7 @@ impl Policy for Reference {
         self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Running;
         self.join(t, cpu);
+        self.pulled(t, cpu);
         let task = self.task_mut(t);
         task.charged_exec_ns = k.exec_ns(t);
         task.charged_at = k.now_ns();

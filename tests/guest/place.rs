@@ -42,7 +42,13 @@ pub const STARVE: &[Test] = &[
 ];
 
 /// Tests that mean nothing on a machine with fewer CPUs, or with more.
-const CPUS: [(&str, usize, usize, &str); 4] = [
+const CPUS: [(&str, usize, usize, &str); 5] = [
+    (
+        "groups::shares_on_four_cpus",
+        4,
+        4,
+        "takes a machine of 4 CPUs",
+    ),
     (
         "place::five_spinners_on_four_cpus",
         4,

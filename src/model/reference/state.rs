@@ -122,10 +122,10 @@ pub(super) struct CpuCtx {
     /// When it last looked for tasks that get less than their share.
     pub pulled_at: Option<u64>,
     pub pull_cursor: usize,
-    /// Pace of the task queued last that other CPUs may take.
+    /// Pace of the task queued last that other CPUs may pull.
     pub waiting_pace: u64,
-    /// What it weighs.
-    pub waiting_weight: u32,
+    /// The task that the last pick pulled, until it runs.
+    pub pulled: Option<Pid>,
     /// The least key of its last pick, donors left aside.
     pub least: Option<u64>,
     /// The latest key ever queued here.
