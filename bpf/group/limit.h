@@ -149,7 +149,8 @@ static __always_inline bool limits_any(void)
 
 /*
  * When @p may run again, 0: now. Not held up: a task that was preempted inside an RCU read-side
- * section, and one that has not run for so long that the watchdog would see it.
+ * section, one that exits (it does not go back to user mode, and has locks to release on its way),
+ * and one that has not run for so long that the watchdog would see it.
  */
 static __always_inline u64 task_due(struct task_struct *p, const struct task_ctx *tctx, u64 now)
 {
@@ -157,7 +158,8 @@ static __always_inline u64 task_due(struct task_struct *p, const struct task_ctx
 
 	if (!tctx->group || !limits_any())
 		return 0;
-	if ((off && time_since(now, off) > PARK_MAX_NS) || port_in_rcu(p))
+	if ((off && time_since(now, off) > PARK_MAX_NS) || port_in_rcu(p) ||
+	    port_exiting(p))
 		return 0;
 	return limit_due(tctx->group, now);
 }

@@ -42,14 +42,17 @@ CORE_FN int parked_head(s32 cpu, u64 now, struct queued_head *h)
 		key = queue_head(cpu, REACH_PARKED, &pid);
 		if (key == KEY_NONE || key_before(now, key))
 			break;
+		key = cctx->clock;
 		p = port_task_get(pid);
-		if (!p)
-			break;
-		tctx = task_ctx_of(p);
-		if (tctx)
-			due = task_due(p, tctx, now);
-		key = tctx ? key_floor(tctx->vtime, cctx->clock, cfg.lag_ns) : cctx->clock;
-		port_task_put(p);
+		/* one that is about to be gone cannot be found any more, but has to run for that */
+		if (p) {
+			tctx = task_ctx_of(p);
+			if (tctx) {
+				due = task_due(p, tctx, now);
+				key = key_floor(tctx->vtime, cctx->clock, cfg.lag_ns);
+			}
+			port_task_put(p);
+		}
 		if (!due) {
 			if (h->key == KEY_NONE || key_before(key, h->key)) {
 				h->key = key;

@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("groups::max_holds", max_holds),
     ("groups::lends_across_weights", lends_across_weights),
     ("groups::lends_past_a_limit", lends_past_a_limit),
+    ("groups::exits_under_a_limit", exits_under_a_limit),
     ("groups::thousands_come_and_go", thousands_come_and_go),
 ];
 
@@ -266,6 +267,48 @@ fn lends_past_a_limit() -> Result<(), Failed> {
             })?;
         }
         Ok(())
+    })
+}
+
+/// Threads that are killed release themselves, and have no pid on the last part of that way: parked there they
+/// were not found any more, and what was parked behind them stood still until the kernel threw the
+/// scheduler out.
+fn exits_under_a_limit() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let more = [
+            "--owner-max",
+            "5",
+            "--waiter-weight",
+            "1000",
+            "--max-wait-secs",
+            "20",
+        ];
+        let args = [
+            "--lock",
+            "pthread",
+            "--topology",
+            "same",
+            "--trials",
+            "15",
+            "--critical-ms",
+            "20",
+        ];
+        let status = std::process::Command::new(env!("CARGO_BIN_EXE_inversion"))
+            .args([&args[..], &more].concat())
+            .stdout(std::process::Stdio::null())
+            .status()?;
+        ensure(status.success() && loaded(), || {
+            format!("inversion: {status}")
+        })?;
+        let group = Cgroup::new(None)?;
+        group.set("cpu.max", "5000 100000")?;
+        let mut load = Load::default();
+        let pid = spinner(&mut load, &group, 0)?;
+        let got = used(&[pid])?;
+        println!("a spinner with 0.05 of a CPU, after that: {got:.3}");
+        ensure(got > 0.02, || {
+            format!("a spinner with a limit got {got:.3}")
+        })
     })
 }
 
