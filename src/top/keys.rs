@@ -2,7 +2,7 @@
 
 use super::app::{App, Effect, Prompt};
 use super::input::Key;
-use super::screens::Screen;
+use super::screens::{SCREENS, Screen};
 use super::worker::Ask;
 
 /// Keys and what they do, for the help.
@@ -79,7 +79,7 @@ impl App {
             Key::Char('q') => return Some(Effect::Quit),
             Key::Char(digit @ '1'..='6') => self.show(digit as usize - '1' as usize),
             Key::Tab | Key::Right => self.turn(1),
-            Key::BackTab | Key::Left => self.turn(4),
+            Key::BackTab | Key::Left => self.turn(SCREENS.len() - 1),
             Key::Up | Key::Char('k') => self.select(at.saturating_sub(1)),
             Key::Down | Key::Char('j') => self.select(at + 1),
             Key::PageUp => self.select(at.saturating_sub(page)),

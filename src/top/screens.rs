@@ -20,10 +20,10 @@ pub enum Screen {
     Tasks,
     /// Pairs of cgroups.
     Cgroups,
-    /// Weights and limits of cgroups.
-    Weights,
     /// What the scheduler does.
     Actions,
+    /// Weights and limits of cgroups.
+    Weights,
 }
 
 /// All, in the order of their keys.
