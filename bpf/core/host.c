@@ -84,6 +84,7 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_now() ((u64)PORT(now))
 #define port_monotonic() port_now()
 #define port_kick(cpu, how) PORT(kick, cpu, how)
+#define port_hrtick(cpu, ns) PORT(start_hrtick, cpu, ns)
 #define queue_lock(q) ((void)(q))
 #define queue_unlock(q) ((void)(q))
 #define queue_head(cpu, reach, pid) ((u64)PORT(head, cpu, reach, pid))
@@ -353,6 +354,18 @@ void host_tick(struct host_engine *e, const struct host_ports *p)
 {
 	ENTER(e, p);
 	tick();
+}
+
+void host_hrtick(struct host_engine *e, const struct host_ports *p, int cpu)
+{
+	ENTER(e, p);
+	hrtick(cpu);
+}
+
+void host_yield(struct host_engine *e, const struct host_ports *p, unsigned int pid)
+{
+	ENTER(e, p);
+	task_yield(TASK(e, pid));
 }
 
 void host_timer(struct host_engine *e, const struct host_ports *p)

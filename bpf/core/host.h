@@ -41,6 +41,7 @@ struct host_ports {
 	int (*head_take)(void *, int from, unsigned int reach, int cpu);
 	void (*set_slice)(void *, unsigned int pid, host_u64 ns);
 	void (*kick)(void *, int cpu, int how);
+	void (*start_hrtick)(void *, int cpu, host_u64 ns);
 	void (*event)(void *, const struct proxy_event *);
 };
 
@@ -83,6 +84,8 @@ void host_stopping(struct host_engine *e, const struct host_ports *ports, unsign
 void host_quiescent(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
 		    int sleeps);
 void host_tick(struct host_engine *e, const struct host_ports *ports);
+void host_hrtick(struct host_engine *e, const struct host_ports *ports, int cpu);
+void host_yield(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_timer(struct host_engine *e, const struct host_ports *ports);
 void host_contention_begin(struct host_engine *e, const struct host_ports *ports,
 			   unsigned int pid, int cpu);

@@ -17,6 +17,7 @@ static __always_inline void keep_prev(struct task_struct *prev, struct task_ctx 
 /*
  * Try the donors of @cpu whose key is earlier than @limit (KEY_NONE: all), each once.
  * Returns RESOLVED_OWNER or RESOLVED_PREV when one of them decided the pick.
+ * @head_pid: the first task of the run queues, NOTHING_ELSE if nothing could run but an owner.
  */
 CORE_FN int pick_donor(s32 cpu, u64 limit, u32 prev_pid, u32 head_pid)
 {
@@ -35,8 +36,7 @@ CORE_FN int pick_donor(s32 cpu, u64 limit, u32 prev_pid, u32 head_pid)
 		donor_queue_pop(cpu, &d);
 		if (!d.pid)
 			break;
-		ret = donor_resolve(d.pid, d.token, cpu, prev_pid,
-				    limit == KEY_NONE ? NOTHING_ELSE : head_pid);
+		ret = donor_resolve(d.pid, d.token, cpu, prev_pid, head_pid);
 		if (ret == RESOLVED_LATER) {
 			u32 at = cctx->nr_held++ & (DONOR_LOOKS - 1);
 
@@ -76,9 +76,9 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	struct task_ctx *ptctx = prev ? task_ctx_of(prev) : NULL;
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct queued_head head;
-	u64 prev_key = KEY_NONE, least, donor_key, now = port_now();
+	u64 prev_key = KEY_NONE, least, limit, donor_key, now = port_now();
 	u32 prev_pid = 0;
-	bool came, goes_on = false;
+	bool came, goes_on = false, yields = false;
 	s32 swap_to;
 
 	if (!cctx)
@@ -87,6 +87,8 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		charge(prev, ptctx, now);
 		donors_release(prev, ptctx, cpu);
 		prev_pid = port_pid(prev);
+		yields = ptctx->yielded;
+		ptctx->yielded = 0;
 		/* unless its cgroup has used up its cpu.max; a donor may have it go on all the same */
 		goes_on = !task_due(prev, ptctx, now);
 		if (goes_on)
@@ -108,10 +110,12 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		least = key_min(head.key, prev_key);
 	}
 	cctx->least_key = least;
+	/* it lets the next one go first, and that may be a donor */
+	limit = yields ? head.key : least;
 
 	/* without donors, which is nearly always, this load is all that they cost */
 	if (donor_key != KEY_NONE) {
-		switch (pick_donor(cpu, least, prev_pid, head.pid)) {
+		switch (pick_donor(cpu, limit, prev_pid, least == KEY_NONE ? NOTHING_ELSE : head.pid)) {
 		case RESOLVED_OWNER:
 			stat_inc(STAT_DISPATCH_DONATION);
 			return;
@@ -123,22 +127,19 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		}
 	}
 
-	if (goes_on && !ptctx->yielded && pull_due(cctx, now)) {
+	if (goes_on && !yields && pull_due(cctx, now)) {
 		swap_to = pull(cpu, ptctx->pace, ptctx->weight);
 		if (swap_to >= 0) {
 			ptctx->swap_to = swap_to;
 			return;
 		}
 	}
-	if (goes_on && !(ptctx->yielded && head.key != KEY_NONE) &&
+	if (goes_on && !(yields && head.key != KEY_NONE) &&
 	    (head.key == KEY_NONE || !key_before(head.key, prev_key))) {
-		ptctx->yielded = 0;
 		keep_prev(prev, ptctx, cctx, now);
 		stat_inc(STAT_DISPATCH_KEEP);
 		return;
 	}
-	if (ptctx)
-		ptctx->yielded = 0;
 	if (head.key != KEY_NONE && runq_take(cpu, head.reach)) {
 		stat_inc(STAT_DISPATCH_QUEUE);
 		return;

@@ -24,6 +24,7 @@
  *   u64  port_now(void)                          ns; the scheduler's clock, the same within a callback
  *   u64  port_monotonic(void)                    ns; CLOCK_MONOTONIC, as in hints
  *   void port_kick(s32 cpu, enum port_kick)
+ *   void port_hrtick(s32 cpu, u64 ns)            hrtick() of that CPU, in @ns; only the last counts
  *   bool port_donating(void)                     whether donors lend, or are only observed
  *
  *   struct task_ctx *task_ctx_of(struct task_struct *)   state, see state.h

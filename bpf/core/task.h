@@ -312,6 +312,13 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 		clock_advance(cctx, key_min(tctx->vtime, donor_first_key(cpu)));
 }
 
+/* ops.yield(): the next one goes first, once, whatever its key */
+static __always_inline void task_yield(struct task_struct *p, struct task_ctx *tctx)
+{
+	tctx->yielded = 1;
+	port_set_slice(p, 0);
+}
+
 /* ops.quiescent(); @sleeps: it goes to sleep, as opposed to being moved */
 static __always_inline void task_quiescent(struct task_struct *p, struct task_ctx *tctx,
 					   s32 cpu, bool sleeps)

@@ -22,20 +22,27 @@
  *
  * What has just woken itself is not preempted: of tasks that send each other messages most
  * soon sleep by themselves, and each preemption would be a switch more. If it goes on after
- * all, the next tick ends its slice.
+ * all, the next tick ends its slice. Of one that has run for a slice that is not to be expected:
+ * it is preempted as soon as it has been passed.
  */
 static __always_inline void preempt_by_key(struct task_ctx *tctx, struct cpu_ctx *cctx, s32 cpu,
 					   bool with_donors)
 {
 	u64 now = port_now(), running = running_key_now(cctx, now);
-	u64 key = tctx->vtime + key_cost(cfg.wakeup_gran_ns, tctx->weight);
+	u64 key = tctx->vtime + (cctx->turn_over ? 0 : key_cost(cfg.wakeup_gran_ns, tctx->weight));
 	/* those that it brought may have gone on meanwhile */
 	u64 first = with_donors ? donor_first_key(cpu) : KEY_NONE;
 
 	if (first == KEY_NONE || !key_before(first, running)) {
-		if (!key_before(key, running))
+		u64 awake = time_since(now, cctx->awake_at_ns);
+
+		if (!key_before(key, running)) {
+			if (awake >= cfg.slice_ns)
+				hrtick_start(cctx, cpu, now,
+					     hrtick_until(running, key, cctx->running_weight));
 			return;
-		if (time_since(now, cctx->awake_at_ns) < cfg.protect_ns) {
+		}
+		if (awake < cfg.protect_ns) {
 			cctx->preempt_at_tick = 1;
 			return;
 		}
@@ -45,12 +52,9 @@ static __always_inline void preempt_by_key(struct task_ctx *tctx, struct cpu_ctx
 }
 
 /* A task woke while what runs here had just woken, and that runs still. Caller: this CPU. */
-static __always_inline void preempt_at_tick(void)
+static __always_inline void preempt_at_tick(struct cpu_ctx *cctx, s32 cpu)
 {
-	s32 cpu = port_this_cpu();
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-
-	if (!cctx || !cctx->preempt_at_tick)
+	if (!cctx->preempt_at_tick)
 		return;
 	cctx->preempt_at_tick = 0;
 	stat_inc(STAT_PREEMPT_TICK);
@@ -168,9 +172,15 @@ static __always_inline void tick(void)
 {
 	struct machine *m = machine_of();
 	u64 now, todo = bits_read(&m->donors);
+	s32 cpu = port_this_cpu();
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u32 nr;
 
-	preempt_at_tick();
+	if (cctx) {
+		preempt_at_tick(cctx, cpu);
+		if (cctx->hrtick_at_ns)
+			hrtick(cpu);
+	}
 	if (bits_read(&group_table_of()->any))
 		group_pass(port_now());
 	if (bits_read(&m->idle))

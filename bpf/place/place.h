@@ -12,6 +12,7 @@
 #include "runq.h"
 #include "pull.h"
 #include "select.h"
+#include "hrtick.h"
 #include "kick.h"
 
 #endif /* PROXY_PLACE_H */

@@ -97,10 +97,8 @@ bool BPF_STRUCT_OPS(proxy_yield, struct task_struct *from, struct task_struct *t
 	struct task_ctx *tctx = task_ctx_of(from);
 
 	/* yielding to a certain task is not supported, and so does nothing */
-	if (tctx && !to) {
-		tctx->yielded = 1;
-		scx_bpf_task_set_slice(from, 0);
-	}
+	if (tctx && !to)
+		task_yield(from, tctx);
 	return false;
 }
 

@@ -42,6 +42,26 @@ void BPF_STRUCT_OPS(proxy_disable, struct task_struct *p)
 		task_disable(p, tctx);
 }
 
+static int hrtick_fired(void *map, int *cpu, struct bpf_timer *timer)
+{
+	/* set from a program that may sleep, so the verifier takes this for one, too */
+	bpf_rcu_read_lock();
+	hrtick(*cpu);
+	bpf_rcu_read_unlock();
+	return 0;
+}
+
+static s32 hrtick_init(u32 cpu)
+{
+	struct timer_slot *slot = bpf_map_lookup_elem(&hrticks, &cpu);
+	s32 err;
+
+	if (!slot)
+		return -EINVAL;
+	err = bpf_timer_init(&slot->timer, &hrticks, 1 /* CLOCK_MONOTONIC */);
+	return err ?: bpf_timer_set_callback(&slot->timer, hrtick_fired);
+}
+
 static s32 cpu_init(u32 cpu)
 {
 	struct donor_queue *q = donor_queue_of(cpu);
@@ -58,7 +78,7 @@ static s32 cpu_init(u32 cpu)
 		if (err)
 			break;
 	}
-	return err;
+	return err || !cfg.hrtick ? err : hrtick_init(cpu);
 }
 
 /* Idle CPUs do not tick: this wakes those where tasks are parked. */

@@ -72,6 +72,14 @@ struct {
 	__type(value, struct timer_slot);
 } timers SEC(".maps");
 
+/* max_entries: as that of cpu_ctxs */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct timer_slot);
+} hrticks SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, LOCK_SLOTS);

@@ -85,6 +85,18 @@ static __always_inline void port_kick(s32 cpu, enum port_kick how)
 			      how == PORT_KICK_IDLE ? SCX_KICK_IDLE : 0);
 }
 
+/* include/uapi/linux/bpf.h BPF_F_TIMER_CPU_PIN: fires where it is started */
+#define TIMER_CPU_PIN 2
+
+static __always_inline void port_hrtick(s32 cpu, u64 ns)
+{
+	u32 key = cpu;
+	struct timer_slot *slot = cfg.hrtick ? bpf_map_lookup_elem(&hrticks, &key) : NULL;
+
+	if (slot)
+		bpf_timer_start(&slot->timer, ns, TIMER_CPU_PIN);
+}
+
 /*
  * What a pick takes runs at once. If a task of a higher class comes before that, the kernel
  * enqueues it again (SCX_ENQ_IMMED, 7.1; 0 on older kernels) instead of leaving it on the

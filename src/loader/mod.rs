@@ -91,9 +91,11 @@ fn configure(
     cfg.events = u8::from(!opts.no_agent);
     cfg.hints = u8::from(!opts.no_agent);
     cfg.track_by_tracepoint = u8::from(tracepoint);
-    // prepare() takes that back where BPF has no timers
+    // prepare() takes these two back where BPF has no timers
     cfg.limits = 1;
+    cfg.hrtick = 1;
     skel.maps.cpu_ctxs.set_max_entries(cfg.nr_cpu_ids)?;
+    skel.maps.hrticks.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.donor_queues.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.events.set_max_entries(opts.events_kib * 1024)?;
     cfg.locks = lock_bits(plan);
@@ -325,9 +327,14 @@ fn prepare<'a>(
     report_plan(&plan, &opts.locks);
     leave_out_cgroups(&mut skel)?;
     if facts.preempt_rt() {
-        let cfg = skel.maps.rodata_data.as_mut();
-        cfg.context("BPF object without constants")?.cfg.limits = 0;
-        info!("cpu.max of cgroups is not enforced on PREEMPT_RT: BPF has no timers there");
+        let rodata = skel.maps.rodata_data.as_mut();
+        let cfg = &mut rodata.context("BPF object without constants")?.cfg;
+        cfg.limits = 0;
+        cfg.hrtick = 0;
+        info!(
+            "BPF has no timers on PREEMPT_RT: cpu.max of cgroups is not enforced, \
+             and a task that woke may preempt a tick later"
+        );
     }
     if tracepoint {
         info!("mutex waiters are followed by tracepoint lock:contention_begin");

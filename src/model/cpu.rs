@@ -56,6 +56,16 @@ impl Sim {
         }
     }
 
+    /// do_sched_yield(); that of a higher class finds no equals here.
+    pub(super) fn sched_yield(&mut self, t: Pid, cpu: Cpu) {
+        if !self.is_fair(t) {
+            return;
+        }
+        self.world.this_cpu = cpu;
+        self.call(Call::Yields(t), |p, w| p.yields(w, t));
+        self.resched(cpu);
+    }
+
     /// A busy CPU ticks; each at its own moment.
     fn arm_tick(&mut self, cpu: Cpu) {
         if std::mem::replace(&mut self.world.cpu_mut(cpu).tick_armed, true) {

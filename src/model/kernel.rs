@@ -128,6 +128,8 @@ pub struct CpuState {
     pub(super) no_preempt: bool,
     pub(super) generation: u64,
     pub(super) tick_armed: bool,
+    /// counts the times that its timer was started
+    pub(super) hrtick_generation: u64,
 }
 
 /// What went over the border between machine and policy. Equal sequences mean
@@ -148,6 +150,9 @@ pub enum Call {
     Stopping(Pid, bool),
     Quiescent(Pid, DeqFlags),
     Tick(Pid),
+    Yields(Pid),
+    Hrtick(Cpu),
+    StartHrtick(Cpu, u64),
     ContentionBegin(Pid, Cpu),
     ContentionEnd(Pid),
     InsertVtime(Pid, Cpu, Reach, u64, u64),
@@ -183,6 +188,7 @@ pub struct World {
     pub(super) this_cpu: Cpu,
     pub(super) dispatching: Option<Cpu>,
     pub(super) kicks: Vec<(Cpu, Kick)>,
+    pub(super) hrticks: Vec<(Cpu, u64)>,
     pub(super) rng: Rng,
 }
 
@@ -213,6 +219,7 @@ impl World {
             no_preempt: false,
             generation: 0,
             tick_armed: false,
+            hrtick_generation: 0,
         };
         let task = |spec: &super::program::TaskSpec| Task {
             class: spec.class,
@@ -257,6 +264,7 @@ impl World {
             this_cpu: 0,
             dispatching: None,
             kicks: Vec::new(),
+            hrticks: Vec::new(),
             rng: Rng::new(setup.seed),
         }
     }

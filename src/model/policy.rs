@@ -259,6 +259,8 @@ pub trait Kernel {
     fn set_slice(&mut self, t: Pid, ns: u64);
     /// Make `cpu` pick, soon after this callback.
     fn kick(&mut self, cpu: Cpu, kind: Kick);
+    /// Call [`Policy::hrtick`] of `cpu` in `ns`, and no more when that was asked before.
+    fn start_hrtick(&mut self, cpu: Cpu, ns: u64);
 }
 
 /// Where the scheduling context of a waiting donor is.
@@ -345,8 +347,13 @@ pub trait Policy {
     /// `t` is not runnable any more. If it sleeps on a lock, [`Kernel::blocked_on`]
     /// says so.
     fn quiescent(&mut self, k: &mut dyn Kernel, t: Pid, flags: DeqFlags);
+    /// `t`, which runs, lets others go first; a pick follows.
+    fn yields(&mut self, k: &mut dyn Kernel, t: Pid);
     /// The tick of the CPU where `t` runs.
     fn tick(&mut self, k: &mut dyn Kernel, t: Pid);
+
+    /// The timer of `cpu`, see [`Kernel::start_hrtick`]. Some machines have none.
+    fn hrtick(&mut self, k: &mut dyn Kernel, cpu: Cpu);
 
     /// Once in 2 ms, on any CPU: idle CPUs do not tick.
     fn timer(&mut self, k: &mut dyn Kernel);

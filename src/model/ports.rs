@@ -188,4 +188,9 @@ impl Kernel for World {
         self.calls.push(Call::Kick(cpu, kind));
         self.kicks.push((cpu, kind));
     }
+
+    fn start_hrtick(&mut self, cpu: Cpu, ns: u64) {
+        self.calls.push(Call::StartHrtick(cpu, ns));
+        self.hrticks.push((cpu, ns));
+    }
 }

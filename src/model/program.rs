@@ -37,6 +37,8 @@ pub enum Op {
     Wait,
     /// Notifies a task, and says that it is about to sleep itself: a write into a pipe.
     Notify(Pid),
+    /// Lets others go first.
+    Yield,
     /// Releases its locks and exits.
     Exit,
 }
@@ -189,6 +191,8 @@ pub struct Setup {
     pub wake_delay_ns: u64,
     /// Longest time by which a tick is late.
     pub tick_delay_ns: u64,
+    /// Whether there are timers beside the tick.
+    pub hrtick: bool,
 }
 
 impl Setup {

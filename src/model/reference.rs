@@ -3,10 +3,12 @@
 //! purpose, and decides what the C in `bpf/core` must decide.
 //!
 //! `state` has the tasks and CPUs, `donor` the life of a donor, `walk` the chains,
-//! `pick` the choice of what runs, `place` where tasks go; this file the callbacks.
+//! `pick` the choice of what runs, `place` where tasks go, `hrtick` who is preempted later; this file
+//! the callbacks.
 
 mod donor;
 mod group;
+mod hrtick;
 mod pick;
 mod place;
 mod state;
@@ -66,23 +68,35 @@ impl Reference {
 
     /// A waking task of earlier key than what runs on `cpu` gets it at once, if it is
     /// earlier by the granularity or has brought donors that are. What has just woken
-    /// itself goes on until the next tick, unless it is for donors.
+    /// itself goes on until the next tick, unless it is for donors. What has run for long is
+    /// looked at again when it has been passed.
     fn preempt_by_key(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, with_donors: bool) {
-        let task = self.task(t);
-        let lead = key::cost(self.cfg.wakeup_gran_ns, task.weight);
+        let (task, state, now) = (self.task(t), self.cpu(cpu), k.now_ns());
+        let lead = if state.turn_over {
+            0
+        } else {
+            key::cost(self.cfg.wakeup_gran_ns, task.weight)
+        };
         let key = task.vtime.wrapping_add(lead);
-        let (state, now) = (self.cpu(cpu), k.now_ns());
         let running = state.running_key_now(now);
         let first = self.donor_head_key(cpu).filter(|_| with_donors);
         if first.is_some_and(|first| key::before(first, running)) {
             k.kick(cpu, Kick::Preempt);
-        } else if key::before(key, running) {
-            let just = |at: u64| now.saturating_sub(at) < self.cfg.protect_ns;
-            if state.awake_at.is_some_and(just) {
-                self.cpu_mut(cpu).preempt_at_tick = true;
-            } else {
-                k.kick(cpu, Kick::Preempt);
+        } else if !key::before(key, running) {
+            if state
+                .awake_ns(now)
+                .is_none_or(|awake| awake >= self.cfg.slice_ns)
+            {
+                let ns = self.passes_in(running, key, state.running_weight);
+                self.hrtick_start(k, cpu, ns);
             }
+        } else if state
+            .awake_ns(now)
+            .is_some_and(|awake| awake < self.cfg.protect_ns)
+        {
+            self.cpu_mut(cpu).preempt_at_tick = true;
+        } else {
+            k.kick(cpu, Kick::Preempt);
         }
     }
 
@@ -309,8 +323,18 @@ impl Policy for Reference {
         if std::mem::take(&mut self.cpu_mut(cpu).preempt_at_tick) {
             k.kick(cpu, Kick::Preempt);
         }
+        self.look_again(k, cpu);
         self.group_pass(k);
         self.chores(k);
+    }
+
+    fn hrtick(&mut self, k: &mut dyn Kernel, cpu: Cpu) {
+        self.look_again(k, cpu);
+    }
+
+    fn yields(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.task_mut(t).yielded = true;
+        k.set_slice(t, 0);
     }
 
     fn timer(&mut self, k: &mut dyn Kernel) {

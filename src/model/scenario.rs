@@ -47,6 +47,9 @@ pub struct Scenario {
     /// Longest time by which a tick is late: slices then end at any time.
     #[serde(default)]
     pub tick_delay_us: f64,
+    /// Whether there are timers beside the tick; PREEMPT_RT has none for BPF.
+    #[serde(default = "yes")]
+    pub hrtick: bool,
     /// How to stage it on a real kernel: free form, not used here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<serde_json::Map<String, serde_json::Value>>,
@@ -290,6 +293,11 @@ pub fn ms_to_ns(ms: f64) -> u64 {
     ns(ms, 1e6)
 }
 
+/// What `hrtick` is, if a file does not say.
+fn yes() -> bool {
+    true
+}
+
 impl Scenario {
     /// The pid of the task of that name.
     pub fn pid(&self, name: &str) -> Result<Pid, Problem> {
@@ -397,6 +405,7 @@ impl Scenario {
             kick_delay_ns: ns(self.kick_delay_us, 1e3),
             wake_delay_ns: ns(self.wake_delay_us, 1e3),
             tick_delay_ns: ns(self.tick_delay_us, 1e3),
+            hrtick: self.hrtick,
         })
     }
 
@@ -462,6 +471,7 @@ impl Scenario {
                 Ok(nice) if (-20..=19).contains(&nice) => Op::SetNice(nice),
                 _ => return problem(text, "`nice` wants a value from -20 to 19"),
             },
+            "yield" => Op::Yield,
             "wait" => Op::Wait,
             "notify" => Op::Notify(self.pid(rest).or_else(|p| problem(text, p.what))?),
             "exit" => Op::Exit,

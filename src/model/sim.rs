@@ -33,6 +33,8 @@ pub enum Event {
     Kicked(Cpu, u8),
     /// The tick of a CPU.
     Tick(Cpu),
+    /// A CPU's timer, as it was started for that time.
+    Hrtick(Cpu, u64),
     /// Number of an event from outside, in [`Setup::externals`].
     Outside(usize),
     /// The policy's timer.
@@ -149,6 +151,7 @@ impl Sim {
     fn is_void(&self, event: Event) -> bool {
         match event {
             Event::Done(cpu, generation) => self.world.cpu(cpu).generation != generation,
+            Event::Hrtick(cpu, generation) => self.world.cpu(cpu).hrtick_generation != generation,
             Event::Timer(t) => {
                 let task = self.world.task(t);
                 task.state != State::Asleep || task.waits_for_notice
@@ -168,6 +171,10 @@ impl Sim {
             Event::Resched(cpu) => self.resched(cpu),
             Event::Kicked(cpu, kind) => self.kicked(cpu, KICKS[kind as usize]),
             Event::Tick(cpu) => self.tick(cpu),
+            Event::Hrtick(cpu, _) => {
+                self.world.this_cpu = cpu;
+                self.call(Call::Hrtick(cpu), |p, w| p.hrtick(w, cpu));
+            }
             Event::Outside(i) => self.outside(i),
             Event::PolicyTimer => {
                 self.at(self.world.now + POLICY_TIMER_NS, Event::PolicyTimer);
@@ -183,6 +190,15 @@ impl Sim {
             let number = KICKS.iter().position(|&k| k == kind).unwrap_or(0) as u8;
             let delay = self.chance(self.setup.kick_delay_ns);
             self.at(self.world.now + delay, Event::Kicked(cpu, number));
+        }
+        for (cpu, ns) in std::mem::take(&mut self.world.hrticks) {
+            let state = self.world.cpu_mut(cpu);
+            state.hrtick_generation += 1;
+            let generation = state.hrtick_generation;
+            let late = self.chance(self.setup.kick_delay_ns);
+            if self.setup.hrtick {
+                self.at(self.world.now + ns + late, Event::Hrtick(cpu, generation));
+            }
         }
     }
 
@@ -246,6 +262,7 @@ impl Sim {
                 self.block(cpu, State::Asleep);
             }
             Op::SetAffinity(mask) => self.set_affinity(t, mask),
+            Op::Yield => self.sched_yield(t, cpu),
             Op::MigrateDisable => self.world.task_mut(t).migrate_disabled = true,
             Op::MigrateEnable => self.migrate_enable(t),
             Op::SetNice(nice) => self.set_nice(t, nice),

@@ -55,6 +55,7 @@ impl CoreC {
             events: 1,
             hints: 1,
             limits: 1,
+            hrtick: 1,
             track_by_tracepoint: 0,
             locks: u32::MAX,
         };
@@ -287,6 +288,7 @@ fn ports(machine: *mut c_void) -> host_ports {
             };
             k.kick(cpu as Cpu, kind);
         };
+        start_hrtick(cpu: c_int, ns: u64) = |k, cpu, ns| k.start_hrtick(cpu as Cpu, ns);
     }
 }
 
@@ -353,6 +355,12 @@ impl Policy for CoreC {
     }
     fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
         self.call(k, |e, p| unsafe { sys::host_tick(e, p) })
+    }
+    fn hrtick(&mut self, k: &mut dyn Kernel, cpu: Cpu) {
+        self.call(k, |e, p| unsafe { sys::host_hrtick(e, p, cpu as c_int) })
+    }
+    fn yields(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.call(k, |e, p| unsafe { sys::host_yield(e, p, t) })
     }
     fn timer(&mut self, k: &mut dyn Kernel) {
         self.call(k, |e, p| unsafe { sys::host_timer(e, p) })

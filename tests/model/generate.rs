@@ -54,6 +54,7 @@ fn piece(size: Size) -> impl Strategy<Value = Vec<Op>> {
         1 => mask(size).prop_map(|m| vec![Op::SetAffinity(m)]),
         1 => nice().prop_map(|n| vec![Op::SetNice(n)]),
         1 => (0..size.locks).prop_map(|l| vec![Op::Unlock(l)]),
+        1 => Just(vec![Op::Yield]),
     ];
     leaf.prop_recursive(3, 12, 4, move |inner| {
         let inside = vec(inner, 1..4).prop_map(|pieces| pieces.concat());
@@ -217,6 +218,7 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
                     kick_delay_ns: kick,
                     wake_delay_ns: wake,
                     tick_delay_ns: tick,
+                    hrtick: seed % 4 > 0,
                 }
             },
         )

@@ -128,10 +128,11 @@ fn measure(setup: &Setup, donate: bool, sums: &mut Sums) {
 }
 
 /// Programs by chance steal locks, are interrupted, and wait for locks that nobody is known to
-/// own. Without a wait that begins or ends there the core does not see a lock change hands.
+/// own. Without a wait that begins or ends there the core does not see a lock change hands. Such
+/// waits are few; but some are long, and with donations they are a good part of the sum.
 #[test]
 fn core_agrees_with_the_obvious_on_programs_by_chance() {
-    for (donate, off_max) in [(false, 0.05), (true, 0.2)] {
+    for (donate, off_max) in [(false, 0.05), (true, 0.5)] {
         let mut sums = Sums::default();
         let mut runner = TestRunner::deterministic();
         for _ in 0..PROGRAMS {
@@ -145,7 +146,7 @@ fn core_agrees_with_the_obvious_on_programs_by_chance() {
         assert!(sums.waits > 1000 && sums.obvious_ns > 0, "{sums:?}");
         assert!(sums.off().abs() < off_max, "donate {donate}: {sums:?}");
         assert!(
-            sums.equal * 20 > sums.waits * 19,
+            sums.equal * 200 > sums.waits * 197,
             "donate {donate}: {sums:?}"
         );
     }

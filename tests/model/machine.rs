@@ -54,6 +54,7 @@ fn setup(nr_cpus: u32, tasks: Vec<TaskSpec>, handoff: bool) -> Setup {
         kick_delay_ns: 0,
         wake_delay_ns: 0,
         tick_delay_ns: 0,
+        hrtick: true,
     }
 }
 

@@ -52,6 +52,12 @@ impl Policy for Shared {
     fn tick(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.0.borrow_mut().tick(k, t)
     }
+    fn yields(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.0.borrow_mut().yields(k, t)
+    }
+    fn hrtick(&mut self, k: &mut dyn Kernel, cpu: Cpu) {
+        self.0.borrow_mut().hrtick(k, cpu)
+    }
     fn timer(&mut self, k: &mut dyn Kernel) {
         self.0.borrow_mut().timer(k)
     }

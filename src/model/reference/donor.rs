@@ -116,6 +116,7 @@ impl Reference {
             state.running_weight = weight;
             state.running_since = Some(k.now_ns());
             state.awake_at = None;
+            state.turn_over = true;
         }
     }
 

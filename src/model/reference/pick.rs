@@ -20,10 +20,10 @@ const URGENT_EACH: u32 = 8;
 
 /// The first task on the run queues of a CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
-    key: u64,
-    reach: Reach,
-    pid: Pid,
+pub(super) struct Head {
+    pub key: u64,
+    pub reach: Reach,
+    pub pid: Pid,
 }
 
 /// What came of one donor.
@@ -73,14 +73,17 @@ impl Reference {
             least = key::earlier(head.map(|h| h.key), prev_key);
         }
         self.cpu_mut(cpu).least = least;
-        match (self.pick_donor(k, cpu, least, prev, head), prev) {
+        // who yields lets the next one go first, and that may be a donor
+        let yields = prev.is_some_and(|p| std::mem::take(&mut self.task_mut(p).yielded));
+        let limit = if yields { head.map(|h| h.key) } else { least };
+        match (self.pick_donor(k, cpu, limit, prev, head), prev) {
             (Resolved::Owner, _) => {}
             (Resolved::Prev, Some(p)) => self.keep(k, p, cpu),
-            _ => self.pick_fair(k, cpu, goes_on, head),
+            _ => self.pick_fair(k, cpu, goes_on, head, yields),
         }
     }
 
-    fn head(&self, k: &dyn Kernel, cpu: Cpu) -> Option<Head> {
+    pub(super) fn head(&self, k: &dyn Kernel, cpu: Cpu) -> Option<Head> {
         let mut first: Option<Head> = None;
         for reach in Reach::ALL {
             if let Some((key, pid)) = k.dsq_head(cpu, reach)
@@ -95,17 +98,24 @@ impl Reference {
     /// Without a donation: a task from elsewhere that gets less than its share, or the earlier
     /// of the run queues' head and the previous task, and of equals the latter; an empty
     /// CPU looks at the others.
-    fn pick_fair(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Option<Pid>, head: Option<Head>) {
+    fn pick_fair(
+        &mut self,
+        k: &mut dyn Kernel,
+        cpu: Cpu,
+        prev: Option<Pid>,
+        head: Option<Head>,
+        yields: bool,
+    ) {
         if let Some(p) = prev {
             let (now, every) = (k.now_ns(), self.cfg.balance_ns);
             let pulled_at = &mut self.cpu_mut(cpu).pulled_at;
-            if pulled_at.is_none_or(|then| now - then >= every) {
+            if !yields && pulled_at.is_none_or(|then| now - then >= every) {
                 *pulled_at = Some(now);
                 if self.pull(k, cpu, p) {
                     return;
                 }
             }
-            let earlier = |head: Head| key::before(head.key, self.task(p).vtime);
+            let earlier = |head: Head| yields || key::before(head.key, self.task(p).vtime);
             if !head.is_some_and(earlier) {
                 return self.keep(k, p, cpu);
             }
@@ -156,26 +166,26 @@ impl Reference {
         self.note_running(k, prev, cpu);
     }
 
-    /// Looks at the donors of `cpu` that are not later than `least`.
+    /// Looks at the donors of `cpu` that are not later than `limit`.
     fn pick_donor(
         &mut self,
         k: &mut dyn Kernel,
         cpu: Cpu,
-        least: Option<u64>,
+        limit: Option<u64>,
         prev: Option<Pid>,
         head: Option<Head>,
     ) -> Resolved {
         if !self.cfg.donate {
             return Resolved::Next;
         }
-        let alone = least.is_none();
+        let alone = self.cpu(cpu).least.is_none();
         let mut later = Vec::new();
         let mut resolved = Resolved::Next;
         for _ in 0..DONOR_LOOKS {
             let Some(&(key, donor)) = self.cpu(cpu).donors.first() else {
                 break;
             };
-            if least.is_some_and(|least| key::before(least, key)) {
+            if limit.is_some_and(|limit| key::before(limit, key)) {
                 break;
             }
             self.donor_unqueue(donor, cpu);

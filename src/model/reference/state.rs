@@ -44,6 +44,8 @@ pub(super) struct Donor {
 pub(super) struct TaskCtx {
     /// It has not run since it slept.
     pub slept: bool,
+    /// Lets the next one go first, once.
+    pub yielded: bool,
     pub vtime: u64,
     pub vtime_cpu: Option<Cpu>,
     /// Among all contexts of the machine.
@@ -80,6 +82,7 @@ impl Default for TaskCtx {
     fn default() -> Self {
         Self {
             vtime: 0,
+            yielded: false,
             vtime_cpu: None,
             weight: key::WEIGHT_NICE_0,
             own_weight: key::WEIGHT_NICE_0,
@@ -140,6 +143,10 @@ pub(super) struct CpuCtx {
     pub awake_at: Option<u64>,
     /// A task of earlier key woke when that was a moment ago.
     pub preempt_at_tick: bool,
+    /// When what runs is looked at again.
+    pub hrtick_at: Option<u64>,
+    /// It went on when its donor woke: it is not its turn, unless its own key says so.
+    pub turn_over: bool,
     /// Waiting donors, by key and then by pid.
     pub donors: Vec<(u64, Pid)>,
 }
@@ -324,6 +331,7 @@ impl Reference {
         };
         let state = self.cpu_mut(cpu);
         state.running_key = key;
+        state.turn_over = false;
         state.preempt_at_tick = false;
         state.running_weight = weight;
         state.running_pid = t;
