@@ -77,12 +77,11 @@ impl Report {
         let config = &self.host.config;
         let Some(file) = &config.file else {
             text.push('\n');
-            let why = config.why.as_deref();
             push_remark(
                 text,
                 "configuration: not known",
-                why,
-                config.help.as_deref(),
+                config.why.as_deref(),
+                None,
             );
             return;
         };
@@ -98,7 +97,7 @@ impl Report {
             push_remark(text, &head, Some(option.purpose), option.help.as_deref());
         }
         if let Some(why) = &config.why {
-            push_remark(text, "configuration", Some(why), config.help.as_deref());
+            push_remark(text, "configuration", Some(why), None);
         }
     }
 
@@ -169,6 +168,28 @@ impl Report {
                 };
                 push_remark(text, "stats socket", Some(&said), Some(help));
             }
+        }
+        if let Some(pid) = socket.served_by {
+            push_line(
+                text,
+                "stats socket served now",
+                &format!("by process {pid}"),
+            );
+        }
+        if let Some(memory) = &self.host.process.cgroup_memory {
+            let mib = memory.free_bytes >> 20;
+            push_line(
+                text,
+                "memory of the cgroup",
+                &format!("{mib} MiB are left in {}", memory.cgroup),
+            );
+        }
+        if self.host.process.initial_pid_namespace == Some(false) {
+            push_line(
+                text,
+                "pid namespace",
+                "not the machine's: tasks have no names, unless /proc is the machine's (hostPID)",
+            );
         }
         let scheduler = &self.host.scheduler;
         let said = match (&scheduler.state, &scheduler.name, &scheduler.why) {
