@@ -338,9 +338,9 @@ fn cgroup_memory(machine: &Machine<'_>) -> Result<(), Refusal> {
     }
     refuse(
         format!(
-            "{} leaves {} MiB of memory.max, and scx_proxy needs {} MiB: the kernel would kill it",
+            "too little is free of the {} MiB of memory.max of {}: scx_proxy needs {} MiB, and the kernel would kill it",
+            room.max_bytes >> 20,
             room.cgroup,
-            room.free_bytes >> 20,
             needed >> 20
         ),
         "raise memory.max (MemoryMax=) there, or start it in another cgroup",
@@ -382,7 +382,7 @@ fn other_scheduler(machine: &Machine<'_>) -> Result<(), Refusal> {
             REMEDY,
         ),
         Some(state @ ("enabling" | "disabling")) => refuse(
-            format!("another sched_ext scheduler is on its way, {state} for seconds: {name}"),
+            format!("a sched_ext scheduler has been {state} for 5 s: {name}"),
             "wait, and start it again",
         ),
         _ => Ok(()),
@@ -465,6 +465,7 @@ mod tests {
         let room = |mib: u64| {
             Some(CgroupMemory {
                 cgroup: "/sys/fs/cgroup/small".into(),
+                max_bytes: 100 << 20,
                 free_bytes: mib << 20,
             })
         };
@@ -520,7 +521,7 @@ mod tests {
             ),
             (
                 said(|host| host.process.cgroup_memory = room(80)),
-                "leaves 80 MiB",
+                "of the 100 MiB of memory.max of /sys/fs/cgroup/small",
             ),
             (
                 said(|host| host.stats_socket.why = Some("Read-only".into())),

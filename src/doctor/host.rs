@@ -60,7 +60,9 @@ pub struct Kernel {
 pub struct CgroupMemory {
     /// Its folder.
     pub cgroup: String,
-    /// What is left of its memory.max, file caches counted as free.
+    /// Its memory.max.
+    pub max_bytes: u64,
+    /// What is left of that, file caches counted as free.
     pub free_bytes: u64,
 }
 
@@ -197,7 +199,11 @@ impl Root {
             let (max, current) = (number("memory.max")?, number("memory.current")?);
             let stat = self.read(&format!("{cgroup}/memory.stat"));
             let free_bytes = max.saturating_sub(current) + caches(&stat.unwrap_or_default());
-            Some(CgroupMemory { free_bytes, cgroup })
+            Some(CgroupMemory {
+                max_bytes: max,
+                free_bytes,
+                cgroup,
+            })
         });
         left.min_by_key(|memory| memory.free_bytes)
     }
@@ -448,6 +454,7 @@ mod tests {
         let machine = Machine::new("memory", &files);
         let expected = CgroupMemory {
             cgroup: "/cg/a".into(),
+            max_bytes: 100 << 20,
             free_bytes: 52 << 20,
         };
         assert_eq!(machine.0.look().process.cgroup_memory, Some(expected));

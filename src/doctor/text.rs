@@ -109,7 +109,8 @@ impl Report {
             Some([]) => push_line(text, "capabilities", "all that loading needs"),
             Some(missing) => {
                 let why = format!("{} missing, which loading needs", missing.join(", "));
-                push_remark(text, "capabilities", Some(&why), Some("sudo scx_proxy"));
+                let help = (!self.loads.root).then_some("sudo scx_proxy");
+                push_remark(text, "capabilities", Some(&why), help);
             }
         }
         let number = |value: Option<i64>| value.map_or("not known".to_owned(), |n| n.to_string());
@@ -140,6 +141,7 @@ impl Report {
         let limit = rights.memlock.as_deref().unwrap_or("not known");
         let binds = match rights.memlock_binds {
             None => "",
+            Some(true) if self.loads.root => ", which binds this process",
             Some(true) => ", which binds this user, not root",
             Some(false) => ", which does not bind this user",
         };
