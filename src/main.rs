@@ -50,12 +50,32 @@ fn version() -> String {
 /// From here on nothing that this process touches has to be paged in, so that the agent
 /// never waits for memory under the scheduler that it serves. Using `ALLOCATOR` also makes
 /// it the program's global allocator: a heap of 64 MiB that is part of the program.
-fn lock_memory() {
+fn lock_memory() -> Result<()> {
+    let unlimited = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: a live rlimit.
+    let raised = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &unlimited) } == 0;
+    // SAFETY: no memory is changed by that.
+    if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
+        let error = std::io::Error::last_os_error();
+        anyhow::bail!(preflight::Refusal {
+            why: format!("the memory of this process cannot be locked: {error}"),
+            remedy:
+                "start it with CAP_IPC_LOCK, or with ulimit -l unlimited (LimitMEMLOCK=infinity)"
+                    .into(),
+        });
+    }
+    // It panics where either of the above fails. What it adds are huge pages for the heap.
     // It takes the memory that the kernel would otherwise move about to compact it, too, by
     // a sysctl for the whole machine. That would outlive a `kill -9`, and a page that moves
     // costs the agent microseconds: the sysctl gets its value back at once.
-    ALLOCATOR.lock_memory();
-    ALLOCATOR.unlock_memory();
+    if raised {
+        ALLOCATOR.lock_memory();
+        ALLOCATOR.unlock_memory();
+    }
+    Ok(())
 }
 
 /// Set when a signal asks us to end.
@@ -88,8 +108,7 @@ fn run(opts: &Opts) -> Result<()> {
     let donating = Arc::new(AtomicBool::new(!opts.observe));
     loop {
         let mut object = MaybeUninit::uninit();
-        let scheduler = Scheduler::load(opts, &donating, &mut object)?;
-        lock_memory();
+        let scheduler = Scheduler::load(opts, &donating, lock_memory, &mut object)?;
         let exit = scheduler.run(&shutdown)?;
         // CPU hotplug: the kernel asks for a restart with the new set of CPUs
         if !exit.should_restart() || shutdown.load(Ordering::Relaxed) {

@@ -137,8 +137,8 @@ fn add_files(roff: &mut Roff, subcommand: Option<&str>) {
         "What the kernel says about sched_ext, and which scheduler is loaded.",
     );
     const CONFIG: (&str, &str) = (
-        "/boot/config-RELEASE, /proc/config.gz",
-        "The kernel's configuration. One of them is needed to load the scheduler, or --kconfig.",
+        "/boot/config-RELEASE, /proc/config.gz, /lib/modules/RELEASE/config",
+        "The kernel's configuration, for doctor to report. Not needed to load the scheduler.",
     );
     if matches!(subcommand, None | Some("doctor")) {
         add_list(roff, "FILES", &[STATS, STATE, CONFIG]);

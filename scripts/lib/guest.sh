@@ -11,7 +11,7 @@ run=$1
 
 mounted() { grep -q " $1 " /proc/mounts; }
 
-# libbpf takes kconfig externs from /boot/config-$(uname -r): there is no /proc/config.gz.
+# The kernel's configuration, where a Debian machine has it: there is no /proc/config.gz.
 mount -t tmpfs -o mode=0755 tmpfs /boot && cp "$config" /boot/ ||
     echo "guest: /boot/config-$(uname -r) cannot be made" >&2
 

@@ -32,7 +32,8 @@ impl Machine for Proc {
     }
 
     fn stack(&self, pid: u32) -> std::io::Result<String> {
-        std::fs::read_to_string(format!("/proc/{pid}/stack"))
+        let path = proc::file(pid, "stack").ok_or(std::io::ErrorKind::NotFound)?;
+        std::fs::read_to_string(path)
     }
 }
 

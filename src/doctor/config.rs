@@ -121,19 +121,19 @@ pub struct Config {
     pub file: Option<String>,
     /// Why there is none, or what is wrong about it.
     pub why: Option<String>,
-    /// What would help.
-    pub help: Option<String>,
     /// The options that matter.
     pub options: Vec<Setting>,
 }
 
-/// Where a kernel's configuration may be. libbpf reads the first two only, and loads nothing without.
+/// Where a kernel's configuration may be. Loading does not need it: what the programs ask libbpf for, the
+/// loader finds in the kernel's types.
 #[must_use]
-pub fn places(release: &str) -> [String; 3] {
+pub fn places(release: &str) -> [String; 4] {
     [
         format!("/boot/config-{release}"),
         "/proc/config.gz".to_owned(),
         format!("/lib/modules/{release}/config"),
+        format!("/usr/lib/modules/{release}/config"),
     ]
 }
 
@@ -149,18 +149,10 @@ impl Config {
         if let Some(file) = file.as_ref().filter(|_| text.is_none()) {
             why = Some(format!("{file} names no option"));
         }
-        let mut help = text.is_none().then(|| {
-            "put it at /boot/config-$(uname -r), or run scx_proxy --kconfig FILE".to_owned()
-        });
-        if let Some(file) = file.as_ref().filter(|file| file.starts_with("/lib/")) {
-            why.get_or_insert_with(|| "libbpf does not look for it there".to_owned());
-            help = Some(format!("scx_proxy --kconfig {file}"));
-        }
         let setting = |option| Setting::new(option, text.as_deref());
         Self {
             file,
             why,
-            help,
             options: OPTIONS.into_iter().map(setting).collect(),
         }
     }
@@ -231,7 +223,7 @@ mod tests {
         assert_eq!(config.value("NTSYNC"), Some("m"));
         assert_eq!(config.value("PREEMPT_RT"), Some("n"));
         assert_eq!(config.value("SCHED_PROXY_EXEC"), Some("absent"));
-        assert_eq!((config.why, config.help), (None, None));
+        assert_eq!(config.why, None);
     }
 
     #[test]
@@ -265,19 +257,10 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_guessed() {
         for config in [Config::new(Err("no such file".to_owned())), config("\0\0")] {
-            assert!(config.why.is_some() && config.help.is_some());
+            assert!(config.why.is_some());
             for option in &config.options {
                 assert_eq!((&option.value, &option.help), (&None, &None));
             }
         }
-    }
-
-    #[test]
-    fn a_place_that_libbpf_does_not_know_is_said() {
-        let [.., place] = places("7.3");
-        let config = Config::new(Ok((place, DEBIAN.to_owned())));
-        assert_eq!(config.value("BPF_JIT"), Some("y"));
-        let help = config.help.as_deref();
-        assert_eq!(help, Some("scx_proxy --kconfig /lib/modules/7.3/config"));
     }
 }

@@ -5,7 +5,9 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
@@ -14,6 +16,7 @@ use serde::Serialize;
 use super::cgroups::NotHonoured;
 use super::config::{Config, places};
 use super::rights::{Rights, Sources};
+use crate::naming::cgroups::mount_point;
 use crate::watch::client::SOCKET;
 
 const SCX: &str = "/sys/kernel/sched_ext";
@@ -29,6 +32,51 @@ pub struct StatsSocket {
     pub writable: bool,
     /// Why not.
     pub why: Option<String>,
+    /// The process that answers there now, by its number here; 0 if it has none here.
+    pub served_by: Option<i32>,
+}
+
+/// The kernel, and how it was booted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Kernel {
+    /// Whether /sys is there at all.
+    pub sysfs: bool,
+    /// Whether it has sched_ext.
+    pub sched_ext: bool,
+    /// Whether it describes its types (BTF).
+    pub types: bool,
+    /// Whether it has a function tracer.
+    pub function_tracer: bool,
+    /// sysctl net.core.bpf_jit_enable, which is there in the initial network namespace only.
+    pub jit: Option<i64>,
+    /// What `isolcpus=` names, if it takes CPUs from the scheduler.
+    pub isolcpus: Option<String>,
+    /// CPUs that there may be.
+    pub possible_cpus: u32,
+}
+
+/// The memory of a cgroup that this process is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CgroupMemory {
+    /// Its folder.
+    pub cgroup: String,
+    /// Its memory.max.
+    pub max_bytes: u64,
+    /// What is left of that, file caches counted as free.
+    pub free_bytes: u64,
+}
+
+/// Where this process is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Effective user id.
+    pub euid: u32,
+    /// Whether its user namespace is the first one, the machine's. None: not known.
+    pub initial_user_namespace: Option<bool>,
+    /// Whether its pid namespace is the first one. None: not known.
+    pub initial_pid_namespace: Option<bool>,
+    /// The cgroup, its own or one above, that leaves least memory; none without a limit.
+    pub cgroup_memory: Option<CgroupMemory>,
 }
 
 /// The sched_ext scheduler of this moment.
@@ -45,6 +93,11 @@ pub struct Loaded {
 /// What the machine says, beside its facts about locks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Host {
+    /// What the kernel has.
+    #[serde(rename = "kernel_has")]
+    pub kernel: Kernel,
+    /// Where this process is.
+    pub process: Process,
     /// How the kernel was built.
     pub config: Config,
     /// What this process may do.
@@ -79,6 +132,8 @@ impl Root {
     #[must_use]
     pub fn look(&self) -> Host {
         Host {
+            kernel: self.kernel(),
+            process: self.process(),
             config: Config::new(self.config()),
             rights: Rights::new(&Sources {
                 status: self.read("/proc/self/status"),
@@ -91,6 +146,66 @@ impl Root {
             scheduler: self.loaded(),
             not_honoured: NotHonoured::look(&self.0),
         }
+    }
+
+    fn kernel(&self) -> Kernel {
+        let number = |path| self.read(path).ok()?.trim().parse().ok();
+        let possible = self.read("/sys/devices/system/cpu/possible");
+        let possible =
+            possible.map(|list| scx_utils::read_cpulist(list.trim()).unwrap_or_default());
+        Kernel {
+            sysfs: self.at("/sys/kernel").exists(),
+            sched_ext: self.at(SCX).exists(),
+            types: self.at("/sys/kernel/btf/vmlinux").exists(),
+            function_tracer: self.at("/proc/sys/kernel/ftrace_enabled").exists(),
+            jit: number("/proc/sys/net/core/bpf_jit_enable"),
+            isolcpus: self
+                .read("/proc/cmdline")
+                .ok()
+                .and_then(|line| isolcpus(&line)),
+            possible_cpus: possible.map_or(1, |cpus| cpus.len() as u32),
+        }
+    }
+
+    fn process(&self) -> Process {
+        // SAFETY: geteuid() has no preconditions and cannot fail.
+        let euid = unsafe { libc::geteuid() };
+        Process {
+            euid,
+            initial_user_namespace: self.is_initial("user", INITIAL_USER_NAMESPACE),
+            initial_pid_namespace: self.is_initial("pid", INITIAL_PID_NAMESPACE),
+            cgroup_memory: self.cgroup_memory(),
+        }
+    }
+
+    fn is_initial(&self, namespace: &str, inode: u32) -> Option<bool> {
+        let link = fs::read_link(self.at(&format!("/proc/self/ns/{namespace}"))).ok()?;
+        Some(link.to_string_lossy() == format!("{namespace}:[{inode}]"))
+    }
+
+    /// Of the unified hierarchy.
+    fn cgroup_memory(&self) -> Option<CgroupMemory> {
+        let mounts = self.read("/proc/self/mountinfo").ok()?;
+        let mounted = mount_point(&mounts)?;
+        let own = self.read("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let cgroups = Path::new(own).ancestors().map(|path| mounted.join(path));
+        let left = cgroups.filter_map(|cgroup| {
+            let cgroup = cgroup.to_string_lossy().into_owned();
+            let number = |file: &str| -> Option<u64> {
+                let text = self.read(&format!("{cgroup}/{file}")).ok()?;
+                text.trim().parse().ok()
+            };
+            let (max, current) = (number("memory.max")?, number("memory.current")?);
+            let stat = self.read(&format!("{cgroup}/memory.stat"));
+            let free_bytes = max.saturating_sub(current) + caches(&stat.unwrap_or_default());
+            Some(CgroupMemory {
+                max_bytes: max,
+                free_bytes,
+                cgroup,
+            })
+        });
+        left.min_by_key(|memory| memory.free_bytes)
     }
 
     /// The file of the kernel's configuration, and what is in it.
@@ -132,7 +247,30 @@ impl Root {
             folder,
             writable: failed.is_none(),
             why: failed.map(|error| error.to_string()),
+            served_by: serves(&self.at(SOCKET)),
         }
+    }
+
+    /// Whether `/proc` shows the tasks of the initial pid namespace, where this process is `pid`.
+    #[must_use]
+    pub fn shows_all_tasks(&self, pid: u32) -> bool {
+        let own = fs::read_link(self.at("/proc/self")).ok();
+        if own.is_none_or(|own| own.to_string_lossy() != pid.to_string()) {
+            return false;
+        }
+        // in a namespace the same number may be chance: an outer /proc also tells those further in
+        let status = self.read("/proc/self/status").unwrap_or_default();
+        let mut lines = status.lines();
+        let numbers = lines.find_map(|line| line.strip_prefix("NSpid:"));
+        self.is_initial("pid", INITIAL_PID_NAMESPACE) == Some(true)
+            || numbers.is_some_and(|numbers| numbers.split_ascii_whitespace().count() > 1)
+    }
+
+    /// Whether a scheduler is being enabled or disabled.
+    #[must_use]
+    pub fn is_changing_schedulers(&self) -> bool {
+        let state = self.read(&format!("{SCX}/state"));
+        state.is_ok_and(|state| matches!(state.trim(), "enabling" | "disabling"))
     }
 
     fn loaded(&self) -> Loaded {
@@ -146,6 +284,53 @@ impl Root {
                 .filter(|name| !name.is_empty()),
         }
     }
+}
+
+// linux/nsfs.h; they have been so since there are such files
+const INITIAL_USER_NAMESPACE: u32 = 0xEFFF_FFFD;
+const INITIAL_PID_NAMESPACE: u32 = 0xEFFF_FFFC;
+
+/// CPUs of `isolcpus=`, if its flags take them from the scheduler's domains: `domain` does, as without flags.
+fn isolcpus(cmdline: &str) -> Option<String> {
+    let mut words = cmdline.split_ascii_whitespace();
+    let said = words.find_map(|word| word.strip_prefix("isolcpus="))?;
+    let is_flag = |item: &&str| item.starts_with(|first: char| first.is_ascii_alphabetic());
+    let (flags, cpus): (Vec<_>, Vec<_>) = said
+        .split(',')
+        .partition(|item| is_flag(item) && !item.starts_with("all"));
+    (flags.is_empty() || flags.contains(&"domain")).then(|| cpus.join(","))
+}
+
+/// What the kernel takes back from file caches before it kills anybody.
+fn caches(stat: &str) -> u64 {
+    let value = |line: &str| {
+        let (name, value) = line.split_once(' ')?;
+        let counts = matches!(name, "inactive_file" | "active_file");
+        counts.then(|| value.parse::<u64>().ok())?
+    };
+    stat.lines().filter_map(value).sum()
+}
+
+/// The process that listens at a socket. One that nobody listens at is left over, and will be replaced.
+fn serves(path: &Path) -> Option<i32> {
+    let stream = UnixStream::connect(path).ok()?;
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut len = size_of_val(&peer) as libc::socklen_t;
+    // SAFETY: an open socket, and `len` bytes that the kernel may write.
+    unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    Some(peer.pid)
 }
 
 /// Whether files can be made in the folder, as far as the kernel says without trying.
@@ -231,6 +416,77 @@ mod tests {
         assert!(host.scheduler.why.is_some() && host.scheduler.state.is_none());
         assert_eq!(host.stats_socket.folder, "/");
         assert!(host.stats_socket.writable);
+    }
+
+    #[test]
+    fn isolcpus_counts_only_where_it_takes_cpus_from_the_scheduler() {
+        let cases = [
+            ("quiet isolcpus=3 ro", Some("3")),
+            ("isolcpus=2-3,5", Some("2-3,5")),
+            ("isolcpus=nohz,domain,3\n", Some("3")),
+            ("isolcpus=all", Some("all")),
+            ("isolcpus=managed_irq,3", None),
+            ("nohz_full=3", None),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(isolcpus(line).as_deref(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_cgroup_leaves_is_that_of_the_tightest_above() {
+        let files = [
+            ("proc/self/cgroup", "0::/a/b\n"),
+            (
+                "proc/self/mountinfo",
+                "40 31 0:37 / /cg rw - cgroup2 cgroup2 rw\n",
+            ),
+            ("cg/memory.stat", "anon 1\n"),
+            ("cg/a/memory.max", "104857600\n"),
+            ("cg/a/memory.current", "52428800\n"),
+            (
+                "cg/a/memory.stat",
+                "anon 7\ninactive_file 1048576\nactive_file 1048576\n",
+            ),
+            ("cg/a/b/memory.max", "max\n"),
+            ("cg/a/b/memory.current", "0\n"),
+        ];
+        let machine = Machine::new("memory", &files);
+        let expected = CgroupMemory {
+            cgroup: "/cg/a".into(),
+            max_bytes: 100 << 20,
+            free_bytes: 52 << 20,
+        };
+        assert_eq!(machine.0.look().process.cgroup_memory, Some(expected));
+    }
+
+    #[test]
+    fn proc_of_a_namespace_is_told_from_the_machines() {
+        let machine = |name, own: &str, status, namespace: &str| {
+            let machine = Machine::new(name, &[("proc/1/status", status)]);
+            let at = |path| machine.0.at(path);
+            std::os::unix::fs::symlink("1", at("proc/self")).expect("link");
+            fs::create_dir(at("proc/1/ns")).expect("create");
+            std::os::unix::fs::symlink(namespace, at("proc/1/ns/pid")).expect("link");
+            machine.0.shows_all_tasks(own.parse().expect("a number"))
+        };
+        let (first, other) = ("pid:[4026531836]", "pid:[4026532000]");
+        assert!(machine("pid-first", "1", "NSpid:\t1\n", first));
+        assert!(!machine("pid-inner", "77", "NSpid:\t1\n", other));
+        assert!(machine("pid-outer", "1", "NSpid:\t1\t9\n", other));
+        assert!(!machine("pid-chance", "1", "NSpid:\t1\n", other));
+    }
+
+    #[test]
+    fn a_socket_counts_as_served_while_somebody_listens() {
+        let machine = Machine::new("served", &[("var/run/scx/root/x", "")]);
+        let path = machine.0.at(SOCKET);
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        assert_eq!(machine.0.look().stats_socket.served_by, Some(own));
+        drop(listener);
+        assert!(path.exists());
+        assert_eq!(machine.0.look().stats_socket.served_by, None);
     }
 
     #[test]

@@ -1,25 +1,29 @@
 //! `scx_proxy doctor`: whether this kernel can run the scheduler, which locks it would follow, and what
-//! of the machine bears on that. Loads nothing and changes nothing; needs no root. "Loads" is the
-//! preflight's opinion, and that of lockdown: the verifier is asked by `--verify` only (`loader::verify`).
+//! of the machine bears on that. Attaches nothing and changes nothing; needs no root. "Loads" is what the
+//! table of `checks` says, which the loader goes through, too, before it loads: whoever is not root is told
+//! what root would be. As root, the kernel is also shown two programs of a few instructions (`probe`); the
+//! scheduler's own programs are shown to the verifier by `--verify` only (`loader::verify`).
 //!
 //! `host` and `cgroups` read the machine, `config` and `rights` say what that means, `text` tells it to a person.
 
 mod cgroups;
+pub mod checks;
 mod config;
 mod host;
+pub mod probe;
 mod rights;
 mod text;
 
 pub use cgroups::NotHonoured;
 pub use config::{Config, Need, Setting};
-pub use host::{Host, Loaded, StatsSocket};
+pub use host::{CgroupMemory, Host, Kernel, Loaded, Process, Root, StatsSocket};
 pub use rights::Rights;
 
 use serde::Serialize;
 
-use crate::loader::preflight::{self, Refusal};
+use crate::loader::preflight;
 use crate::locks::{KernelFacts, LockSet, Plan, Probe, Row, State};
-use host::Root;
+use checks::Refusal;
 
 /// Whether the scheduler can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -70,17 +74,6 @@ pub struct Report {
     follows_any: bool,
 }
 
-/// BPF may not read the kernel's memory then, and so no owner of a lock.
-fn check_lockdown(host: &Host) -> Result<(), Refusal> {
-    if host.rights.lockdown.as_deref() != Some("confidentiality") {
-        return Ok(());
-    }
-    Err(Refusal {
-        why: "the kernel is locked down (confidentiality): BPF may not read its memory".into(),
-        remedy: "boot with lockdown=integrity, or without".into(),
-    })
-}
-
 impl Report {
     fn new(
         loads: Loads,
@@ -117,8 +110,8 @@ impl Report {
     #[must_use]
     pub fn of_this_machine(wanted: &LockSet) -> Self {
         let root = Root("/".into());
-        let host = root.look();
-        let checked = preflight::check_for_root().and_then(|()| check_lockdown(&host));
+        let host = preflight::settled(&root);
+        let checked = preflight::check_for_root(&host);
         let loads = Loads::new(checked, preflight::is_root());
         let facts = KernelFacts::live().map_err(|error| error.to_string());
         let facts = facts.as_ref().map_err(Clone::clone);
@@ -155,12 +148,6 @@ impl Report {
         }
         if on.contains(&"pthread") && self.host.rights.hides_from_root() {
             said += "; pthread mutexes only once kernel.kptr_restrict is 1 or 0";
-        }
-        if self.host.config.why.is_some() {
-            said += "; libbpf may want --kconfig";
-        }
-        if self.loads.root && !self.host.stats_socket.writable {
-            said += "; before that, its stats socket needs a folder that can be written";
         }
         said
     }
@@ -323,16 +310,6 @@ mod tests {
         let futex = probe("proxy_futex_wait");
         assert!(futex.exists && !futex.attached);
         assert!(!probe("proxy_binder_transaction").exists);
-    }
-
-    #[test]
-    fn confidentiality_is_in_the_way() {
-        let mut host = nowhere();
-        assert_eq!(check_lockdown(&host), Ok(()));
-        host.rights.lockdown = Some("integrity".into());
-        assert_eq!(check_lockdown(&host), Ok(()));
-        host.rights.lockdown = Some("confidentiality".into());
-        assert!(check_lockdown(&host).is_err());
     }
 
     #[test]

@@ -4,13 +4,10 @@
 
 use serde::Serialize;
 
-/// What loading needs, by bit (linux/capability.h). CAP_SYS_ADMIN includes the other two.
-const LOADING: [(&str, u32); 3] = [
-    ("CAP_BPF", 39),
-    ("CAP_PERFMON", 38),
-    (SYS_ADMIN.0, SYS_ADMIN.1),
-];
-const SYS_ADMIN: (&str, u32) = ("CAP_SYS_ADMIN", 21);
+/// What loading needs, by bit (linux/capability.h). CAP_SYS_ADMIN includes both.
+const LOADING: [(&str, u32); 2] = [("CAP_BPF", 39), ("CAP_PERFMON", 38)];
+const SYS_ADMIN: u32 = 21;
+const SYS_RESOURCE: u32 = 24;
 const IPC_LOCK: u32 = 14;
 const SYSLOG: u32 = 34;
 
@@ -45,6 +42,9 @@ pub struct Rights {
     pub memlock: Option<String>,
     /// Whether that limit binds this process, which locks its memory: not with CAP_IPC_LOCK.
     pub memlock_binds: Option<bool>,
+    /// How much this process can lock, once it has raised the limit as far as it may. None: any amount,
+    /// or not known.
+    pub lockable_bytes: Option<u64>,
     /// What could not be read, and why.
     pub unread: Vec<String>,
 }
@@ -71,7 +71,9 @@ impl Rights {
         let kptr_restrict = read(&sources.kptr_restrict, as_number).and_then(number);
         let perf_event_paranoid = read(&sources.perf_event_paranoid, as_number).and_then(number);
         let lockdown = read(&sources.lockdown, lockdown);
-        let memlock = read(&sources.limits, memlock);
+        let hard = sources.limits.as_ref().ok();
+        let hard = hard.and_then(|text| memlock(text, HARD)?.parse().ok());
+        let memlock = read(&sources.limits, |text| memlock(text, SOFT));
         Self {
             missing_capabilities: capabilities.map(missing),
             kptr_restrict,
@@ -79,6 +81,7 @@ impl Rights {
             sees_addresses: sees_addresses(kptr_restrict, perf_event_paranoid, capabilities),
             memlock_binds: (memlock.as_deref().zip(capabilities))
                 .map(|(limit, bits)| limit != "unlimited" && !has(bits, IPC_LOCK)),
+            lockable_bytes: hard.filter(|_| capabilities.is_some_and(|bits| !may_lock_any(bits))),
             lockdown,
             memlock,
             unread,
@@ -96,6 +99,11 @@ fn has(bits: u64, capability: u32) -> bool {
     bits & 1 << capability != 0
 }
 
+/// With either the limit does not matter.
+fn may_lock_any(bits: u64) -> bool {
+    has(bits, IPC_LOCK) || has(bits, SYS_RESOURCE)
+}
+
 /// The effective ones, from /proc/self/status.
 fn capabilities(status: &str) -> Option<u64> {
     let mut lines = status.lines();
@@ -104,7 +112,7 @@ fn capabilities(status: &str) -> Option<u64> {
 }
 
 fn missing(bits: u64) -> Vec<&'static str> {
-    if has(bits, SYS_ADMIN.1) {
+    if has(bits, SYS_ADMIN) {
         return Vec::new();
     }
     let lacking = LOADING.into_iter().filter(|(_, bit)| !has(bits, *bit));
@@ -137,11 +145,15 @@ fn lockdown(text: &str) -> Option<String> {
     Some(mode.to_owned())
 }
 
-/// The soft limit, from /proc/self/limits.
-fn memlock(limits: &str) -> Option<String> {
+const SOFT: usize = 0;
+const HARD: usize = 1;
+
+/// One of the limits, from /proc/self/limits.
+fn memlock(limits: &str, which: usize) -> Option<String> {
     let mut lines = limits.lines();
     let line = lines.find_map(|line| line.strip_prefix("Max locked memory"))?;
-    line.split_ascii_whitespace().next().map(str::to_owned)
+    let mut words = line.split_ascii_whitespace();
+    words.nth(which).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -178,12 +190,14 @@ mod tests {
     #[test]
     fn a_user_lacks_capabilities_each_by_name() {
         let of = |caps| Rights::new(&sources(caps, "1", "3", UNLOCKED));
-        let all = vec!["CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN"];
+        let all = vec!["CAP_BPF", "CAP_PERFMON"];
         assert_eq!(of(NONE).missing_capabilities, Some(all));
         assert_eq!(of(NONE).memlock_binds, Some(true));
+        let perfmon = "0000004000000000";
+        let rest = Some(vec!["CAP_BPF"]);
+        assert_eq!(of(perfmon).missing_capabilities, rest);
         let bpf_and_perfmon = "000000c000000000";
-        let rest = Some(vec!["CAP_SYS_ADMIN"]);
-        assert_eq!(of(bpf_and_perfmon).missing_capabilities, rest);
+        assert_eq!(of(bpf_and_perfmon).missing_capabilities, Some(vec![]));
         let sys_admin = "0000000000200000";
         assert_eq!(of(sys_admin).missing_capabilities, Some(vec![]));
     }
@@ -215,6 +229,19 @@ mod tests {
         assert_eq!(rights.lockdown, None);
         let expected = ["not understood: \"much\\n\"", "lockdown: no such file"];
         assert_eq!(rights.unread, expected);
+    }
+
+    #[test]
+    fn what_may_be_locked_is_the_hard_limit_unless_a_capability_lifts_it() {
+        let of = |caps, hard| {
+            let mut sources = sources(caps, "1", "3", UNLOCKED);
+            sources.limits = Ok(format!("Max locked memory  65536  {hard}  bytes\n"));
+            Rights::new(&sources).lockable_bytes
+        };
+        assert_eq!(of(NONE, "8388608"), Some(8 << 20));
+        assert_eq!(of(NONE, "unlimited"), None);
+        assert_eq!(of("0000000000004000", "8388608"), None, "CAP_IPC_LOCK");
+        assert_eq!(of("0000000001000000", "8388608"), None, "CAP_SYS_RESOURCE");
     }
 
     #[test]

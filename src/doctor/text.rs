@@ -77,12 +77,11 @@ impl Report {
         let config = &self.host.config;
         let Some(file) = &config.file else {
             text.push('\n');
-            let why = config.why.as_deref();
             push_remark(
                 text,
                 "configuration: not known",
-                why,
-                config.help.as_deref(),
+                config.why.as_deref(),
+                None,
             );
             return;
         };
@@ -98,7 +97,7 @@ impl Report {
             push_remark(text, &head, Some(option.purpose), option.help.as_deref());
         }
         if let Some(why) = &config.why {
-            push_remark(text, "configuration", Some(why), config.help.as_deref());
+            push_remark(text, "configuration", Some(why), None);
         }
     }
 
@@ -110,7 +109,8 @@ impl Report {
             Some([]) => push_line(text, "capabilities", "all that loading needs"),
             Some(missing) => {
                 let why = format!("{} missing, which loading needs", missing.join(", "));
-                push_remark(text, "capabilities", Some(&why), Some("sudo scx_proxy"));
+                let help = (!self.loads.root).then_some("sudo scx_proxy");
+                push_remark(text, "capabilities", Some(&why), help);
             }
         }
         let number = |value: Option<i64>| value.map_or("not known".to_owned(), |n| n.to_string());
@@ -141,6 +141,7 @@ impl Report {
         let limit = rights.memlock.as_deref().unwrap_or("not known");
         let binds = match rights.memlock_binds {
             None => "",
+            Some(true) if self.loads.root => ", which binds this process",
             Some(true) => ", which binds this user, not root",
             Some(false) => ", which does not bind this user",
         };
@@ -169,6 +170,28 @@ impl Report {
                 };
                 push_remark(text, "stats socket", Some(&said), Some(help));
             }
+        }
+        if let Some(pid) = socket.served_by {
+            push_line(
+                text,
+                "stats socket served now",
+                &format!("by process {pid}"),
+            );
+        }
+        if let Some(memory) = &self.host.process.cgroup_memory {
+            let mib = memory.free_bytes >> 20;
+            push_line(
+                text,
+                "memory of the cgroup",
+                &format!("{mib} MiB are left in {}", memory.cgroup),
+            );
+        }
+        if self.host.process.initial_pid_namespace == Some(false) {
+            push_line(
+                text,
+                "pid namespace",
+                "not the machine's: tasks have no names, unless /proc is the machine's (hostPID)",
+            );
         }
         let scheduler = &self.host.scheduler;
         let said = match (&scheduler.state, &scheduler.name, &scheduler.why) {

@@ -2,13 +2,14 @@
 //! Only this module touches the skeleton.
 
 pub mod preflight;
+mod refused;
 mod topology;
 pub mod verify;
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
+use libbpf_rs::libbpf_sys::{bpf_object_open_opts, size_t};
 use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::skel::OpenSkel;
 use libbpf_rs::{MapCore, MapFlags, MapHandle, OpenObject, PrintLevel};
@@ -29,8 +31,10 @@ use crate::abi;
 use crate::agent::desk::{self, Desk, Question};
 use crate::agent::{self, Agent, KernelSide};
 use crate::cli::Opts;
-use crate::doctor::NotHonoured;
+use crate::doctor::probe::probe;
+use crate::doctor::{NotHonoured, Root};
 use crate::locks::{KernelFacts, LockSet, LockType, Plan, State};
+use crate::naming;
 use crate::output;
 use crate::stats::{self, Answer, GroupRow, Metrics, Readings, Request};
 use crate::watch::client::SOCKET;
@@ -40,6 +44,7 @@ use crate::watch::client::SOCKET;
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
 }
+use refused::KernelLog;
 use topology::OnlineCpu;
 
 use skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
@@ -52,12 +57,26 @@ pub struct Scheduler<'a> {
     skel: BpfSkel<'a>,
     struct_ops: Option<libbpf_rs::Link>,
     stats_server: StatsServer<Request, Answer>,
+    /// Removed after the server, which connects to it to end.
+    _socket: OwnSocket,
     /// What the agent is told by us; `None` without one.
     desk: Option<Desk>,
     donating: Arc<AtomicBool>,
     /// What was read last, for when nothing can be read.
     last: Metrics,
     agent: Option<Agent>,
+}
+
+/// The inode of the socket that our server made. Dropped, it is gone, unless another one has taken its place.
+struct OwnSocket(Option<u64>);
+
+impl Drop for OwnSocket {
+    fn drop(&mut self) {
+        let there = std::fs::metadata(SOCKET).ok().map(|file| file.ino());
+        if there.is_some() && there == self.0 {
+            let _ = std::fs::remove_file(SOCKET);
+        }
+    }
 }
 
 /// Fill the constants of include/config.h from the command line, for `cpus` possible CPUs.
@@ -87,7 +106,7 @@ fn configure(
     cfg.return_policy = opts.return_policy as u32;
     cfg.return_cold_ns = opts.return_cold_us * 1_000;
     cfg.return_margin_ns = opts.return_margin_us * 1_000;
-    cfg.agent_tgid = std::process::id();
+    cfg.agent_tgid = kernels_pid();
     cfg.events = u8::from(!opts.no_agent);
     cfg.hints = u8::from(!opts.no_agent);
     cfg.track_by_tracepoint = u8::from(tracepoint);
@@ -101,6 +120,24 @@ fn configure(
     cfg.locks = lock_bits(plan);
     skel.struct_ops.proxy_ops_mut().exit_dump_len = opts.exit_dump_len;
     Ok(())
+}
+
+/// Our process id as the kernel has it: in a pid namespace another one than getpid()'s.
+fn kernels_pid() -> u32 {
+    probe().map_or_else(|_| std::process::id(), |probed| probed.tgid)
+}
+
+/// In a pid namespace `/proc` may know other tasks by the numbers that the kernel tells.
+fn look_for_names() {
+    let pid = kernels_pid();
+    let shows_all = Root("/".into()).shows_all_tasks(pid);
+    naming::use_proc(shows_all);
+    if !shows_all {
+        warn!(
+            "this process, {pid} to the kernel, is in a pid namespace whose /proc does not show the machine's \
+             tasks: tasks and places in programs have no names (start it with the machine's /proc: hostPID)"
+        );
+    }
 }
 
 /// The types of include/locks.h that are followed, a bit each.
@@ -309,6 +346,31 @@ fn start_agent(
     })
 }
 
+/// What libbpf is told. It looks for the kernel's configuration in two places only, and loads nothing
+/// without; of all options our programs ask for the one that is answered here.
+fn libbpf_opts(opts: &Opts) -> Result<bpf_object_open_opts> {
+    if let Some(file) = &opts.libbpf.kconfig {
+        std::fs::read_to_string(file).with_context(|| format!("--kconfig {file}"))?;
+    }
+    let mut said =
+        opts.libbpf
+            .clone()
+            .into_bpf_open_opts()
+            .unwrap_or_else(|| bpf_object_open_opts {
+                sz: size_of::<bpf_object_open_opts>() as size_t,
+                ..Default::default()
+            });
+    if opts.libbpf.kconfig.is_none() {
+        let preempt_rcu = compat::struct_has_field("task_struct", "rcu_read_lock_nesting")?;
+        let config = match preempt_rcu {
+            true => c"CONFIG_PREEMPT_RCU=y\n",
+            false => c"CONFIG_PREEMPT_RCU=n\n",
+        };
+        said.kconfig = config.as_ptr();
+    }
+    Ok(said)
+}
+
 /// Open the object and make it what `opts` ask for, as for a machine with `cpus` possible CPUs.
 fn prepare<'a>(
     opts: &Opts,
@@ -316,7 +378,7 @@ fn prepare<'a>(
     object: &'a mut MaybeUninit<OpenObject>,
 ) -> Result<OpenBpfSkel<'a>> {
     let builder = BpfSkelBuilder::default();
-    let open_opts = opts.libbpf.clone().into_bpf_open_opts();
+    let open_opts = Some(libbpf_opts(opts)?);
     let mut skel = scx_ops_open!(builder, object, proxy_ops, open_opts)?;
     let tracepoint = opts.tracepoint || needs_tracepoint();
     let facts = KernelFacts::live().context("what this kernel has for locks")?;
@@ -349,17 +411,25 @@ fn load(mut skel: OpenBpfSkel<'_>) -> Result<BpfSkel<'_>> {
 }
 
 impl<'a> Scheduler<'a> {
-    /// Open, load and attach the scheduler. `donating` says whether it is to donate, also later.
+    /// Open, load and attach the scheduler. `donating` says whether it is to donate, also later;
+    /// `lock_memory` is called before it is attached.
     ///
     /// # Errors
     /// What libbpf or the kernel refused; nothing stays loaded then.
     pub fn load(
         opts: &Opts,
         donating: &Arc<AtomicBool>,
+        lock_memory: fn() -> Result<()>,
         object: &'a mut MaybeUninit<OpenObject>,
     ) -> Result<Self> {
-        scx_utils::try_set_rlimit_infinity();
-        scx_utils::init_libbpf_logging((opts.verbose > 1).then_some(PrintLevel::Debug));
+        let print = || {
+            scx_utils::init_libbpf_logging((opts.verbose > 1).then_some(PrintLevel::Debug));
+        };
+        // said twice otherwise: by libbpf, and by us
+        match opts.verbose {
+            0 => refused::listen(),
+            _ => print(),
+        }
         let mut skel = prepare(opts, cpu_ids()?, object)?;
         report_not_honoured();
         // only now: of what changes after the object was opened, the kernel knows, and has us loaded again
@@ -367,7 +437,7 @@ impl<'a> Scheduler<'a> {
         let data = skel.maps.data_data.as_mut();
         let data = data.context("BPF object without variables")?;
         data.donating = u32::from(donating.load(Ordering::Relaxed));
-        let mut skel = load(skel)?;
+        let mut skel = load(skel).map_err(|error| refused::to_load(&error))?;
         for prog in ProgInfoIter::default() {
             debug!(
                 "{:?}: {} instructions verified",
@@ -375,7 +445,13 @@ impl<'a> Scheduler<'a> {
             );
         }
         note_topology(&mut skel, &online)?;
-        let struct_ops = Some(scx_ops_attach!(skel, proxy_ops)?);
+        lock_memory()?;
+        look_for_names();
+        let mut kernel_log = KernelLog::from_now_on();
+        let attached = scx_ops_attach!(skel, proxy_ops);
+        let attached = attached.map_err(|error| refused::to_attach(&error, &mut kernel_log));
+        let struct_ops = Some(attached?);
+        print();
         let agent_opts = agent::Options {
             print_events: opts.print_events,
             donating: donating.clone(),
@@ -392,6 +468,7 @@ impl<'a> Scheduler<'a> {
         let stats_server = StatsServer::new(stats::server_data(desk.clone()))
             .launch()
             .context("stats server: is /var/run writable?")?;
+        let socket = OwnSocket(std::fs::metadata(SOCKET).ok().map(|file| file.ino()));
         // it also switches donation: nobody else may ask, whatever the umask was
         std::fs::set_permissions(SOCKET, Permissions::from_mode(0o600))
             .with_context(|| format!("permissions of {SOCKET}"))?;
@@ -400,6 +477,7 @@ impl<'a> Scheduler<'a> {
             skel,
             struct_ops,
             stats_server,
+            _socket: socket,
             desk,
             donating: donating.clone(),
             last: Metrics::default(),

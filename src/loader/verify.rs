@@ -4,14 +4,13 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::Mutex;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
+use libbpf_rs::libbpf_sys;
 use libbpf_rs::skel::Skel;
-use libbpf_rs::{PrintLevel, libbpf_sys, set_print};
 use serde::Serialize;
 
-use super::preflight::Refusal;
+use super::refused;
 use super::skel::BpfSkel;
 use super::{cpu_ids, load, prepare};
 use crate::cli::Opts;
@@ -74,38 +73,17 @@ impl Verified {
     }
 }
 
-/// What libbpf said while it loaded, the last of it.
-static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
-const MESSAGES_MAX: usize = 64;
-/// The verifier's log may have many megabytes; its reason stands at the end.
-const TAIL_BYTES: usize = 16 << 10;
-
-fn listen(_: PrintLevel, message: String) {
-    let Ok(mut said) = SAID.lock() else { return };
-    if said.len() >= MESSAGES_MAX {
-        said.remove(0);
-    }
-    let mut from = message.len().saturating_sub(TAIL_BYTES);
-    while !message.is_char_boundary(from) {
-        from += 1;
-    }
-    said.push(message[from..].to_owned());
-}
-
 /// Load what `opts` ask for as for a machine with `cpus` possible CPUs, this one unless given.
 ///
 /// # Errors
-/// What the kernel or libbpf refused, as a [`Refusal`].
+/// What the kernel or libbpf refused, as a [`super::preflight::Refusal`].
 pub fn verify(opts: &Opts, cpus: Option<u32>) -> Result<Verified> {
     let cpus = cpus.map_or_else(cpu_ids, Ok)?;
     scx_utils::try_set_rlimit_infinity();
-    set_print(Some((PrintLevel::Warn, listen)));
+    refused::listen();
     let mut object = MaybeUninit::uninit();
     let loaded = prepare(opts, cpus, &mut object).and_then(load);
-    let skel = loaded.map_err(|error| {
-        let said = SAID.lock().map(|said| said.clone()).unwrap_or_default();
-        Error::new(refusal(&error, &said))
-    })?;
+    let skel = loaded.map_err(|error| refused::to_load(&error))?;
     Ok(Verified::new(cpus, programs(&skel)?))
 }
 
@@ -136,93 +114,9 @@ fn verified_insns(program: &libbpf_rs::Program<'_>) -> Result<u32> {
     Ok(info.verified_insns)
 }
 
-/// Two lines out of what libbpf said: which program, and the verifier's last word about it.
-fn refusal(error: &Error, said: &[String]) -> Refusal {
-    let lines: Vec<&str> = said.iter().flat_map(|message| message.lines()).collect();
-    let failed = lines.iter().find_map(|line| {
-        let (name, errno) = line.split_once(": BPF program load failed: ")?;
-        let name = name.rsplit_once("prog ")?.1.trim_matches('\'');
-        Some((name, errno))
-    });
-    let why = match failed {
-        Some((name, errno)) => {
-            let reason = verifiers_reason(&lines).unwrap_or("no reason given");
-            format!("the kernel refuses the program {name}: {reason} ({errno})")
-        }
-        None => {
-            // libbpf says first what went wrong, then what it gives up for that
-            let first = lines.iter().find(|line| line.contains(": -E"));
-            let first = first.map(|line| line.trim_start_matches("libbpf: ").to_owned());
-            let reason = first.unwrap_or_else(|| format!("{error:#}").replace('\n', " "));
-            format!("the programs cannot be loaded: {reason}")
-        }
-    };
-    Refusal {
-        why,
-        remedy: "scx_proxy doctor for what this kernel lacks; scx_proxy -vv for all that it says"
-            .to_owned(),
-    }
-}
-
-/// The last line of the verifier's log that is no statistics.
-fn verifiers_reason<'a>(lines: &[&'a str]) -> Option<&'a str> {
-    const STATISTICS: [&str; 4] = ["processed ", "verification time", "stack depth", "insns "];
-    let end = lines
-        .iter()
-        .position(|line| line.contains("-- END PROG LOAD LOG --"))?;
-    let told = lines[..end].iter().rev().map(|line| line.trim());
-    told.filter(|line| !line.is_empty() && !line.contains("-- BEGIN PROG LOAD LOG --"))
-        .find(|line| !STATISTICS.iter().any(|head| line.starts_with(head)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn why(said: &[&str]) -> String {
-        let said: Vec<String> = said.iter().map(|text| (*text).to_owned()).collect();
-        let refusal = refusal(&anyhow::anyhow!("Failed to load BPF program"), &said);
-        let text = refusal.to_string();
-        assert_eq!(text.lines().count(), 2, "{text}");
-        refusal.why
-    }
-
-    #[test]
-    fn a_refused_program_is_named_with_the_verifiers_reason() {
-        let said = [
-            "libbpf: prog 'proxy_dispatch': BPF program load failed: -E2BIG\n",
-            "libbpf: prog 'proxy_dispatch': -- BEGIN PROG LOAD LOG --\n\
-             12: (85) call bpf_map_lookup_elem#1\n\
-             BPF program is too large. Processed 1000001 insn\n\
-             processed 1000001 insns (limit 1000000) max_states_per_insn 30 total_states 9\n\
-             -- END PROG LOAD LOG --\n",
-            "libbpf: prog 'proxy_dispatch': failed to load: -E2BIG\n",
-            "libbpf: failed to load object 'bpf_bpf'\n",
-        ];
-        assert_eq!(
-            why(&said),
-            "the kernel refuses the program proxy_dispatch: \
-             BPF program is too large. Processed 1000001 insn (-E2BIG)"
-        );
-    }
-
-    #[test]
-    fn without_a_log_the_first_failure_is_the_reason() {
-        assert!(why(&[]).contains("Failed to load BPF program"));
-        let said = [
-            "libbpf: Error in bpf_object__probe_loading(): -EPERM. Couldn't load trivial BPF program.\n",
-            "libbpf: failed to load object 'bpf_bpf'\n",
-        ];
-        assert!(why(&said).contains("bpf_object__probe_loading(): -EPERM"));
-        let said = [
-            "libbpf: map 'cpu_ctxs': failed to create: -EPERM\n",
-            "libbpf: failed to load object 'bpf_bpf'\n",
-        ];
-        assert_eq!(
-            why(&said),
-            "the programs cannot be loaded: map 'cpu_ctxs': failed to create: -EPERM"
-        );
-    }
 
     #[test]
     fn the_text_has_a_row_a_program_and_their_sum() {

@@ -12,6 +12,8 @@ mod kallsyms;
 pub(crate) mod proc;
 mod user;
 
+pub use proc::use_proc;
+
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{Input, Symbolizer};
 
+use super::proc;
+
 /// Largest file whose symbols are looked at. Its heap is small: 16 bytes a symbol.
 const FILE_MAX: u64 = 128 << 20;
 /// Files that are mapped at a time.
@@ -119,7 +121,7 @@ struct Process {
 impl Process {
     fn read(pid: u32) -> Option<Self> {
         Some(Self {
-            exe: std::fs::read_link(format!("/proc/{pid}/exe")).ok()?,
+            exe: std::fs::read_link(proc::file(pid, "exe")?).ok()?,
             mappings: Vec::new(),
         })
     }
@@ -127,7 +129,7 @@ impl Process {
     /// Its mappings, read when first wanted: reading them waits for the process's mmap_lock.
     fn mapping(&mut self, pid: u32, at: u64) -> Option<&Mapping> {
         if self.mappings.is_empty() {
-            let maps = BufReader::new(File::open(format!("/proc/{pid}/maps")).ok()?);
+            let maps = BufReader::new(File::open(proc::file(pid, "maps")?).ok()?);
             let lines = maps.lines().map_while(Result::ok);
             self.mappings = lines.filter_map(|line| parse_mapping(&line)).collect();
         }

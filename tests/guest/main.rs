@@ -25,6 +25,7 @@ mod scenarios;
 mod sched;
 mod shares;
 mod stage;
+mod truth;
 mod userlock;
 mod verify;
 mod waits;
@@ -83,7 +84,10 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
     let device = locks::DEVICES.iter().find(|(test, ..)| *test == name);
     let reason = if !machine::in_guest() {
         Some("runs in a guest: scripts/test")
-    } else if let Some(unfit) = place::unfit(name).or_else(|| cpus::unfit(name)) {
+    } else if let Some(unfit) = [place::unfit, cpus::unfit, truth::unfit]
+        .iter()
+        .find_map(|unfit| unfit(name))
+    {
         Some(unfit)
     } else if device.is_some_and(|(_, _, path)| !std::path::Path::new(path).exists()) {
         Some("this kernel has no such module")
@@ -100,9 +104,12 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 19] = [
+const ON_DEFAULTS: [&[Test]; 22] = [
+    truth::REFUSED,
+    truth::WORKS,
     verify::TESTS,
     lifecycle::FIRST,
+    truth::BESIDE,
     shares::TESTS,
     groups::TESTS,
     place::TESTS,
@@ -121,7 +128,7 @@ const ON_DEFAULTS: [&[Test]; 19] = [
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 14] = [
+const AFTERWARDS: [&[Test]; 15] = [
     lifecycle::HOTPLUG,
     restart::TESTS,
     cpus::TESTS,
@@ -136,6 +143,7 @@ const AFTERWARDS: [&[Test]; 14] = [
     donation::OFF,
     lifecycle::CTRL_C,
     behaviour::LAST,
+    truth::LOCKED_DOWN,
 ];
 
 /// A filter may hold several texts, separated by commas: tests that hold any of them run.

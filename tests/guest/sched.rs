@@ -26,7 +26,7 @@ pub const DEFAULT: &[&str] = &["--print-events"];
 pub const TRACEPOINT: &[&str] = &["--tracepoint", "--starve-ms", "500"];
 
 /// Verification alone takes many seconds under emulation.
-const LOAD: Duration = Duration::from_secs(120);
+pub const LOAD: Duration = Duration::from_secs(120);
 pub const UNLOAD: Duration = Duration::from_secs(30);
 
 pub struct Running {

@@ -65,7 +65,7 @@ fn a_refusal_is_two_lines() -> Result<(), Failed> {
     ensure(out.status.code() == Some(1), || {
         format!("{}: {said}", out.status)
     })?;
-    let clear = said.contains("EPERM") || said.contains("not permitted");
+    let clear = said.contains("lacks CAP_BPF");
     ensure(
         clear && said.lines().count() == 2 && said.contains("\n  try: "),
         || said.clone(),
