@@ -105,6 +105,8 @@ pub struct LockState {
     pub readers: Vec<Pid>,
     /// Who waits, first in line first.
     pub waiters: VecDeque<Pid>,
+    /// Of an unnamed one: who woke somebody from there or was woken, the last first.
+    pub users: Vec<Pid>,
     pub(super) always_handoff: bool,
     pub(super) handoff_wanted: bool,
 }

@@ -95,17 +95,20 @@ pub enum LockKind {
     Binder,
     /// A semaphore, a condition variable, a percpu rwsem: who waits is not even seen.
     Unowned,
+    /// A mutex of user space whose word names nobody: who used it before is known.
+    Unnamed,
 }
 
 impl LockKind {
     /// All of them.
-    pub const ALL: [LockKind; 6] = [
+    pub const ALL: [LockKind; 7] = [
         LockKind::Mutex,
         LockKind::Rwsem,
         LockKind::Rtmutex,
         LockKind::Pthread,
         LockKind::Binder,
         LockKind::Unowned,
+        LockKind::Unnamed,
     ];
 
     /// Whether the policy sees a task of `class` wait for it.
@@ -113,7 +116,7 @@ impl LockKind {
         let fair = matches!(class, Class::Fair { .. });
         match self {
             LockKind::Mutex | LockKind::Rwsem | LockKind::Pthread => true,
-            LockKind::Rtmutex | LockKind::Binder => fair,
+            LockKind::Rtmutex | LockKind::Binder | LockKind::Unnamed => fair,
             LockKind::Unowned => false,
         }
     }

@@ -69,7 +69,8 @@ pub struct Scenario {
 pub struct NamedLock {
     /// Its name.
     pub name: String,
-    /// `mutex` unless named: `rwsem`, `rtmutex`, `pthread`, `binder`, `unowned`.
+    /// `mutex` unless named: `rwsem`, `rtmutex`, `pthread`, `binder`, `unowned`,
+    /// `unnamed`.
     #[serde(default)]
     pub kind: LockKind,
     /// Whether each release names the first waiter as the owner.

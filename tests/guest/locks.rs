@@ -60,6 +60,16 @@ pub const MORE: &[Test] = &[
     ("kinds::musl_mutex", || {
         donates("musl_mutex", "cross", PTHREAD)
     }),
+    ("kinds::rwlock_writer", || {
+        donates("rwlock_writer", "cross", PTHREAD)
+    }),
+    ("kinds::shared_mutex", || donates_unnamed("shared_mutex", 1)),
+    ("kinds::rust_mutex", || donates_unnamed("rust_mutex", 1)),
+    ("kinds::rust_mutex_siblings", || {
+        donates_unnamed("rust_mutex_siblings", 4)
+    }),
+    ("kinds::go_like_sema", || donates_unnamed("go_like_sema", 1)),
+    ("kinds::musl_normal", || donates_unnamed("musl_normal", 1)),
     ("kinds::rt_waiter_rwsem", || rt_waiter("i_rwsem")),
     ("kinds::rt_waiter_pthread", || rt_waiter("pthread")),
 ];
@@ -132,6 +142,12 @@ const BINDER: &Type = &Type {
     donations: |m| m.donations_binder,
 };
 
+const FUTEX: &Type = &Type {
+    name: "futex",
+    edges: |m| m.edges_futex,
+    donations: |m| m.donations_futex,
+};
+
 /// Short, since what nobody donates to takes 70 times as long.
 const NEED_MS: &str = "30";
 const NEED_NS: u64 = 30_000_000;
@@ -177,6 +193,33 @@ fn donates(lock: &str, topology: &str, of_type: &Type) -> Result<(), Failed> {
             format!("nothing was donated through type {}", of_type.name)
         })?;
         was_donated(factor)
+    })
+}
+
+/// Locks whose word names nobody: lent to one after the other of `candidates` threads that may have
+/// it, one of which has.
+fn donates_unnamed(lock: &str, candidates: u64) -> Result<(), Failed> {
+    let said = doctor_says(FUTEX.name)?;
+    ensure(said == "on", || format!("doctor says futex: {said}"))?;
+    sched::with(&[], || {
+        let (factor, metrics) = staged(lock, "cross", &[NEED_MS])?;
+        let (lent, missed) = (metrics.donations_futex, metrics.candidates_missed);
+        println!(
+            "{lent} lent, {missed} missed, {} edges",
+            metrics.edges_futex
+        );
+        ensure(metrics.edges_futex > 0 && lent > 0, || {
+            format!("nothing was donated through {lock}: {metrics:?}")
+        })?;
+        // each candidate has a slice for one of the owner's
+        let others = candidates - 1;
+        ensure(missed * candidates * 3 <= lent * (3 * others + 1), || {
+            format!("{missed} of {lent} donations were in vain")
+        })?;
+        let most = DONATED_MAX + 1.5 * others as f64;
+        ensure(factor <= most, || {
+            format!("factor {factor:.2} with donation")
+        })
     })
 }
 
