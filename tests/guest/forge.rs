@@ -250,7 +250,7 @@ fn candidates_are_lent_the_forgers_share_and_no_more() -> Result<(), Failed> {
         let owner = threads.start(move || {
             held.compute_and_wake(private);
             // who unlocks must have locked, and so waited at some time
-            if turns.fetch_add(1, Ordering::Relaxed).is_multiple_of(64) {
+            if turns.fetch_add(1, Ordering::Relaxed).is_multiple_of(8) {
                 held.wait(private);
             }
         });
@@ -362,7 +362,8 @@ fn candidates_of_others_are_not_lent_to() -> Result<(), Failed> {
             metrics.edges_futex,
             metrics.donations_futex
         );
-        ensure(metrics.waits_futex > 10, || "nobody waited".into())?;
+        let waited = metrics.waits_futex + metrics.edges_futex;
+        ensure(waited > 100, || "nobody waited".into())?;
         ensure(moved <= MOVED_MAX, || {
             format!("who used the lock got {:.1} % more or less", 100.0 * moved)
         })
