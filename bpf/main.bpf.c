@@ -57,7 +57,8 @@ UEI_DEFINE(uei);
 const volatile struct proxy_config cfg = {
 	.slice_ns = 3000000,
 	.lag_ns = 3000000,
-	.wakeup_gran_ns = 8000000,
+	.wakeup_gran_ns = 3000000,
+	.protect_ns = 700000,
 	.balance_ns = 20000000,
 	.starve_ns = 2000000000,
 	.return_cold_ns = 5000000,

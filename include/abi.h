@@ -25,6 +25,16 @@
 /* donors that can wait on one running or sleeping owner, see core/donor.h */
 #define ATTACH_MAX 8
 
+/*
+ * Weights have ten bits more than kernel/sched/core.c sched_prio_to_weight[], as its own
+ * scale_load() has them: a share of a share of a small cgroup must still be a number.
+ */
+#define WEIGHT_SHIFT 10
+#define WEIGHT_NICE_0 (1024U << WEIGHT_SHIFT)
+
+/* a context that counts in 1024ths, as group.own_nr has it */
+#define GROUP_NR_ONE 1024ULL
+
 /* locks whose waits are timed at one time, at the most: see core/inversion.h */
 #define LOCK_SLOT_BITS 13
 #define LOCK_SLOTS (1 << LOCK_SLOT_BITS)

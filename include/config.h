@@ -11,6 +11,7 @@ struct proxy_config {
 	unsigned long long slice_ns;	   /* time a task runs before the next pick */
 	unsigned long long lag_ns;	   /* vtime a waking task may lie behind the clock */
 	unsigned long long wakeup_gran_ns; /* lead a waking nice-0 task needs to preempt */
+	unsigned long long protect_ns;	   /* time that a task that slept runs before a waking one preempts it */
 	unsigned long long balance_ns;	   /* least time between two pulls by a busy CPU */
 	unsigned long long starve_ns;	   /* longest estimated wait on a run queue */
 	unsigned int nr_cpu_ids;	   /* numbers of possible CPUs are below that; there may be holes */

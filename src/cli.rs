@@ -47,11 +47,19 @@ pub struct Opts {
     /// Lead that a waking nice-0 task needs to preempt a running one, in
     /// microseconds of virtual time: more favours throughput over latency.
     ///
-    /// Heavier tasks need less, in proportion to their weight. Much less than
-    /// the default makes every message between two tasks a context switch.
-    #[arg(short = 'g', long, default_value_t = 8000, value_name = "US",
+    /// Heavier tasks need less, in proportion to their weight.
+    #[arg(short = 'g', long, default_value_t = 3000, value_name = "US",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub wakeup_gran_us: u64,
+
+    /// Time that a task that has slept runs before a waking one may preempt it, in
+    /// microseconds.
+    ///
+    /// A task that wakes earlier waits for the next tick at the most. Much less than the
+    /// default makes every message between two tasks a context switch.
+    #[arg(long, default_value_t = 700, value_name = "US",
+          value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub protect_us: u64,
 
     /// Least time between two looks of a busy CPU for tasks that get less than
     /// their share on another, in microseconds.
@@ -86,7 +94,7 @@ pub struct Opts {
 
     /// What warm caches at home are worth against a CPU that shares none with
     /// it, in microseconds of virtual time.
-    #[arg(long, default_value_t = 1000, value_name = "US",
+    #[arg(long, default_value_t = 3000, value_name = "US",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub return_margin_us: u64,
 

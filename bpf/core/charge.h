@@ -122,6 +122,7 @@ static __always_inline void running_note(struct cpu_ctx *cctx, struct task_struc
 	cctx->running_weight = dctx ? dctx->wait_weight : tctx->weight;
 	cctx->running_pid = port_pid(p);
 	cctx->running_since_ns = now;
+	cctx->preempt_at_tick = 0;
 	if (d)
 		port_task_put(d);
 }

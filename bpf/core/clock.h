@@ -126,6 +126,19 @@ static __always_inline void vtime_join(struct task_ctx *tctx, s32 cpu,
 }
 
 /*
+ * If @tctx was pulled here: it is behind on the machine, whatever its key says of the CPU that
+ * it was on. With the debt that it had there it would wait as long as before.
+ */
+static __always_inline void vtime_pulled(struct task_ctx *tctx, struct cpu_ctx *cctx, u32 pid)
+{
+	if (!cctx->pulled_pid)
+		return;
+	if (cctx->pulled_pid == pid && key_before(cctx->clock, tctx->vtime))
+		tctx->vtime = cctx->clock;
+	cctx->pulled_pid = 0;
+}
+
+/*
  * A thread of scx_proxy itself waits no longer than this, whatever its weight and
  * whoever loads the machine: the agent must keep up with what it is told.
  */

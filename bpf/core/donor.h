@@ -166,6 +166,7 @@ static __always_inline void running_note_own(s32 cpu, u32 owner_pid)
 		cctx->running_key = octx->vtime;
 		cctx->running_weight = octx->weight;
 		cctx->running_since_ns = port_now();
+		cctx->awake_at_ns = 0; /* it was picked for somebody else */
 	}
 	if (o)
 		port_task_put(o);

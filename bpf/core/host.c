@@ -77,6 +77,7 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_user(p) PORT(user, (p)->pid)
 /* the model knows no RCU */
 #define port_in_rcu(p) ((void)(p), false)
+#define port_exiting(p) ((void)(p), false)
 #define port_is_agent(p) ((p)->pid == cfg.agent_tgid)
 #define port_set_slice(p, ns) PORT(set_slice, (p)->pid, ns)
 #define port_donating() (host->donating != 0)

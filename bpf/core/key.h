@@ -14,12 +14,6 @@
 typedef unsigned long long key_u64;
 typedef long long key_s64;
 
-/*
- * Weights have ten bits more than kernel/sched/core.c sched_prio_to_weight[], as its own
- * scale_load() has them: a share of a share of a small cgroup must still be a number.
- */
-#define WEIGHT_SHIFT 10
-#define WEIGHT_NICE_0 (1024U << WEIGHT_SHIFT)
 #define WEIGHT_IDLE_POLICY (3U << WEIGHT_SHIFT)
 
 /* the least there is; virtual time must not go so fast that keys wrap within a wait */

@@ -79,7 +79,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	u64 prev_key = KEY_NONE, least, donor_key, now = port_now();
 	u32 prev_pid = 0;
 	bool came, goes_on = false;
-	s32 from;
+	s32 swap_to;
 
 	if (!cctx)
 		return;
@@ -124,9 +124,9 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	}
 
 	if (goes_on && !ptctx->yielded && pull_due(cctx, now)) {
-		from = pull(cpu, ptctx->pace, ptctx->weight);
-		if (from >= 0) {
-			ptctx->swap_to = pull_swaps(cctx, from) ? from + 1 : 0;
+		swap_to = pull(cpu, ptctx->pace, ptctx->weight);
+		if (swap_to >= 0) {
+			ptctx->swap_to = swap_to;
 			return;
 		}
 	}

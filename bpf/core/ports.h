@@ -15,6 +15,7 @@
  *   bool port_pinned(struct task_struct *)       may run on one CPU only
  *   bool port_unrestricted(struct task_struct *) may run on all CPUs, as far as is known
  *   u32  port_user(struct task_struct *)         whose it is, below HEAP_USERS
+ *   bool port_exiting(struct task_struct *)     is on its way through do_exit()
  *   bool port_in_rcu(struct task_struct *)       was preempted inside an RCU read-side section
  *   bool port_is_agent(struct task_struct *)     part of scx_proxy's own process
  *   void port_set_slice(struct task_struct *, u64 ns)

@@ -45,6 +45,8 @@ struct task_ctx {
 	u32 queued_weight; /* its part of that queue's load */
 	u64 queued_at_ns;  /* when it was put there */
 	u32 yielded;	 /* lets the next one go first, once */
+	u32 parked_by;	 /* the group that has no budget, while it is parked */
+	u32 slept;	 /* it has not run since it slept */
 	u32 swap_to;	 /* CPU + 1 whose queue it goes to, in exchange for what was pulled from there */
 	u64 pace;	 /* place/pace.h, as of pace_at_ns */
 	u64 pace_at_ns;
@@ -127,9 +129,12 @@ struct cpu_ctx {
 	u64 running_since_ns;
 	u32 running_weight;
 	u32 running_pid;
+	u64 awake_at_ns; /* when it began to run after a sleep; 0: it had been running before */
+	u32 preempt_at_tick; /* a task of earlier key woke when that was a moment ago */
 	/* [rq lock of the CPU] */
 	u64 pulled_at_ns;    /* when it last looked for tasks that get less than their share */
 	u32 pull_cursor;
+	u32 pulled_pid;	     /* the task that its last pick pulled, until it runs */
 	u32 overdue_picks;   /* picks in which a queued task had waited for too long */
 	u64 guard_at_ns;     /* starvation guard: when its present period began ... */
 	u64 guard_key;	     /* ... and the latest key that was queued then */
@@ -147,8 +152,7 @@ struct cpu_ctx {
 	u32 nr_donors;	     /* [atomic] entries on the donor queue, for stats */
 	u64 queued_load;     /* [atomic] sum of the weights on its run queues */
 	u64 key_max;	     /* [compare-and-swap] latest key that was ever queued here */
-	u64 waiting_pace;    /* [hint] pace of the task queued last that other CPUs may take, */
-	u32 waiting_weight;  /* ... and what it weighs */
+	u64 waiting_pace;    /* [hint] pace of the task queued last that other CPUs may pull */
 } __attribute__((aligned(64)));
 
 /* A lock that is waited for, core/inversion.h. */

@@ -243,7 +243,7 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	if (!wakeup && port_in_rcu(p))
 		vtime_rcu(tctx, cctx);
 	guard_note(cctx, tctx->vtime);
-	runq_enter(tctx, cctx, cpu, reach);
+	runq_enter(tctx, cctx, cpu, reach, wakeup);
 	stat_inc(STAT_ENQUEUE);
 	queue_insert(p, cpu, reach, tctx->vtime, enq_flags);
 	with_donors = donors_release(p, tctx, cpu);
@@ -270,6 +270,7 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 	queue_left(tctx, PLACE_RUNNING);
 	delay_end(tctx, now);
 	vtime_join(tctx, cpu, cctx);
+	vtime_pulled(tctx, cctx, port_pid(p));
 	tctx->charged_exec_ns = port_exec_ns(p);
 	tctx->charged_at_ns = now;
 	/* an exchange locks the bus, and mostly there is nothing */
@@ -277,6 +278,8 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 		vtime_use(tctx, lent_cost_now(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0)),
 			  now);
 	running_note(cctx, p, tctx, now);
+	cctx->awake_at_ns = tctx->slept ? now : 0;
+	tctx->slept = 0;
 	idle_with_donors_set(cctx, false);
 	if (cctx->idle) /* it was busy before we came, and nobody told us */
 		idle_changed(cctx, false);
@@ -323,6 +326,7 @@ static __always_inline void task_quiescent(struct task_struct *p, struct task_ct
 {
 	queue_left(tctx, PLACE_ASLEEP);
 	delay_end(tctx, port_now());
+	tctx->slept = sleeps;
 	if (!sleeps || !edge_lock(p, tctx)) {
 		group_count(tctx, 0);
 		return;

@@ -58,12 +58,22 @@ static __always_inline void limit_refill(struct group *g, u64 now)
 	__sync_fetch_and_add(&g->budget_ns, add);
 }
 
+/* When @g, which has a quota, has a budget again; 0: now. */
+static __always_inline u64 limit_due_of(struct group *g)
+{
+	s64 budget = *(volatile s64 *)&g->budget_ns;
+	u64 quota = *(volatile u64 *)&g->quota_ns;
+
+	if (budget > 0 || !quota)
+		return 0;
+	return g->period_at_ns + ((u64)-budget / quota + 1) * g->period_ns;
+}
+
 /* When a task of group @nr may run again; 0: now. */
 CORE_FN u64 limit_due(u32 nr, u64 now)
 {
 	u64 due = 0, at;
 	struct group *g;
-	s64 budget;
 	u32 i;
 
 	for (i = 0; i < LIMIT_LEVELS && nr && can_loop; i++) {
@@ -74,14 +84,39 @@ CORE_FN u64 limit_due(u32 nr, u64 now)
 		if (!g->quota_ns)
 			continue;
 		limit_refill(g, now);
-		budget = *(volatile s64 *)&g->budget_ns;
-		if (budget > 0)
-			continue;
-		at = g->period_at_ns + ((u64)-budget / g->quota_ns + 1) * g->period_ns;
-		if (!due || key_before(due, at))
+		at = limit_due_of(g);
+		if (at && (!due || key_before(due, at)))
 			due = at;
 	}
 	return due;
+}
+
+/* Of the groups from @nr up, the number of that which has no budget until @due, for the statistics. */
+CORE_FN u32 limit_debtor(u32 nr, u64 due)
+{
+	struct group *g;
+	u32 i;
+
+	for (i = 0; i < LIMIT_LEVELS && nr && can_loop; i++) {
+		g = group_of(nr);
+		if (!g)
+			break;
+		if (g->quota_ns && limit_due_of(g) == due)
+			return nr;
+		nr = g->parent;
+	}
+	return GROUP_ROOT;
+}
+
+/* A task that was parked because of group @nr goes on after @ns. */
+static __always_inline void limit_throttled(u32 nr, u64 ns)
+{
+	struct group *g = nr ? group_of(nr) : NULL;
+
+	if (!g)
+		return;
+	__sync_fetch_and_add(&g->throttled, 1);
+	__sync_fetch_and_add(&g->throttled_ns, ns);
 }
 
 /* A task of group @nr ran for @ns. */
@@ -114,7 +149,8 @@ static __always_inline bool limits_any(void)
 
 /*
  * When @p may run again, 0: now. Not held up: a task that was preempted inside an RCU read-side
- * section, and one that has not run for so long that the watchdog would see it.
+ * section, one that exits (it does not go back to user mode, and has locks to release on its way),
+ * and one that has not run for so long that the watchdog would see it.
  */
 static __always_inline u64 task_due(struct task_struct *p, const struct task_ctx *tctx, u64 now)
 {
@@ -122,7 +158,8 @@ static __always_inline u64 task_due(struct task_struct *p, const struct task_ctx
 
 	if (!tctx->group || !limits_any())
 		return 0;
-	if ((off && time_since(now, off) > PARK_MAX_NS) || port_in_rcu(p))
+	if ((off && time_since(now, off) > PARK_MAX_NS) || port_in_rcu(p) ||
+	    port_exiting(p))
 		return 0;
 	return limit_due(tctx->group, now);
 }

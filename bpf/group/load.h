@@ -185,6 +185,8 @@ static __always_inline void group_begin(struct group *g, u32 parent, u32 shares)
 	g->given = 0;
 	g->given_nr = 0;
 	g->quota_ns = 0;
+	g->throttled = 0;
+	g->throttled_ns = 0;
 	g->period_at_ns = 0;
 	g->child_load = 0;
 	g->child_nr = 0;

@@ -17,6 +17,7 @@ static __always_inline void park(struct task_struct *p, struct task_ctx *tctx, s
 	tctx->queued_at_ns = port_now();
 	__sync_fetch_and_add(&cctx->nr_parked, 1);
 	tctx->place = PLACE_QUEUED;
+	tctx->parked_by = limit_debtor(tctx->group, due);
 	stat_inc(STAT_PARKED);
 	queue_insert(p, cpu, REACH_PARKED, due, enq_flags);
 }
@@ -41,14 +42,17 @@ CORE_FN int parked_head(s32 cpu, u64 now, struct queued_head *h)
 		key = queue_head(cpu, REACH_PARKED, &pid);
 		if (key == KEY_NONE || key_before(now, key))
 			break;
+		key = cctx->clock;
 		p = port_task_get(pid);
-		if (!p)
-			break;
-		tctx = task_ctx_of(p);
-		if (tctx)
-			due = task_due(p, tctx, now);
-		key = tctx ? key_floor(tctx->vtime, cctx->clock, cfg.lag_ns) : cctx->clock;
-		port_task_put(p);
+		/* one that is about to be gone cannot be found any more, but has to run for that */
+		if (p) {
+			tctx = task_ctx_of(p);
+			if (tctx) {
+				due = task_due(p, tctx, now);
+				key = key_floor(tctx->vtime, cctx->clock, cfg.lag_ns);
+			}
+			port_task_put(p);
+		}
 		if (!due) {
 			if (h->key == KEY_NONE || key_before(key, h->key)) {
 				h->key = key;

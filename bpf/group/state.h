@@ -44,6 +44,9 @@ struct group {
 	/* [atomic] what is left of that, or owed; when the period began, 0: not yet */
 	s64 budget_ns;
 	u64 period_at_ns;
+	/* [atomic] tasks that were parked because of that, and for how long */
+	u64 throttled;
+	u64 throttled_ns;
 	/* [atomic] sums over its child groups, and what itself has added to those of its parent */
 	u64 child_load;
 	u64 child_nr;

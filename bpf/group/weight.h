@@ -16,9 +16,6 @@
 #ifndef PROXY_GROUP_WEIGHT_H
 #define PROXY_GROUP_WEIGHT_H
 
-/* a context that counts in 1024ths, as group.own_nr has it */
-#define GROUP_NR_ONE 1024ULL
-
 /* Something competes in group @nr: the next pass looks at it. */
 static __always_inline void group_mark(u32 nr)
 {

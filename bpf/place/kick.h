@@ -19,18 +19,40 @@
 /*
  * @tctx woke onto @cpu: preempt what runs there if its key is earlier by more
  * than the granularity, or if it brought donors and the first of those is earlier.
+ *
+ * What has just woken itself is not preempted: of tasks that send each other messages most
+ * soon sleep by themselves, and each preemption would be a switch more. If it goes on after
+ * all, the next tick ends its slice.
  */
 static __always_inline void preempt_by_key(struct task_ctx *tctx, struct cpu_ctx *cctx, s32 cpu,
 					   bool with_donors)
 {
+	u64 now = port_now(), running = running_key_now(cctx, now);
 	u64 key = tctx->vtime + key_cost(cfg.wakeup_gran_ns, tctx->weight);
 
-	if (with_donors)
-		key = key_min(key, donor_first_key(cpu));
-	if (key_before(key, running_key_now(cctx, port_now()))) {
-		stat_inc(STAT_PREEMPT_WAKEUP);
-		port_kick(cpu, PORT_KICK_PREEMPT);
+	if (!with_donors || !key_before(donor_first_key(cpu), running)) {
+		if (!key_before(key, running))
+			return;
+		if (time_since(now, cctx->awake_at_ns) < cfg.protect_ns) {
+			cctx->preempt_at_tick = 1;
+			return;
+		}
 	}
+	stat_inc(STAT_PREEMPT_WAKEUP);
+	port_kick(cpu, PORT_KICK_PREEMPT);
+}
+
+/* A task woke while what runs here had just woken, and that runs still. Caller: this CPU. */
+static __always_inline void preempt_at_tick(void)
+{
+	s32 cpu = port_this_cpu();
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+
+	if (!cctx || !cctx->preempt_at_tick)
+		return;
+	cctx->preempt_at_tick = 0;
+	stat_inc(STAT_PREEMPT_TICK);
+	port_kick(cpu, PORT_KICK_PREEMPT);
 }
 
 /* Whether @cpu went idle while donors wait on its donor queue. Caller: that CPU. */
@@ -139,13 +161,14 @@ CORE_FN int chores(u32 nr, u64 now)
 	return 0;
 }
 
-/* ops.tick() of any busy CPU: what idle CPUs have to be told. */
+/* ops.tick() of a busy CPU: what was put off, and what idle CPUs have to be told. */
 static __always_inline void tick(void)
 {
 	struct machine *m = machine_of();
 	u64 now, todo = bits_read(&m->donors);
 	u32 nr;
 
+	preempt_at_tick();
 	if (bits_read(&group_table_of()->any))
 		group_pass(port_now());
 	if (bits_read(&m->idle))

@@ -12,8 +12,8 @@
 #ifndef PROXY_PLACE_PACE_H
 #define PROXY_PLACE_PACE_H
 
-#define PACE_SHIFT 28
-#define PACE_NS (1ULL << PACE_SHIFT) /* 268 ms */
+#define PACE_SHIFT 30
+#define PACE_NS (1ULL << PACE_SHIFT) /* 1.07 s */
 
 /* What is left of @pace after @ns. */
 static inline u64 pace_after(u64 pace, u64 ns)
@@ -23,10 +23,11 @@ static inline u64 pace_after(u64 pace, u64 ns)
 
 /*
  * By how much CPU time, at the weight of the task that runs, a waiting one must be behind for a
- * CPU to give way to it: 1 / 16 of full speed. A pace has just gone up by what
- * the last slice cost, which is the more the lighter the task is.
+ * CPU to give way to it: 1 / 24 of full speed, 45 ms. A pace has just gone up by what the last
+ * slice cost, which is the more the lighter the task is, and slices end when ticks come: with a
+ * memory of a quarter of that, what one late tick did was taken for an unfair share.
  */
-#define PACE_MARGIN_NS (PACE_NS >> 4)
+#define PACE_MARGIN_NS (PACE_NS / 24)
 
 /* ... if it comes from another domain, and leaves its caches behind */
 #define PACE_MARGIN_FAR_NS (PACE_NS >> 2)

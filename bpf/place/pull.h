@@ -93,8 +93,8 @@ CORE_FN int steal(s32 cpu)
 }
 
 /*
- * The CPU of domain @nr, if any, where a task waits whose pace is less than @pace by more than
- * @margin; of PULL_LOOKS looked at the one that is furthest behind.
+ * The CPU of domain @nr, if any, where a task was queued last whose pace is less than @pace by more
+ * than @margin; of PULL_LOOKS looked at the one that is furthest behind.
  */
 CORE_FN s32 pull_find(s32 cpu, u32 nr, u64 pace, u64 margin)
 {
@@ -138,46 +138,95 @@ CORE_FN s32 pull_domain(u64 among, u32 from)
 	return -1;
 }
 
+static __always_inline u64 apart(s64 load)
+{
+	return load < 0 ? -load : load;
+}
+
+/* What pull_head() is to compare with. */
+struct puller {
+	u64 pace; /* of the previous task */
+	u64 margin_ns;
+	u32 weight;
+};
+
+/*
+ * Pull the first task of CPU @from to @cpu, if that one is behind as it is now. One that woke and has
+ * not run since waits for its turn: it used little because it slept. It comes alone, or
+ * the previous task goes there in exchange: whatever leaves the loads of the two more even. If both
+ * leave them less even than they are, it has to be behind by twice as much: who is now behind
+ * would soon be ahead, and the others behind. If they get more even, half as much will do.
+ */
+CORE_FN s32 pull_head(s32 cpu, s32 from, const struct puller *by)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu), *octx = cpu_ctx_of(from);
+	struct task_struct *p;
+	struct task_ctx *tctx;
+	u32 reach, pid = 0, weight = 0;
+	u64 pace = 0, then, some, margin_ns;
+	s64 now, alone, swapped;
+	bool swaps;
+
+	if (!cctx || !octx || !by)
+		return -1;
+	reach = octx->nr_queued[REACH_ANY] ? REACH_ANY : REACH_SOME;
+	if (queue_head(from, reach, &pid) == KEY_NONE)
+		return -1;
+	p = port_task_get(pid);
+	if (!p)
+		return -1;
+	tctx = task_ctx_of(p);
+	if (tctx) {
+		u64 at = port_now(), since = tctx->pace_at_ns;
+
+		weight = tctx->slept ? 0 : tctx->weight;
+		pace = pace_after(tctx->pace, at > since ? at - since : 0);
+	}
+	port_task_put(p);
+
+	now = cctx->queued_load + by->weight - octx->queued_load - octx->running_weight;
+	alone = now + 2 * (s64)weight;
+	swapped = alone - 2 * (s64)by->weight;
+	swaps = apart(swapped) <= apart(alone);
+	then = apart(swaps ? swapped : alone);
+	margin_ns = by->margin_ns;
+	some = (weight < by->weight ? weight : by->weight) / 4;
+	if (then > apart(now) + some)
+		margin_ns *= 2;
+	else if (then + some < apart(now))
+		margin_ns /= 2;
+	if (!weight || pace + key_cost(margin_ns, by->weight) >= by->pace ||
+	    !queue_head_take(from, reach, cpu))
+		return -1;
+	cctx->pulled_pid = pid;
+	stat_inc(STAT_DISPATCH_BALANCE);
+	return swaps ? from + 1 : 0;
+}
+
 /*
  * Called by a CPU that picks and whose previous task, of @pace and @weight, could go on, at most once
- * in balance_ns: a task that gets less than that comes instead; the CPU that it comes from, or -1.
- * If there is none in its own domain, it looks at one other.
+ * in balance_ns: a task that gets less than that comes instead. If there is none in its own domain,
+ * it looks at one other. -1: none came; else task_ctx.swap_to for the previous one.
  */
 CORE_FN s32 pull(s32 cpu, u64 pace, u32 weight)
 {
+	struct puller by = { .pace = pace, .margin_ns = PACE_MARGIN_NS, .weight = weight };
 	struct machine *m = machine_of();
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu), *octx;
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	s32 from, nr;
 
 	if (!cctx || !bits_read(&m->work))
 		return -1;
-	from = pull_find(cpu, cctx->domain, pace, key_cost(PACE_MARGIN_NS, weight));
+	from = pull_find(cpu, cctx->domain, pace, key_cost(by.margin_ns / 2, weight));
 	if (from < 0) {
 		nr = pull_domain(bits_read(&m->work) & ~BIT64(cctx->domain), cctx->pull_cursor);
 		if (nr < 0)
 			return -1;
 		cctx->pull_cursor = (nr + 1) & 63;
-		from = pull_find(cpu, nr, pace, key_cost(PACE_MARGIN_FAR_NS, weight));
+		by.margin_ns = PACE_MARGIN_FAR_NS;
+		from = pull_find(cpu, nr, pace, key_cost(by.margin_ns / 2, weight));
 	}
-	octx = from < 0 ? NULL : cpu_ctx_of(from);
-	if (!octx ||
-	    !queue_head_take(from, octx->nr_queued[REACH_ANY] ? REACH_ANY : REACH_SOME, cpu))
-		return -1;
-	stat_inc(STAT_DISPATCH_BALANCE);
-	return from;
-}
-
-/*
- * Whether the previous task goes to CPU @from, whence a task was pulled: if that
- * makes the loads of the two more even than the move alone. Mostly it does. Else the one that
- * came would find a competitor where it is now, and be no better off than before.
- */
-static __always_inline bool pull_swaps(const struct cpu_ctx *cctx, s32 from)
-{
-	const struct cpu_ctx *octx = cpu_ctx_of(from);
-
-	return octx && octx->queued_load + octx->running_weight <=
-			       cctx->queued_load + 2 * (u64)octx->waiting_weight;
+	return from < 0 ? -1 : pull_head(cpu, from, &by);
 }
 
 #endif /* PROXY_PLACE_PULL_H */

@@ -30,7 +30,7 @@ static __always_inline void work_gone(struct cpu_ctx *cctx, struct domain *d, u3
 
 /* @p goes onto a run queue of @cpu. Caller: has the task's rq lock. */
 static __always_inline void runq_enter(struct task_ctx *tctx, struct cpu_ctx *cctx, s32 cpu,
-				       u32 reach)
+				       u32 reach, bool wakeup)
 {
 	struct domain *d = domain_of(cctx->domain);
 
@@ -42,8 +42,8 @@ static __always_inline void runq_enter(struct task_ctx *tctx, struct cpu_ctx *cc
 	if (reach >= REACH_ONE) {
 		__sync_fetch_and_add(&cctx->nr_queued[REACH_ONE], 1);
 	} else {
-		cctx->waiting_pace = tctx->pace;
-		cctx->waiting_weight = tctx->weight;
+		if (!wakeup)
+			cctx->waiting_pace = tctx->pace;
 		if (!__sync_fetch_and_add(&cctx->nr_queued[reach & 1], 1) && d)
 			bits_set(&d->work[reach & 1], BIT64(cctx->bit), &machine_of()->work,
 				 cctx->domain);
@@ -65,6 +65,7 @@ static __always_inline void queue_left(struct task_ctx *tctx, u32 place)
 			if (reach == REACH_PARKED) {
 				__sync_fetch_and_add(&cctx->nr_parked, -1);
 				stat_add(STAT_PARKED_NS, port_now() - tctx->queued_at_ns);
+				limit_throttled(tctx->parked_by, port_now() - tctx->queued_at_ns);
 				group_count(tctx, 1);
 			} else if (reach >= REACH_ONE)
 				__sync_fetch_and_add(&cctx->nr_queued[REACH_ONE], -1);

@@ -68,6 +68,12 @@ static __always_inline bool port_in_rcu(struct task_struct *p)
 	       BPF_CORE_READ(t, rcu_read_lock_nesting) > own;
 }
 
+/* do_exit() sets it first thing; include/linux/sched.h PF_EXITING */
+static __always_inline bool port_exiting(const struct task_struct *p)
+{
+	return p->flags & 0x00000004;
+}
+
 static __always_inline bool port_is_agent(const struct task_struct *p)
 {
 	return p->tgid == cfg.agent_tgid;

@@ -13,13 +13,15 @@ import kernels
 import project
 import vmrun
 
-# LOCKS:TOPOLOGIES[:WAITER_POLICY]; two hogs a CPU for f_pos_lock and pthread, one for the others: inversion's own defaults
+# LOCKS:TOPOLOGIES[:MORE ARGUMENTS]; two hogs per CPU for f_pos_lock and pthread, one for the others: inversion's own defaults
 SCENARIOS = [
     "f_pos_lock:same,cross,unpinned",
     "seq_file,chain,sleeping_owner:cross",
-    "f_pos_lock:cross,unpinned:fifo",
+    "f_pos_lock:cross,unpinned:--waiter-policy fifo",
     "i_rwsem,mmap_lock,pi_mutex,mutex_rwsem,pthread_then_mutex:cross",
     "pthread:same,cross,unpinned",
+    "f_pos_lock,pthread:same:--owner-weight 1 --waiter-weight 1000",
+    "pthread:same:--owner-max 5 --waiter-weight 1000",
 ]
 
 

@@ -3,20 +3,21 @@
 #
 # The part of the demo that runs on the kernel to be measured, guest or host.
 # scx_proxy comes first: loading it is what an emulated guest sometimes dies of.
-# Usage: demo_inside.sh RELEASE_DIR OUT_DIR TRIALS CRITICAL_MS LOCKS:TOPOLOGIES[:WAITER_POLICY]...
+# Usage: demo_inside.sh RELEASE_DIR OUT_DIR TRIALS CRITICAL_MS LOCKS:TOPOLOGIES[:MORE ARGUMENTS]...
 set -euo pipefail
 release=$1 out=$2 trials=$3 critical_ms=$4
 shift 4
 . "$(dirname "${BASH_SOURCE[0]}")/sched.sh"
 
 measure() {
-    local scheduler=$1 label=$2 scenario locks topologies policy nr=0
+    local scheduler=$1 label=$2 scenario locks topologies more nr=0
     shift 2
     echo "kernel $(uname -r), $(nproc) CPUs: $label" >&2
     for scenario in "$@"; do
         nr=$((nr + 1))
-        IFS=: read -r locks topologies policy <<<"$scenario"
-        "$release/inversion" --lock "$locks" --topology "$topologies" --waiter-policy "${policy:-other}" \
+        IFS=: read -r locks topologies more <<<"$scenario"
+        # shellcheck disable=SC2086 # more arguments, split at blanks
+        "$release/inversion" --lock "$locks" --topology "$topologies" $more \
             --trials "$trials" --critical-ms "$critical_ms" --label "$label" --json "$out/$scheduler.$nr.json" >/dev/null
     done
 }

@@ -32,7 +32,7 @@ use crate::cli::Opts;
 use crate::doctor::NotHonoured;
 use crate::locks::{KernelFacts, LockSet, LockType, Plan, State};
 use crate::output;
-use crate::stats::{self, Answer, Metrics, Readings, Request};
+use crate::stats::{self, Answer, GroupRow, Metrics, Readings, Request};
 use crate::watch::client::SOCKET;
 
 #[allow(missing_docs, dead_code, non_camel_case_types, non_snake_case)] // generated
@@ -78,6 +78,7 @@ fn configure(
     cfg.slice_ns = opts.slice_us * 1_000;
     cfg.lag_ns = opts.lag_us * 1_000;
     cfg.wakeup_gran_ns = opts.wakeup_gran_us * 1_000;
+    cfg.protect_ns = opts.protect_us * 1_000;
     cfg.balance_ns = opts.balance_us * 1_000;
     cfg.starve_ns = opts.starve_ms * 1_000_000;
     cfg.nr_cpu_ids = cpus;
@@ -411,6 +412,7 @@ impl<'a> Scheduler<'a> {
             match requests.recv_timeout(POLL) {
                 Ok(Request::Metrics) => answers.send(Answer::Metrics(Box::new(self.totals())))?,
                 Ok(Request::Donate(on)) => answers.send(Answer::Donating(self.donate(on)))?,
+                Ok(Request::Groups) => answers.send(Answer::Groups(self.groups()))?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(e) => Err(e)?,
             }
@@ -476,6 +478,22 @@ impl<'a> Scheduler<'a> {
         Ok(Metrics::new(&totals, self.readings()?))
     }
 
+    /// The cgroups that there are. One that goes meanwhile may be left out.
+    fn groups(&self) -> Vec<GroupRow> {
+        let maps = &self.skel.maps;
+        let numbers = maps.group_numbers.keys();
+        let numbers =
+            numbers.filter_map(|id| maps.group_numbers.lookup(&id, MapFlags::ANY).ok()?);
+        let groups = numbers.filter_map(|nr| maps.groups.lookup(&nr, MapFlags::ANY).ok()?);
+        let rows = groups.map(|bytes| {
+            // SAFETY: as for cpu_ctx below.
+            let group: skel::types::group =
+                unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
+            group_row(&group)
+        });
+        rows.collect()
+    }
+
     fn readings(&self) -> Result<Readings> {
         let mut readings = Readings::default();
         for cpu in 0..cpu_ids()? {
@@ -503,5 +521,25 @@ impl<'a> Scheduler<'a> {
         }
         readings.cpus = cpus_online()?.len() as u64;
         Ok(readings)
+    }
+}
+
+/// Weights in the unit of cpu.weight, of which 100 is nice 0.
+fn group_row(group: &skel::types::group) -> GroupRow {
+    const CGROUP_WEIGHT_NORMAL: f64 = 100.0;
+    let nice_0 = f64::from(abi::WEIGHT_NICE_0);
+    GroupRow {
+        id: group.id,
+        weight: f64::from(group.shares) * CGROUP_WEIGHT_NORMAL / nice_0,
+        effective_weight: group.weight as f64 * CGROUP_WEIGHT_NORMAL / nice_0,
+        competing: (group.own_nr + group.child_nr) as f64 / f64::from(abi::GROUP_NR_ONE),
+        quota_ns: group.quota_ns,
+        period_ns: if group.quota_ns == 0 {
+            0
+        } else {
+            group.period_ns
+        },
+        throttled: group.throttled,
+        throttled_ns: group.throttled_ns,
     }
 }

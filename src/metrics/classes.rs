@@ -17,6 +17,8 @@ const PENDING_MAX: usize = 4096;
 const WAITS_MAX: usize = 16_384;
 /// Most classes; each has a hundred lines in a scrape.
 pub const CLASSES_MAX: usize = 64;
+/// Most pairs of cgroups; each has three lines in a scrape.
+pub const PAIRS_MAX: usize = 64;
 /// What all further classes are called.
 pub const OTHER: &str = "other";
 
@@ -34,21 +36,37 @@ pub enum Observed {
     Donation(u64),
 }
 
+/// Waiter's and owner's cgroup; 0: not known.
+type Pair = (u64, u64);
+
 struct Pending {
     since: Duration,
     lock: u64,
     site: Site,
+    pair: Pair,
     what: Observed,
+}
+
+/// An observation that has its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// Of the lock.
+    pub class: String,
+    /// Paths of the waiter's and the owner's cgroup.
+    pub pair: [String; 2],
+    /// What was observed.
+    pub what: Observed,
 }
 
 /// Sorts events by class.
 #[derive(Default)]
 pub struct Classes {
     names: NameTable,
-    /// by pid: lock, and what asked for it
-    waits: HashMap<u32, (u64, Site)>,
+    /// by pid: lock, what asked for it, and cgroups
+    waits: HashMap<u32, (u64, Site, Pair)>,
     pending: VecDeque<Pending>,
     known: BTreeSet<String>,
+    known_pairs: BTreeSet<[String; 2]>,
 }
 
 impl Classes {
@@ -69,55 +87,79 @@ impl Classes {
             abi::proxy_event_kind_EVENT_BLOCK | abi::proxy_event_kind_EVENT_SNAPSHOT
                 if self.waits.len() < WAITS_MAX =>
             {
-                self.waits.insert(event.pid, (event.lock, site));
+                let pair = (event.cgroup, event.other_cgroup);
+                self.waits.insert(event.pid, (event.lock, site, pair));
             }
             abi::proxy_event_kind_EVENT_WAKE => {
                 let known = self.waits.remove(&event.pid);
                 let (lock, site) = match (event.lock, known) {
-                    (0, Some(known)) => known,
-                    (lock, Some((same, known))) if lock == same && site == Site::UNKNOWN => {
+                    (0, Some((lock, site, _))) => (lock, site),
+                    (lock, Some((same, known, _))) if lock == same && site == Site::UNKNOWN => {
                         (lock, known)
                     }
                     (lock, _) => (lock, site),
                 };
+                let (waiter, owner) = known.map_or((0, 0), |(_, _, pair)| pair);
+                let newest = |now: u64, then: u64| if now == 0 { then } else { now };
+                let pair = (
+                    newest(event.cgroup, waiter),
+                    newest(event.other_cgroup, owner),
+                );
                 let what = Observed::Wait {
                     waited_ns: event.value,
                     inverted_ns: event.inverted_ns.min(event.value),
                 };
-                self.hold(lock, site, what, now);
+                self.hold(lock, site, pair, what, now);
             }
             abi::proxy_event_kind_EVENT_DONATE => {
                 // such an event does not say what asked for the lock
                 let known = self.waits.get(&event.pid).copied();
-                let (lock, site) = known.unwrap_or((event.lock, site));
-                self.hold(lock, site, Observed::Donation(event.value), now);
+                let (lock, site, pair) = known.unwrap_or((event.lock, site, (0, 0)));
+                self.hold(lock, site, pair, Observed::Donation(event.value), now);
             }
             _ => {}
         }
     }
 
-    fn hold(&mut self, lock: u64, site: Site, what: Observed, now: Duration) {
+    fn hold(&mut self, lock: u64, site: Site, pair: Pair, what: Observed, now: Duration) {
         self.pending.push_back(Pending {
             since: now,
             lock,
             site,
+            pair,
             what,
         });
     }
 
     /// What has its class at `now`, because it got a name or will hardly get one any more.
-    pub fn settled(&mut self, now: Duration) -> Vec<(String, Observed)> {
+    pub fn settled(&mut self, now: Duration) -> Vec<Settled> {
         let mut settled = Vec::new();
         for pending in std::mem::take(&mut self.pending) {
             let crowded = self.pending.len() >= PENDING_MAX;
             let named = pending.site == Site::UNKNOWN || self.names.site(pending.site).is_some();
             if named || crowded || now.saturating_sub(pending.since) >= PATIENCE {
-                settled.push((self.class(pending.lock, pending.site), pending.what));
+                settled.push(Settled {
+                    class: self.class(pending.lock, pending.site),
+                    pair: self.pair(pending.pair),
+                    what: pending.what,
+                });
             } else {
                 self.pending.push_back(pending);
             }
         }
         settled
+    }
+
+    fn pair(&mut self, (waiter, owner): Pair) -> [String; 2] {
+        let pair = [waiter, owner].map(|id| Labels(&self.names).cgroup(id));
+        if self.known_pairs.contains(&pair) {
+            return pair;
+        }
+        if self.known_pairs.len() >= PAIRS_MAX {
+            return [OTHER, OTHER].map(str::to_owned);
+        }
+        self.known_pairs.insert(pair.clone());
+        pair
     }
 
     fn class(&mut self, lock: u64, site: Site) -> String {
@@ -179,8 +221,8 @@ mod tests {
         }
     }
 
-    fn classes(settled: Vec<(String, Observed)>) -> Vec<String> {
-        settled.into_iter().map(|(class, _)| class).collect()
+    fn classes(settled: Vec<Settled>) -> Vec<String> {
+        settled.into_iter().map(|settled| settled.class).collect()
     }
 
     #[test]
@@ -206,8 +248,44 @@ mod tests {
             ..Batch::default()
         };
         all.learn(&batch, NOW);
-        let expected = ("mutex fdget_pos".to_owned(), Observed::Donation(5));
-        assert_eq!(all.settled(NOW), [expected]);
+        let settled = all.settled(NOW);
+        assert_eq!(settled[0].what, Observed::Donation(5));
+        assert_eq!(classes(settled), ["mutex fdget_pos"]);
+    }
+
+    #[test]
+    fn pairs_of_cgroups_are_named_and_few() {
+        let mut all = Classes::default();
+        let cgroups = (1..=1000).map(|id| (id, format!("/{id}")));
+        let names = Names {
+            cgroups: cgroups.collect(),
+            ..Names::default()
+        };
+        all.learn(
+            &Batch {
+                names,
+                ..Batch::default()
+            },
+            NOW,
+        );
+        for id in 1..=1000 {
+            let mut event = event(abi::proxy_event_kind_EVENT_WAKE, 1, 0);
+            event.site_kind = abi::proxy_site_kind_SITE_NONE;
+            (event.cgroup, event.other_cgroup) = (id, 1);
+            let events = vec![event];
+            all.learn(
+                &Batch {
+                    events,
+                    ..Batch::default()
+                },
+                NOW,
+            );
+        }
+        let settled = all.settled(NOW);
+        assert_eq!(settled[1].pair, ["/2", "/1"]);
+        assert_eq!(settled[999].pair, [OTHER, OTHER]);
+        let pairs: BTreeSet<_> = settled.into_iter().map(|settled| settled.pair).collect();
+        assert_eq!(pairs.len(), PAIRS_MAX + 1);
     }
 
     #[test]

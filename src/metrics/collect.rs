@@ -9,7 +9,9 @@ use anyhow::Result;
 use log::debug;
 
 use super::classes::Classes;
+use super::groups::Groups;
 use super::series::Series;
+use crate::naming::cgroups::Paths;
 use crate::stats::NO_AGENT;
 use crate::watch::Client;
 
@@ -34,6 +36,7 @@ fn follow(series: &Series, socket: &Path, stop: &AtomicBool) -> Result<()> {
     let began = Instant::now();
     let mut client = Client::connect(socket)?;
     let mut classes = Classes::default();
+    let (mut groups, mut paths) = (Groups::default(), Paths::default());
     let mut asked: Option<Instant> = None;
     // without its agent a scheduler has no events, but counters all the same; the next one may have it
     let mut events = true;
@@ -41,6 +44,7 @@ fn follow(series: &Series, socket: &Path, stop: &AtomicBool) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         if asked.is_none_or(|asked| asked.elapsed() >= PERIOD) {
             series.count(&client.metrics()?)?;
+            groups.read(series, paths.name(client.groups()?, |group| group.id));
             asked = Some(Instant::now());
         }
         if events {
@@ -58,8 +62,8 @@ fn follow(series: &Series, socket: &Path, stop: &AtomicBool) -> Result<()> {
         }
         // counters and events: who sees it up misses nothing from now on
         series.set_up(true);
-        for (class, what) in classes.settled(began.elapsed()) {
-            series.observe(class, what);
+        for settled in classes.settled(began.elapsed()) {
+            series.observe(settled);
         }
         if !std::mem::take(&mut more) {
             std::thread::sleep(POLL);

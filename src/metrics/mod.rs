@@ -3,10 +3,11 @@
 //! loop waits for whoever reads here.
 //!
 //! Data flow: the stats socket → `collect` (a thread) → `series`, with classes of locks from
-//! `classes` → `serve` (another thread). `docs/metrics.md` lists what there is.
+//! `classes` and cgroups from `groups` → `serve` (another thread). `docs/metrics.md` lists what there is.
 
 mod classes;
 mod collect;
+mod groups;
 mod series;
 mod serve;
 

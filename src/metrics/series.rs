@@ -12,9 +12,13 @@ use prometheus_client::registry::{Registry, Unit};
 use scx_stats::prelude::*;
 use serde_json::Value;
 
-use super::classes::Observed;
+use super::classes::{Observed, Settled};
 use crate::stats::Metrics;
 
+/// Label of a cgroup.
+type Cgroup = [(&'static str, String); 1];
+/// Labels of a waiter's and an owner's cgroup.
+type Cgroups = [(&'static str, String); 2];
 /// Label of a class of locks.
 type Class = [(&'static str, String); 1];
 type ByClass = Family<Class, Histogram, fn() -> Histogram>;
@@ -33,6 +37,12 @@ pub struct Series {
     waits: ByClass,
     inversions: ByClass,
     depths: ByClass,
+    pair_waits: Family<Cgroups, Counter>,
+    pair_waited: Family<Cgroups, Counter<f64, AtomicU64>>,
+    pair_inverted: Family<Cgroups, Counter<f64, AtomicU64>>,
+    group_weights: Family<Cgroup, Gauge<f64, AtomicU64>>,
+    group_throttled: Family<Cgroup, Counter>,
+    group_throttled_time: Family<Cgroup, Counter<f64, AtomicU64>>,
 }
 
 /// From 10 us to 42 s.
@@ -54,7 +64,14 @@ impl Series {
             waits: Family::new_with_constructor(times as fn() -> Histogram),
             inversions: Family::new_with_constructor(times as fn() -> Histogram),
             depths: Family::new_with_constructor(depths as fn() -> Histogram),
+            pair_waits: Family::default(),
+            pair_waited: Family::default(),
+            pair_inverted: Family::default(),
+            group_weights: Family::default(),
+            group_throttled: Family::default(),
+            group_throttled_time: Family::default(),
         };
+        series.register_cgroups(registry);
         registry.register(
             "up",
             "1 while there is a scheduler that answers, 0 otherwise",
@@ -84,6 +101,59 @@ impl Series {
             series.depths.clone(),
         );
         series
+    }
+
+    fn register_cgroups(&self, registry: &mut Registry) {
+        registry.register(
+            "cgroup_waits",
+            "Waits for a lock that ended, by the waiter's and the owner's cgroup",
+            self.pair_waits.clone(),
+        );
+        registry.register_with_unit(
+            "cgroup_waited",
+            "How long they lasted",
+            Unit::Seconds,
+            self.pair_waited.clone(),
+        );
+        registry.register_with_unit(
+            "cgroup_inverted",
+            "Of that, time in which an owner could have run, did not, and had a later key",
+            Unit::Seconds,
+            self.pair_inverted.clone(),
+        );
+        registry.register(
+            "cgroup_effective_weight",
+            "What all of a cgroup weighs among the tasks of the root, of which one of nice 0 weighs 100",
+            self.group_weights.clone(),
+        );
+        registry.register(
+            "cgroup_throttled_tasks",
+            "Tasks that were parked, since a cgroup had used up its cpu.max, by that cgroup",
+            self.group_throttled.clone(),
+        );
+        registry.register_with_unit(
+            "cgroup_throttled",
+            "How long they were, all together",
+            Unit::Seconds,
+            self.group_throttled_time.clone(),
+        );
+    }
+
+    /// Weights hold for the moment: those of cgroups that are not named again are gone.
+    pub fn forget_groups(&self) {
+        self.group_weights.clear();
+    }
+
+    /// A cgroup: what it weighs now; how many of its tasks were throttled since the last reading, and
+    /// for how long.
+    pub fn group(&self, path: String, weight: f64, (tasks, ns): (u64, u64)) {
+        let label = [("cgroup", path)];
+        self.group_weights.get_or_create(&label).set(weight);
+        if tasks > 0 {
+            self.group_throttled.get_or_create(&label).inc_by(tasks);
+            let secs = ns as f64 / 1e9;
+            self.group_throttled_time.get_or_create(&label).inc_by(secs);
+        }
     }
 
     /// Whether the scheduler answers.
@@ -120,9 +190,9 @@ impl Series {
     }
 
     /// Adds what was observed of a class of locks.
-    pub fn observe(&self, class: String, what: Observed) {
-        let class = [("class", class)];
-        match what {
+    pub fn observe(&self, settled: Settled) {
+        let class = [("class", settled.class)];
+        match settled.what {
             Observed::Wait {
                 waited_ns,
                 inverted_ns,
@@ -132,6 +202,15 @@ impl Series {
                 self.inversions
                     .get_or_create(&class)
                     .observe(secs(inverted_ns));
+                let [waiter, owner] = settled.pair;
+                let pair = [("waiter", waiter), ("owner", owner)];
+                self.pair_waits.get_or_create(&pair).inc();
+                self.pair_waited
+                    .get_or_create(&pair)
+                    .inc_by(secs(waited_ns));
+                self.pair_inverted
+                    .get_or_create(&pair)
+                    .inc_by(secs(inverted_ns));
             }
             Observed::Donation(locks) => {
                 self.depths.get_or_create(&class).observe(locks as f64);
@@ -189,12 +268,19 @@ mod tests {
         let mut registry = Registry::with_prefix("scx_proxy");
         let series = Series::new(&mut registry);
         // histograms of no class are not exposed
-        series.observe("mutex".into(), Observed::Donation(1));
-        let wait = Observed::Wait {
+        let observe = |what| {
+            series.observe(Settled {
+                class: "mutex".into(),
+                pair: ["/a".into(), "/b".into()],
+                what,
+            });
+        };
+        observe(Observed::Donation(1));
+        observe(Observed::Wait {
             waited_ns: 1,
             inverted_ns: 0,
-        };
-        series.observe("mutex".into(), wait);
+        });
+        series.group("/a".into(), 100.0, (1, 1));
         let text = text(&registry);
         let about = |what: &str| -> BTreeMap<String, String> {
             let lines = text.lines();

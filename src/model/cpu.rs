@@ -43,7 +43,8 @@ impl Sim {
             self.world.cpu_mut(cpu).tick_armed = false;
             return;
         };
-        self.at(self.world.now + TICK_NS, Event::Tick(cpu));
+        let late = self.chance(self.setup.tick_delay_ns);
+        self.at(self.world.now + TICK_NS + late, Event::Tick(cpu));
         self.world.update_curr(cpu);
         if !self.is_fair(t) {
             return;

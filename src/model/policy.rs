@@ -127,6 +127,8 @@ pub struct Config {
     pub lag_ns: u64,
     /// Lead that a waking nice-0 task needs to preempt.
     pub wakeup_gran_ns: u64,
+    /// Time that a task that slept runs before a waking one preempts it.
+    pub protect_ns: u64,
     /// Longest estimated wait on a run queue; keys are drawn in by it.
     pub starve_ns: u64,
     /// Locks that one walk follows at the most.
@@ -147,7 +149,8 @@ impl Config {
             balance_ns: 20_000_000,
             slice_ns: 3_000_000,
             lag_ns: 3_000_000,
-            wakeup_gran_ns: 8_000_000,
+            wakeup_gran_ns: 3_000_000,
+            protect_ns: 700_000,
             starve_ns: 2_000_000_000,
             hops_max: 16,
             donate: true,

@@ -190,6 +190,8 @@ pub struct Setup {
     /// Longest time from the release of a lock to the wakeup of its first waiter,
     /// in which the releaser cannot be preempted.
     pub wake_delay_ns: u64,
+    /// Longest time by which a tick is late.
+    pub tick_delay_ns: u64,
 }
 
 impl Setup {

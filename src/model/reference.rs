@@ -65,17 +65,24 @@ impl Reference {
     }
 
     /// A waking task of earlier key than what runs on `cpu` gets it at once, if it is
-    /// earlier by the granularity or has brought donors that are.
-    fn preempt_by_key(&self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, with_donors: bool) {
+    /// earlier by the granularity or has brought donors that are. What has just woken
+    /// itself goes on until the next tick, unless it is for donors.
+    fn preempt_by_key(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, with_donors: bool) {
         let task = self.task(t);
         let lead = key::cost(self.cfg.wakeup_gran_ns, task.weight);
-        let mut key = Some(task.vtime.wrapping_add(lead));
-        if with_donors {
-            key = key::earlier(key, self.donor_head_key(cpu));
-        }
-        let running = self.cpu(cpu).running_key_now(k.now_ns());
-        if key.is_some_and(|key| key::before(key, running)) {
+        let key = task.vtime.wrapping_add(lead);
+        let (state, now) = (self.cpu(cpu), k.now_ns());
+        let running = state.running_key_now(now);
+        let first = self.donor_head_key(cpu).filter(|_| with_donors);
+        if first.is_some_and(|first| key::before(first, running)) {
             k.kick(cpu, Kick::Preempt);
+        } else if key::before(key, running) {
+            let just = |at: u64| now.saturating_sub(at) < self.cfg.protect_ns;
+            if state.awake_at.is_some_and(just) {
+                self.cpu_mut(cpu).preempt_at_tick = true;
+            } else {
+                k.kick(cpu, Kick::Preempt);
+            }
         }
     }
 
@@ -216,12 +223,11 @@ impl Policy for Reference {
         task.reach = reach;
         task.queued_weight = task.weight;
         task.queued_at = k.now_ns();
-        let (key, pace, weight) = (task.vtime, task.pace, task.weight);
+        let (key, pace) = (task.vtime, task.pace);
         let state = self.cpu_mut(cpu);
         state.key_max = key::later(state.key_max, key);
-        if reach != Reach::One {
+        if reach != Reach::One && !flags.wakeup {
             state.waiting_pace = pace;
-            state.waiting_weight = weight;
         }
         k.dsq_insert_vtime(t, cpu, reach, key, self.cfg.slice_ns);
         let with_donors = self.donors_release(k, t, cpu);
@@ -243,6 +249,7 @@ impl Policy for Reference {
         self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Running;
         self.join(t, cpu);
+        self.pulled(t, cpu);
         let task = self.task_mut(t);
         task.charged_exec_ns = k.exec_ns(t);
         task.charged_at = k.now_ns();
@@ -251,6 +258,8 @@ impl Policy for Reference {
             self.use_vtime(t, lent, k.now_ns());
         }
         self.note_running(k, t, cpu);
+        let slept = std::mem::take(&mut self.task_mut(t).slept);
+        self.cpu_mut(cpu).awake_at = slept.then(|| k.now_ns());
         self.idle_with_donors(k.now_ns(), cpu, false);
         if self.cpu(cpu).idle {
             self.idle_changed(cpu, false);
@@ -281,6 +290,7 @@ impl Policy for Reference {
         let cpu = k.task_cpu(t);
         self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Asleep;
+        self.task_mut(t).slept = flags.sleep;
         if flags.sleep && k.blocked_on(t).is_some() {
             self.donor_block(t, cpu, 0, k.now_ns());
             let key = self.task(t).donor.key;
@@ -295,6 +305,10 @@ impl Policy for Reference {
     }
 
     fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
+        let cpu = k.this_cpu();
+        if std::mem::take(&mut self.cpu_mut(cpu).preempt_at_tick) {
+            k.kick(cpu, Kick::Preempt);
+        }
         self.group_pass(k);
         self.chores(k);
     }

@@ -44,6 +44,9 @@ pub struct Scenario {
     /// Longest time from a release to the wakeup of the first waiter.
     #[serde(default)]
     pub wake_delay_us: f64,
+    /// Longest time by which a tick is late: slices then end at any time.
+    #[serde(default)]
+    pub tick_delay_us: f64,
     /// How to stage it on a real kernel: free form, not used here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<serde_json::Map<String, serde_json::Value>>,
@@ -394,6 +397,7 @@ impl Scenario {
             seed: self.seed,
             kick_delay_ns: ns(self.kick_delay_us, 1e3),
             wake_delay_ns: ns(self.wake_delay_us, 1e3),
+            tick_delay_ns: ns(self.tick_delay_us, 1e3),
         })
     }
 

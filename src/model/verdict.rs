@@ -280,6 +280,7 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
         seed: setup.seed,
         kick_delay_us: setup.kick_delay_ns as f64 / 1e3,
         wake_delay_us: setup.wake_delay_ns as f64 / 1e3,
+        tick_delay_us: setup.tick_delay_ns as f64 / 1e3,
         groups: setup.groups.iter().enumerate().map(group).collect(),
         locks: setup.locks.iter().enumerate().map(lock).collect(),
         tasks: setup.tasks.iter().enumerate().map(task).collect(),

@@ -1,11 +1,14 @@
 //! Paths of cgroups. The id of a cgroup is the inode number of its folder, so the folders are
 //! walked through for those that are wanted.
 
+use std::collections::HashMap;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Most folders that one walk looks at.
 const FOLDERS_MAX: usize = 65_536;
+/// The path of a cgroup that was not found.
+const UNKNOWN: &str = "?";
 
 /// Where the unified hierarchy is mounted, by the text of `/proc/self/mountinfo`.
 pub fn mount_point(mountinfo: &str) -> Option<PathBuf> {
@@ -70,6 +73,26 @@ pub fn walk(root: &Path, wanted: &[u64]) -> Vec<(u64, String)> {
         }
     }
     found
+}
+
+/// Paths that were found, of cgroups of one machine.
+#[derive(Debug, Default)]
+pub struct Paths(HashMap<u64, String>);
+
+impl Paths {
+    /// Gives each of `rows` the path of its cgroup, or `?`. The folders are walked through if one is not
+    /// known; what has gone is forgotten.
+    pub fn name<T>(&mut self, rows: Vec<T>, id: impl Fn(&T) -> u64) -> Vec<(String, T)> {
+        let ids: Vec<u64> = rows.iter().map(&id).collect();
+        if ids.iter().any(|id| !self.0.contains_key(id)) {
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            let found = mount_point(&mounts).map(|root| walk(&root, &ids));
+            self.0 = ids.iter().map(|id| (*id, UNKNOWN.to_owned())).collect();
+            self.0.extend(found.unwrap_or_default());
+        }
+        let path = |row: &T| self.0.get(&id(row)).cloned().unwrap_or_default();
+        rows.into_iter().map(|row| (path(&row), row)).collect()
+    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 
 mod answer;
 mod asked;
-mod cgroups;
+pub mod cgroups;
 mod kallsyms;
 pub(crate) mod proc;
 mod user;

@@ -92,6 +92,7 @@ impl Source for Player {
         Ok(Reading {
             view: self.watch.view(self.now_ns, ROWS),
             metrics: None,
+            groups: Vec::new(),
         })
     }
 

@@ -112,6 +112,7 @@ metrics! {
         proxy_stat_STAT_ENQUEUE_IDLE enqueues_idle "Of the enqueues, those sent to the run queue of an idle CPU, since the last reading"
         proxy_stat_STAT_WAKE_IDLE wakeups_idle "Wakeups sent to an idle CPU, since the last reading"
         proxy_stat_STAT_WAKE_HANDOFF wakeups_handoff "Wakeups sent to the CPU of a waker that is about to sleep, since the last reading"
+        proxy_stat_STAT_PREEMPT_TICK preempt_tick "Running tasks preempted by a tick, since a task with an earlier key had woken when they had just begun, since the last reading"
         proxy_stat_STAT_PREEMPT_WAKEUP preempt_wakeup "Running tasks preempted by a waking one with an earlier key, since the last reading"
         proxy_stat_STAT_STARVE_CLAMP starve_clamps "Keys drawn in by the starvation guard (--starve-ms), since the last reading"
         proxy_stat_STAT_STARVE_CLOCK starve_clock_moves "Times that the starvation guard moved a CPU's clock on, so that the turn of all came that had waited for --starve-ms, since the last reading"

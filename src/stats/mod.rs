@@ -1,9 +1,11 @@
 //! What the scheduler did: counters read from BPF, served over scx_stats with what the agent
 //! knows (`server`), printed by `--stats` and `--monitor`.
 
+mod groups;
 mod metrics;
 mod server;
 
+pub use groups::GroupRow;
 pub use metrics::{Metrics, Readings};
 pub use server::{Answer, NO_AGENT, Request, server_data};
 

@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, Sender};
 use scx_stats::prelude::*;
 use serde_json::Value;
 
-use super::Metrics;
+use super::{GroupRow, Metrics};
 use crate::agent::desk::{Desk, Follower};
 use crate::watch::wire;
 
@@ -25,6 +25,8 @@ pub enum Request {
     Metrics,
     /// Donate from now on, or only observe.
     Donate(bool),
+    /// All cgroups.
+    Groups,
 }
 
 /// What it answers.
@@ -34,6 +36,8 @@ pub enum Answer {
     Metrics(Box<Metrics>),
     /// Whether it donates now.
     Donating(bool),
+    /// All that there are now.
+    Groups(Vec<GroupRow>),
 }
 
 type Args = BTreeMap<String, String>;
@@ -44,7 +48,16 @@ fn totals((ask, answer): Channels) -> Result<Metrics> {
     ask.send(Request::Metrics)?;
     match answer.recv()? {
         Answer::Metrics(metrics) => Ok(*metrics),
-        Answer::Donating(_) => bail!("the scheduler answered another question"),
+        _ => bail!("the scheduler answered another question"),
+    }
+}
+
+fn groups((ask, answer): Channels) -> Result<Value> {
+    ask.send(Request::Groups)?;
+    match answer.recv()? {
+        // as text, like a view
+        Answer::Groups(groups) => Ok(Value::String(serde_json::to_string(&groups)?)),
+        _ => bail!("the scheduler answered another question"),
     }
 }
 
@@ -72,7 +85,7 @@ fn switch(args: &Args, (ask, answer): Channels) -> Result<Value> {
     ask.send(Request::Donate(on))?;
     match answer.recv()? {
         Answer::Donating(donating) => Ok(Value::Bool(donating)),
-        Answer::Metrics(_) => bail!("the scheduler answered another question"),
+        _ => bail!("the scheduler answered another question"),
     }
 }
 
@@ -126,6 +139,7 @@ pub fn server_data(desk: Option<Desk>) -> StatsServerData<Request, Answer> {
         .add_meta(Metrics::meta())
         .add_ops("top", counters())
         .add_ops("control", plain(switch))
+        .add_ops("cgroups", plain(|_args, channels| groups(channels)))
         .add_ops(
             "watch",
             plain(move |args, _channels| {
@@ -161,6 +175,7 @@ mod tests {
                 let answer = match request {
                     Request::Metrics => Answer::Metrics(Box::default()),
                     Request::Donate(on) => Answer::Donating(on),
+                    Request::Groups => Answer::Groups(vec![GroupRow::default()]),
                 };
                 if answers.send(answer).is_err() {
                     return;
@@ -198,6 +213,12 @@ mod tests {
         }
         let on = ask(&mut client, &[("target", "control"), ("donate", "on")]);
         assert_eq!(on.expect("switched"), Value::Bool(true));
+        let groups = ask(&mut client, &[("target", "cgroups")]).expect("cgroups");
+        assert!(
+            groups
+                .as_str()
+                .is_some_and(|text| text.contains("throttled_ns"))
+        );
         let _ = std::fs::remove_file(&socket);
     }
 }

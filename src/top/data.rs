@@ -5,6 +5,7 @@
 use super::actions::Actions;
 use super::source::{ROWS, Reading};
 use super::sums::{RowId, Snapshot, Span};
+use crate::stats::GroupRow;
 use crate::watch::View;
 use crate::watch::view::Sums;
 
@@ -13,6 +14,8 @@ use crate::watch::view::Sums;
 pub struct Data {
     /// The last reading's tables.
     pub view: Option<View>,
+    /// The last reading's cgroups, with their paths.
+    pub groups: Vec<(String, GroupRow)>,
     /// What the scheduler does.
     pub actions: Actions,
     /// Why there is no newer reading.
@@ -39,6 +42,7 @@ impl Data {
             return;
         }
         let view = reading.view;
+        self.groups = reading.groups;
         self.before = match self.view.as_ref().map(Snapshot::of) {
             Some(last) if last.precedes(&view) => last,
             Some(_) => {

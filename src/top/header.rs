@@ -95,7 +95,7 @@ pub fn tabs(app: &App, theme: Theme, width: usize) -> Vec<Piece> {
     }
     let length = text::time(app.data().length_ns(app.span));
     let span = match app.span {
-        Span::Total => " in total".into(),
+        Span::Total => " total".into(),
         Span::Interval => format!(" in the last {length}"),
         Span::Marked => format!(" since r, {length}"),
     };

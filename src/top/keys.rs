@@ -2,14 +2,14 @@
 
 use super::app::{App, Effect, Prompt};
 use super::input::Key;
-use super::screens::Screen;
+use super::screens::{SCREENS, Screen};
 use super::worker::Ask;
 
 /// Keys and what they do, for the help.
 pub const HELP: &[(&str, &str)] = &[
     (
-        "1-5, Tab",
-        "screens: locks, chains, tasks, cgroups, actions",
+        "1-6, Tab",
+        "screens: locks, chains, tasks, cgroups, actions, weights",
     ),
     ("arrows, PgUp/PgDn, Home/End", "move"),
     ("s / S", "sort by the next column / the other way round"),
@@ -77,9 +77,9 @@ impl App {
         let (at, page) = (self.chosen().at, self.page.max(1));
         match key {
             Key::Char('q') => return Some(Effect::Quit),
-            Key::Char(digit @ '1'..='5') => self.show(digit as usize - '1' as usize),
+            Key::Char(digit @ '1'..='6') => self.show(digit as usize - '1' as usize),
             Key::Tab | Key::Right => self.turn(1),
-            Key::BackTab | Key::Left => self.turn(4),
+            Key::BackTab | Key::Left => self.turn(SCREENS.len() - 1),
             Key::Up | Key::Char('k') => self.select(at.saturating_sub(1)),
             Key::Down | Key::Char('j') => self.select(at + 1),
             Key::PageUp => self.select(at.saturating_sub(page)),

@@ -29,6 +29,7 @@ pub fn tables(reading: Reading) -> String {
         Screen::Chains,
         Screen::Tasks,
         Screen::Cgroups,
+        Screen::Weights,
     ] {
         all += &format!("\n{}:\n", screen.name());
         all += &table(screen, &data);

@@ -1,10 +1,11 @@
-//! The five screens: which columns each has, and how its rows come from what is known.
+//! The six screens: which columns each has, and how its rows come from what is known.
 
 use super::actions::{self, Action, Counted};
 use super::data::Data;
 use super::sums::{RowId, Span};
 use super::table::{Cell, Column, Row, Side};
 use super::text;
+use crate::stats::GroupRow;
 use crate::watch::View;
 use crate::watch::view::{Chain, LockRow, Sums, Task};
 
@@ -21,15 +22,18 @@ pub enum Screen {
     Cgroups,
     /// What the scheduler does.
     Actions,
+    /// Weights and limits of cgroups.
+    Weights,
 }
 
 /// All, in the order of their keys.
-pub const SCREENS: [Screen; 5] = [
+pub const SCREENS: [Screen; 6] = [
     Screen::Locks,
     Screen::Chains,
     Screen::Tasks,
     Screen::Cgroups,
     Screen::Actions,
+    Screen::Weights,
 ];
 
 const fn words(head: &'static str, min: usize, rank: u8) -> Column {
@@ -112,6 +116,15 @@ static PAIRS: &[Column] = &[
     number("LONGEST", 8, 5),
     number("DONATED", 8, 6),
 ];
+static WEIGHTS: &[Column] = &[
+    path("CGROUP", 16, 0),
+    number("WEIGHT", 7, 4),
+    number("EFFECTIVE", 9, 1),
+    number("COMPETING", 9, 5),
+    number("MAX", 12, 3),
+    number("THROTTLED", 9, 2),
+    number("TIMES", 7, 6),
+];
 static ACTIONS: &[Column] = &[
     words("KIND", 7, 4),
     words("ACTION", 15, 0),
@@ -135,6 +148,7 @@ impl Screen {
             Self::Chains => "Chains",
             Self::Tasks => "Tasks",
             Self::Cgroups => "Cgroups",
+            Self::Weights => "Weights",
             Self::Actions => "Actions",
         }
     }
@@ -148,6 +162,7 @@ impl Screen {
             Self::Chains => CHAINS,
             Self::Tasks => TASKS,
             Self::Cgroups => PAIRS,
+            Self::Weights => WEIGHTS,
             Self::Actions => ACTIONS,
         }
     }
@@ -159,6 +174,7 @@ impl Screen {
         match self {
             Self::Actions => None,
             Self::Chains => Some(0),
+            Self::Weights => columns.iter().position(|column| column.head == "THROTTLED"),
             _ => columns.iter().position(|column| column.head == "INVERTED"),
         }
     }
@@ -179,6 +195,7 @@ impl Screen {
             Self::Chains => view.chains.iter().map(chain_row).collect(),
             Self::Tasks => task_rows(view, data, span),
             Self::Cgroups => pair_rows(view, data, span),
+            Self::Weights => data.groups.iter().map(group_row).collect(),
             Self::Actions => data.actions.counted().enumerate().map(action_row).collect(),
         }
     }
@@ -190,6 +207,7 @@ impl Screen {
             _ if data.view.is_none() => "no data yet",
             Self::Actions => "nothing counted yet",
             Self::Chains => "nothing waits",
+            Self::Weights => "no cgroups with the cpu controller",
             _ => "nothing waits, and nothing has waited",
         }
     }
@@ -332,6 +350,29 @@ fn pair_rows(view: &View, data: &Data, span: Span) -> Vec<Row> {
         }
     };
     view.pairs.iter().map(row).collect()
+}
+
+fn group_row((path, group): &(String, GroupRow)) -> Row {
+    let (quota, period) = (group.quota_ns, group.period_ns);
+    let max = match quota {
+        0 => "-".to_owned(),
+        quota => format!("{}/{}", text::time(quota), text::time(period)),
+    };
+    let of_one = quota as f64 / period.max(1) as f64;
+    let weight = |weight: f64| Cell::number(weight, text::weight(weight));
+    Row {
+        id: RowId::Group(group.id),
+        cells: vec![
+            Cell::words(path),
+            weight(group.weight),
+            weight(group.effective_weight),
+            weight(group.competing),
+            Cell::number(of_one, max),
+            Cell::time(group.throttled_ns),
+            Cell::count(group.throttled),
+        ],
+        alarm: false,
+    }
 }
 
 fn action_row((nr, (action, counted)): (usize, (&'static Action, &Counted))) -> Row {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use scx_stats::prelude::StatsErrno;
 
-use crate::stats::Metrics;
+use crate::naming::cgroups::Paths;
+use crate::stats::{GroupRow, Metrics};
 use crate::watch::view::HistoryLine;
 use crate::watch::{Client, View};
 
@@ -20,6 +21,8 @@ pub struct Reading {
     pub view: View,
     /// What was counted since the reading before; `None`: this source counts nothing.
     pub metrics: Option<Metrics>,
+    /// The cgroups, with their paths; empty: this source knows none.
+    pub groups: Vec<(String, GroupRow)>,
 }
 
 /// Something to watch.
@@ -54,6 +57,7 @@ pub trait Source: Send {
 pub struct Live {
     socket: PathBuf,
     client: Option<Client>,
+    paths: Paths,
 }
 
 impl Live {
@@ -63,6 +67,7 @@ impl Live {
         Self {
             socket: socket.to_owned(),
             client: None,
+            paths: Paths::default(),
         }
     }
 
@@ -89,11 +94,12 @@ impl Live {
         if self.client.is_none() {
             self.client = Some(Client::connect(&self.socket)?);
         }
-        self.with(|client| {
-            Ok(Reading {
-                metrics: Some(client.metrics()?),
-                view: client.view(ROWS)?,
-            })
+        let (metrics, view, groups) =
+            self.with(|client| Ok((client.metrics()?, client.view(ROWS)?, client.groups()?)))?;
+        Ok(Reading {
+            view,
+            metrics: Some(metrics),
+            groups: self.paths.name(groups, |group| group.id),
         })
     }
 }

@@ -21,6 +21,8 @@ pub enum RowId {
     Pair(String, String),
     /// A chain, by its donor.
     Chain(u32),
+    /// A cgroup, by its id.
+    Group(u64),
     /// An action, by its place in the list.
     Action(usize),
 }

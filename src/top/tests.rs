@@ -91,7 +91,14 @@ fn read(app: &mut App, view: View) -> Option<Effect> {
         donations: 7,
         ..Metrics::default()
     });
-    app.update(Update::Reading(Box::new(Reading { view, metrics }), None))
+    app.update(Update::Reading(
+        Box::new(Reading {
+            view,
+            metrics,
+            groups: Vec::new(),
+        }),
+        None,
+    ))
 }
 
 fn with(view: View) -> App {

@@ -110,6 +110,18 @@ pub fn rate(per_sec: f64) -> String {
     }
 }
 
+/// A weight, or an average number: with what digits tell something; none is `-`.
+#[must_use]
+pub fn weight(weight: f64) -> String {
+    if weight <= 0.0 {
+        "-".into()
+    } else if weight >= 99.95 {
+        format!("{weight:.0}")
+    } else {
+        short(weight, "")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::view::HistoryLine;
 use super::{Batch, View, wire};
-use crate::stats::Metrics;
+use crate::stats::{GroupRow, Metrics};
 
 /// Where a running scheduler listens.
 pub const SOCKET: &str = "/var/run/scx/root/stats";
@@ -69,6 +69,14 @@ impl Client {
     /// As above.
     pub fn view(&mut self, rows: usize) -> Result<View> {
         self.ask("watch", &[("rows", rows.to_string())])
+    }
+
+    /// The cgroups that there are.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn groups(&mut self) -> Result<Vec<GroupRow>> {
+        self.ask("cgroups", &[])
     }
 
     /// What happened to `pid` lately, the oldest first.

@@ -42,6 +42,7 @@ impl CoreC {
             slice_ns: cfg.slice_ns,
             lag_ns: cfg.lag_ns,
             wakeup_gran_ns: cfg.wakeup_gran_ns,
+            protect_ns: cfg.protect_ns,
             balance_ns: cfg.balance_ns,
             starve_ns: cfg.starve_ns,
             return_cold_ns: 5_000_000,

@@ -32,6 +32,7 @@ pub const TESTS: &[Test] = &[
         "place::pinned_tasks_are_not_stolen_from",
         pinned_tasks_are_not_stolen_from,
     ),
+    ("place::light_sleeper_preempts", light_sleeper_preempts),
 ];
 
 /// On the flags of `sched::TRACEPOINT`, shared with the other test of the starvation guard.
@@ -41,7 +42,13 @@ pub const STARVE: &[Test] = &[
 ];
 
 /// Tests that mean nothing on a machine with fewer CPUs, or with more.
-const CPUS: [(&str, usize, usize, &str); 4] = [
+const CPUS: [(&str, usize, usize, &str); 5] = [
+    (
+        "groups::shares_on_four_cpus",
+        4,
+        4,
+        "takes a machine of 4 CPUs",
+    ),
     (
         "place::five_spinners_on_four_cpus",
         4,
@@ -276,6 +283,37 @@ fn overload_is_survived() -> Result<(), Failed> {
             before = now;
         }
         Ok(())
+    })
+}
+
+/// A task that sleeps a lot preempts a spinner when it wakes. Did it wait for the end of a slice, nothing
+/// would be counted.
+fn light_sleeper_preempts() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let mut stats = Stats::open()?;
+        let report = schedload(&[
+            "sleepers",
+            "--sleep-us",
+            "10000",
+            "--cpus",
+            "0",
+            "--beside",
+            "2x0@0",
+            "--secs",
+            "5",
+        ])?;
+        let metrics = stats.delta()?;
+        let sleeps = report["sleepers"]["lateness"]["samples"].as_u64();
+        let sleeps = sleeps.ok_or_else(|| format!("no samples: {report}"))?;
+        let preempted = metrics.preempt_wakeup + metrics.preempt_tick;
+        println!(
+            "{sleeps} sleeps, preempted {} at once and {} at a tick; {report}",
+            metrics.preempt_wakeup, metrics.preempt_tick
+        );
+        ensure(sleeps > 20, || format!("{sleeps} sleeps only"))?;
+        ensure(preempted * 4 > sleeps * 3, || {
+            format!("{preempted} of {sleeps} wakeups preempted a spinner")
+        })
     })
 }
 

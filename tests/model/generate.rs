@@ -187,11 +187,24 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
         vec(lock, size.locks),
         vec((0..300_000_000u64, external(size)), 0..12),
         any::<u64>(),
-        (delay(), delay(), 50_000_000..400_000_000u64),
+        (
+            delay(),
+            delay(),
+            prop_oneof![Just(0), 0..20_000_000u64],
+            50_000_000..400_000_000u64,
+        ),
         topology(),
     )
         .prop_map(
-            move |(groups, tasks, locks, externals, seed, (kick, wake, until_ns), topology)| {
+            move |(
+                groups,
+                tasks,
+                locks,
+                externals,
+                seed,
+                (kick, wake, tick, until_ns),
+                topology,
+            )| {
                 Setup {
                     nr_cpus: size.cpus,
                     topology,
@@ -203,6 +216,7 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
                     seed,
                     kick_delay_ns: kick,
                     wake_delay_ns: wake,
+                    tick_delay_ns: tick,
                 }
             },
         )

@@ -53,6 +53,7 @@ fn setup(nr_cpus: u32, tasks: Vec<TaskSpec>, handoff: bool) -> Setup {
         seed: 0,
         kick_delay_ns: 0,
         wake_delay_ns: 0,
+        tick_delay_ns: 0,
     }
 }
 

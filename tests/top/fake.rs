@@ -79,6 +79,7 @@ impl Fake {
             .add_stats("top", reader(&state, metrics))
             .add_stats("watch", reader(&state, watch))
             .add_stats("history", reader(&state, history))
+            .add_stats("cgroups", reader(&state, cgroups))
             .add_stats("control", reader(&state, control));
         let server = StatsServer::new(data).set_path(socket(folder));
         let _server = server.launch().expect("a stats server");
@@ -120,6 +121,10 @@ fn metrics(_: &mut State, _: &Args) -> Answer {
         ..Metrics::default()
     };
     Ok(serde_json::to_value(metrics)?)
+}
+
+fn cgroups(_: &mut State, _: &Args) -> Answer {
+    Ok(serde_json::json!([]))
 }
 
 fn watch(state: &mut State, args: &Args) -> Answer {

@@ -6,6 +6,7 @@ use crate::board::{Board, Layout, PHASE_DONE, PHASE_INSIDE, PHASE_READY, Slot};
 use crate::child::Child;
 use crate::crew::{self, Part};
 use crate::gate::Gate;
+use crate::groups::{Groups, Role};
 use crate::lock::Stage;
 use crate::missing_page::Sleeper;
 use crate::sys;
@@ -51,6 +52,7 @@ pub struct Cast<'a> {
     waiter_gate: Gate,
     /// Opened by the waiter when its syscall is over.
     back: Gate,
+    groups: Option<&'a Groups>,
     board: &'a Board,
 }
 
@@ -59,6 +61,7 @@ impl<'a> Cast<'a> {
         stage: &dyn Stage,
         terms: &Terms,
         place: &Placement,
+        groups: Option<&'a Groups>,
         board: &'a Board,
     ) -> Result<Cast<'a>> {
         let holder_gates = (0..terms.links)
@@ -83,6 +86,7 @@ impl<'a> Cast<'a> {
             holder_gates,
             waiter_gate,
             back,
+            groups,
             board,
         })
     }
@@ -121,6 +125,21 @@ impl<'a> Cast<'a> {
             );
         }
         Ok(())
+    }
+
+    /// Moves all actors, which sleep at their gates, into their cgroups.
+    pub fn enter_groups(&self) -> Result<()> {
+        let Some(groups) = self.groups else {
+            return Ok(());
+        };
+        groups.release_owners()?;
+        for child in &self.crew {
+            groups.host(child.pid())?;
+        }
+        for holder in self.board.owners(self.links()) {
+            groups.enter(Role::Owner, holder.task())?;
+        }
+        groups.enter(Role::Waiter, self.board.waiter.task())
     }
 
     /// Steps 2 and 3. Returns for each holder but the first whether it was seen blocked.
@@ -221,7 +240,7 @@ impl<'a> Cast<'a> {
             task.set_nice(terms.owner_nice)
                 .context("cannot give an owner its nice value")?;
         }
-        Ok(())
+        self.groups.map_or(Ok(()), Groups::restrain_owners)
     }
 
     /// Step 5.

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Owns the command line: options, ranges, help.
 
+use crate::groups::{GroupTerms, WEIGHT_DEFAULT};
 use crate::lock::{self, Recipe};
 use crate::policy::WaiterPolicy;
+use crate::rename::Rename;
 use crate::topology::Topology;
 use crate::weight::{NICE_MAX, NICE_MIN};
 use anyhow::{Result, ensure};
 use clap::builder::PossibleValuesParser;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,8 +24,16 @@ use std::time::Duration;
 /// Exit status: 0 if each scenario had a staged trial (or cannot be run here and was skipped), 2 if
 /// one had none, 1 for errors, 130 after Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "inversion", version, max_term_width = 100)]
+#[command(
+    name = "inversion",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Locks to measure, comma-separated, or `all`; --list describes them [default: those that it does
     /// not mark as "not by default"]
     #[arg(long, value_name = "LOCK", value_delimiter = ',', value_parser = lock_names())]
@@ -62,6 +72,24 @@ pub struct Cli {
           value_parser = nice_range())]
     pub hog_nice: i32,
 
+    /// Put owners, waiter and hogs into cgroups of their own, and give the owners' this cpu.weight
+    /// during the wait; the others' is 100 unless given. Needs root
+    #[arg(long, value_name = "WEIGHT", value_parser = weight_range())]
+    owner_weight: Option<u32>,
+
+    /// Likewise, the cpu.weight of the waiter's cgroup
+    #[arg(long, value_name = "WEIGHT", value_parser = weight_range())]
+    waiter_weight: Option<u32>,
+
+    /// Likewise, the cpu.weight of the cgroup of all hogs together
+    #[arg(long, value_name = "WEIGHT", value_parser = weight_range())]
+    hog_weight: Option<u32>,
+
+    /// Likewise, the cpu.max of the owners' cgroup during the wait, in percent of one CPU in each
+    /// 100 ms
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    owner_max: Option<u32>,
+
     /// CPU time in ms that the owner shall still need when the wait begins
     #[arg(long, value_name = "MS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(10..=1000))]
@@ -89,6 +117,15 @@ pub struct Cli {
     pub compare: Option<Vec<PathBuf>>,
 }
 
+/// Other measurements than of staged inversions.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure how long renames take while a background task of little weight renames as well, in the
+    /// same file system, and hogs want the CPUs; beside the same when that background computes. Needs
+    /// root, for cgroups
+    Rename(Rename),
+}
+
 /// The name that stands for every lock.
 const ALL: &str = "all";
 
@@ -101,7 +138,26 @@ fn nice_range() -> clap::builder::RangedI64ValueParser<i32> {
     clap::value_parser!(i32).range(i64::from(NICE_MIN)..=i64::from(NICE_MAX))
 }
 
+/// What cpu.weight takes.
+fn weight_range() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=10_000)
+}
+
 impl Cli {
+    /// The cgroups asked for, if any.
+    pub fn groups(&self) -> Option<GroupTerms> {
+        let weights = [self.owner_weight, self.waiter_weight, self.hog_weight];
+        let asked = self.owner_max.is_some() || weights.iter().any(Option::is_some);
+        let [owner_weight, waiter_weight, hog_weight] =
+            weights.map(|weight| weight.unwrap_or(WEIGHT_DEFAULT));
+        asked.then_some(GroupTerms {
+            owner_weight,
+            waiter_weight,
+            hog_weight,
+            owner_max_percent: self.owner_max,
+        })
+    }
+
     /// The locks asked for, each once, in the order of the list.
     pub fn recipes(&self) -> Vec<&'static Recipe> {
         let named = |name: &str| self.lock.iter().any(|lock| lock == name);
@@ -130,6 +186,19 @@ impl Cli {
 
     /// What the parser cannot check: how options go together.
     pub fn check(&self) -> Result<()> {
+        if let Some(groups) = self.groups() {
+            // a nice value counts inside its cgroup only, and nobody else is in there
+            ensure!(
+                !self.waiter_policy.is_fair()
+                    || groups.owner_max_percent.is_some()
+                    || groups.waiter_weight >= groups.owner_weight,
+                "no inversion: the waiter's cgroup (weight {}) has less than the owner's (weight {}); \
+                 choose --waiter-weight at or above --owner-weight, or --owner-max",
+                groups.waiter_weight,
+                groups.owner_weight
+            );
+            return Ok(());
+        }
         ensure!(
             !self.waiter_policy.is_fair() || self.waiter_nice <= self.owner_nice,
             "no inversion: the waiter (nice {}) has a lower priority than the owner (nice {}); \
@@ -259,6 +328,9 @@ mod tests {
             &["--critical-ms", "9"],
             &["--critical-ms", "1001"],
             &["--max-wait-secs", "0"],
+            &["--owner-weight", "0"],
+            &["--waiter-weight", "10001"],
+            &["--owner-max", "0"],
             &["--compare", "one.json"],
             &["--compare", "a.json", "b.json", "--trials", "3"],
             &["--unknown"],
@@ -289,6 +361,18 @@ mod tests {
         ];
         parse(&[&words[..], &["fifo"]].concat())?.check()?;
         Ok(())
+    }
+
+    #[test]
+    fn cgroups_are_made_only_if_asked_for() -> Result<()> {
+        assert_eq!(parse(&[])?.groups(), None);
+        let cli = parse(&["--owner-weight", "1", "--waiter-weight", "1000"])?;
+        let groups = cli.groups().map(|groups| groups.to_string());
+        assert_eq!(groups.as_deref(), Some("weights 1:1000:100"));
+        cli.check()?;
+        let lower = parse(&["--owner-weight", "200"])?;
+        assert!(lower.check().is_err());
+        parse(&["--owner-weight", "200", "--owner-max", "5"])?.check()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Owns the hogs: processes that do nothing but compute, stopped except while a `Running` lives.
 
 use crate::child::Child;
+use crate::groups::{Groups, Role};
 use crate::topology::Place;
 use anyhow::Result;
 use std::hint::black_box;
@@ -17,7 +18,7 @@ pub struct Hogs {
 
 impl Hogs {
     /// Starts one hog a place; all of them are stopped when this returns.
-    pub fn spawn(places: &[Place], nice: i32) -> Result<Hogs> {
+    pub fn spawn(places: &[Place], nice: i32, groups: Option<&Groups>) -> Result<Hogs> {
         let mut hogs = Hogs {
             children: Vec::with_capacity(places.len()),
         };
@@ -26,6 +27,10 @@ impl Hogs {
         }
         for child in &mut hogs.children {
             child.wait_stopped()?;
+            if let Some(groups) = groups {
+                groups.host(child.pid())?;
+                groups.enter(Role::Hog, child.task())?;
+            }
         }
         let running = hogs.run();
         std::thread::sleep(SPREAD);

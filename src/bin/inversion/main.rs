@@ -3,8 +3,9 @@
 //! factor. This file owns the program's flow: parse, run or compare, print, exit status.
 //!
 //! The rooms: `lock` has a recipe a lock; `trial` runs one trial of it with the `cast` of actors
-//! (`crew`, `child`, `task`, `gate`, `board`) and the `hogs` placed by a `topology`; `verdict` decides whether it counts;
-//! `scenario` repeats trials; `report`, `text` and `compare` present them.
+//! (`crew`, `child`, `task`, `gate`, `board`) and the `hogs` placed by a `topology`, in `groups` if asked for; `verdict` decides whether it counts;
+//! `scenario` repeats trials; `report`, `text` and `compare` present them. `rename` stages nothing: it
+//! measures what a task meets by itself.
 
 mod alias;
 mod board;
@@ -14,10 +15,12 @@ mod cli;
 mod compare;
 mod crew;
 mod gate;
+mod groups;
 mod hogs;
 mod lock;
 mod missing_page;
 mod policy;
+mod rename;
 mod report;
 mod scenario;
 mod shared;
@@ -68,10 +71,15 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     if let Some([before, after]) = cli.compare.as_deref() {
         return print_comparison(before, after).map(|()| ExitCode::SUCCESS);
     }
+    if let Some(cli::Command::Rename(terms)) = &cli.command {
+        sys::catch_signals();
+        rename::run(terms, |line| output::complain(&format!("{line}\n")))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     cli.check()?;
     sys::catch_signals();
     let report = scenario::run_all(cli, |line| output::complain(&format!("{line}\n")))?;
-    publish(&report, cli.json.as_deref())?;
+    report::write_json(&report, cli.json.as_deref(), &text::table(&report), print)?;
     let fine = report.scenarios.iter().all(ScenarioReport::is_fine);
     Ok(ExitCode::from(if fine { 0 } else { EXIT_NOT_STAGED }))
 }
@@ -86,21 +94,6 @@ fn print_comparison(before: &Path, after: &Path) -> Result<()> {
             )
         })?;
     print(&table)
-}
-
-fn publish(report: &Report, json: Option<&Path>) -> Result<()> {
-    match json {
-        None => print(&text::table(report)),
-        Some(path) if path == Path::new("-") => {
-            output::complain(&format!("\n{}", text::table(report)));
-            print(&report.to_json()?)
-        }
-        Some(path) => {
-            std::fs::write(path, report.to_json()?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            print(&text::table(report))
-        }
-    }
 }
 
 fn print(text: &str) -> Result<()> {

@@ -2,10 +2,12 @@
 //! Owns what is reported, and its JSON form, which other tools read and join. `text` shows it to
 //! people.
 
+use crate::groups::GroupTerms;
 use crate::policy::WaiterPolicy;
 use crate::summary::{Summary, mean, round3};
 use crate::verdict::Measured;
 use anyhow::{Context, Result};
+use scx_proxy::output;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -30,6 +32,9 @@ pub struct ScenarioReport {
     /// Reports from before there was a choice have none.
     #[serde(default)]
     pub waiter_policy: WaiterPolicy,
+    /// Only if owners, waiter and hogs were in cgroups of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<GroupTerms>,
     pub fair_ideal: f64,
     pub attempted: u32,
     pub staged: u32,
@@ -80,13 +85,17 @@ impl From<&Measured> for TrialReport {
 }
 
 impl ScenarioReport {
-    /// The name people see, which tells scenarios apart: `lock topology`, and a real-time waiter.
+    /// The name people see, which tells scenarios apart: `lock topology`, a real-time waiter, and
+    /// cgroups.
     pub fn name(&self) -> String {
-        let name = format!("{} {}", self.lock, self.topology);
-        match self.waiter_policy {
-            WaiterPolicy::Other => name,
-            policy => format!("{name} {policy}"),
+        let mut name = format!("{} {}", self.lock, self.topology);
+        if self.waiter_policy != WaiterPolicy::Other {
+            name += &format!(" {}", self.waiter_policy);
         }
+        if let Some(groups) = self.groups {
+            name += &format!(" {groups}");
+        }
+        name
     }
 
     /// Fills in the numbers that follow from the trials.
@@ -143,11 +152,33 @@ impl Report {
         serde_json::from_str(&text)
             .with_context(|| format!("{shown} is not a report of `inversion --json`"))
     }
+}
 
-    pub fn to_json(&self) -> Result<String> {
-        let mut text = serde_json::to_string_pretty(self).context("cannot write JSON")?;
-        text.push('\n');
-        Ok(text)
+fn to_json(report: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(report).context("cannot write JSON")?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// Prints `text` by `print`, and writes the report to a file if one is given; if that is `-`, JSON goes
+/// to the standard output and the text to the standard error.
+pub fn write_json(
+    report: &impl Serialize,
+    file: Option<&Path>,
+    text: &str,
+    print: impl Fn(&str) -> Result<()>,
+) -> Result<()> {
+    match file {
+        None => print(text),
+        Some(path) if path == Path::new("-") => {
+            output::complain(&format!("\n{text}"));
+            print(&to_json(report)?)
+        }
+        Some(path) => {
+            std::fs::write(path, to_json(report)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            print(text)
+        }
     }
 }
 
@@ -164,6 +195,7 @@ pub mod tests {
             owner_nice: 19,
             waiter_nice: -10,
             waiter_policy: WaiterPolicy::Other,
+            groups: None,
             fair_ideal: 1.214,
             attempted: 3,
             staged: 2,
@@ -233,7 +265,7 @@ pub mod tests {
     #[test]
     fn json_survives_the_round_trip() -> Result<()> {
         let report = report("x");
-        let json = report.to_json()?;
+        let json = to_json(&report)?;
         assert_eq!(serde_json::from_str::<Report>(&json)?, report);
         let value: serde_json::Value = serde_json::from_str(&json)?;
         assert!(value["scenarios"][1]["factor"].is_null());

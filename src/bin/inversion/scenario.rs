@@ -2,6 +2,7 @@
 //! Owns the run of scenarios: which trials, how many, and what is reported of them.
 
 use crate::cli::Cli;
+use crate::groups::Groups;
 use crate::hogs::Hogs;
 use crate::lock::{self, Recipe, SizedStage};
 use crate::report::{Report, ScenarioReport};
@@ -22,12 +23,13 @@ const TIMEOUTS_MAX: u32 = 2;
 pub fn run_all(cli: &Cli, mut progress: impl FnMut(&str)) -> Result<Report> {
     take_nice(cli.lowest_nice())?;
     cli.waiter_policy.check_allowed()?;
+    let groups = cli.groups().map(Groups::make).transpose()?;
     let cpus = sys::allowed_cpus()?;
     let mut scenarios = Vec::new();
     for recipe in cli.recipes() {
         let mut stage = None;
         for topology in cli.topologies() {
-            let scenario = run_one(cli, recipe, topology, &cpus, &mut stage)?;
+            let scenario = run_one(cli, recipe, topology, &cpus, groups.as_ref(), &mut stage)?;
             progress(&scenario.line());
             scenarios.push(scenario);
         }
@@ -57,6 +59,7 @@ fn run_one(
     recipe: &'static Recipe,
     topology: Topology,
     cpus: &[usize],
+    groups: Option<&Groups>,
     stage: &mut Option<SizedStage>,
 ) -> Result<ScenarioReport> {
     let hogs_per_cpu = cli.hogs.unwrap_or(recipe.default_hogs);
@@ -68,11 +71,17 @@ fn run_one(
             return Ok(report);
         }
     };
+    if let Some(groups) = report.groups {
+        report.fair_ideal = round3(match cli.waiter_policy.is_fair() {
+            true => groups.fair_ideal(place.hogs.len() / hogs_per_cpu as usize),
+            false => 1.0,
+        });
+    }
     report.skipped = (recipe.unavailable)();
     if report.skipped.is_some() {
         return Ok(report);
     }
-    if let Err(error) = stage_trials(cli, recipe, &place, stage, &mut report) {
+    if let Err(error) = stage_trials(cli, recipe, &place, groups, stage, &mut report) {
         if error.is::<Interrupted>() {
             return Err(error);
         }
@@ -85,6 +94,7 @@ fn stage_trials(
     cli: &Cli,
     recipe: &'static Recipe,
     place: &Placement,
+    groups: Option<&Groups>,
     stage: &mut Option<SizedStage>,
     report: &mut ScenarioReport,
 ) -> Result<()> {
@@ -101,10 +111,10 @@ fn stage_trials(
         Some(stage) => stage,
         None => stage.insert(lock::calibrate(recipe, terms.section_ns())?),
     };
-    let mut hogs = Hogs::spawn(&place.hogs, cli.hog_nice)?;
+    let mut hogs = Hogs::spawn(&place.hogs, cli.hog_nice, groups)?;
     let mut measured: Vec<Measured> = Vec::new();
     while keep_trying(report, cli.trials) {
-        let outcome = trial::run(stage.stage(), &terms, place, &mut hogs)?;
+        let outcome = trial::run(stage.stage(), &terms, place, groups, &mut hogs)?;
         report.attempted += 1;
         match outcome {
             Outcome::Staged(trial) => {
@@ -163,6 +173,7 @@ fn empty_report(
         owner_nice: cli.owner_nice,
         waiter_nice: cli.waiter_nice,
         waiter_policy: cli.waiter_policy,
+        groups: cli.groups(),
         fair_ideal: round3(cli.waiter_policy.fair_ideal(
             hogs_per_cpu,
             cli.hog_nice,

@@ -67,9 +67,10 @@ pub fn staged_cell(scenario: &ScenarioReport) -> String {
 }
 
 fn waiter_cell(scenario: &ScenarioReport) -> String {
-    match scenario.waiter_policy {
-        WaiterPolicy::Other => format!("nice {}", scenario.waiter_nice),
-        policy => policy.to_string(),
+    match (scenario.waiter_policy, scenario.groups) {
+        (WaiterPolicy::Other, None) => format!("nice {}", scenario.waiter_nice),
+        (WaiterPolicy::Other, Some(groups)) => groups.to_string(),
+        (policy, _) => policy.to_string(),
     }
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Owns one trial, from forking its actors to the evidence.
 //!
-//! 1. All actors are forked (or started as threads of a fork) and sleep at their gates; holders have nice 0. Then hogs run, so that
+//! 1. All actors are forked (or started as threads of a fork) and sleep at their gates; holders have nice 0, and
+//!    the default weight if they are in a cgroup. Then hogs run, so that
 //!    wherever an owner goes it finds one.
 //! 2. The end owner goes. Its own CPU clock shows when it is well inside its critical section, or the
 //!    page fault in which it sleeps there.
@@ -20,6 +21,7 @@
 use crate::board::Board;
 use crate::cast::{Cast, Inside};
 use crate::crew::Actors;
+use crate::groups::Groups;
 use crate::hogs::{Hogs, Running};
 use crate::lock::Stage;
 use crate::policy::WaiterPolicy;
@@ -68,12 +70,14 @@ pub fn run(
     stage: &mut dyn Stage,
     terms: &Terms,
     place: &Placement,
+    groups: Option<&Groups>,
     hogs: &mut Hogs,
 ) -> Result<Outcome> {
     stage.reset()?;
     let board = Board::new()?;
-    let mut cast = Cast::spawn(stage, terms, place, &board)?;
+    let mut cast = Cast::spawn(stage, terms, place, groups, &board)?;
     cast.wait_ready()?;
+    cast.enter_groups()?;
     let mut inside = match stage.sleeper(cast.end_owner())? {
         Some(sleeper) => Inside::Asleep(sleeper),
         None if stage.serves() => Inside::Serving,

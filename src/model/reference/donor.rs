@@ -118,6 +118,7 @@ impl Reference {
             state.running_key = vtime;
             state.running_weight = weight;
             state.running_since = Some(k.now_ns());
+            state.awake_at = None;
         }
     }
 

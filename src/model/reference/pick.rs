@@ -101,10 +101,7 @@ impl Reference {
             let pulled_at = &mut self.cpu_mut(cpu).pulled_at;
             if pulled_at.is_none_or(|then| now - then >= every) {
                 *pulled_at = Some(now);
-                let (pace, weight) = (self.task(p).pace, self.task(p).weight);
-                if let Some(from) = self.pull(k, cpu, pace, weight) {
-                    let swaps = self.swaps(cpu, from);
-                    self.task_mut(p).swap_to = swaps.then_some(from);
+                if self.pull(k, cpu, p) {
                     return;
                 }
             }

@@ -29,8 +29,8 @@ const DONOR_LOOK_NS: u64 = 4_000_000;
 const DONOR_LOOK_MAX_NS: u64 = 64_000_000;
 
 /// Memory of a task's pace: what was used longer ago does not count.
-const PACE_NS: u64 = 1 << 28;
-const PACE_MARGIN_NS: u64 = PACE_NS / 16;
+const PACE_NS: u64 = 1 << 30;
+const PACE_MARGIN_NS: u64 = PACE_NS / 24;
 const PACE_MARGIN_FAR_NS: u64 = PACE_NS / 4;
 
 /// What is left of `pace` after `ns`. The rounding is part of it.
@@ -38,7 +38,7 @@ pub(super) fn pace_after(pace: u64, ns: u64) -> u64 {
     if ns >= PACE_NS {
         return 0;
     }
-    pace - (pace >> 14) * (ns >> 14)
+    pace - (pace >> 15) * (ns >> 15)
 }
 
 /// `items` from the first that is not less than `from` on, then those before it.
@@ -221,7 +221,7 @@ impl Reference {
                 .any(|nr| self.steal_in(k, cpu, nr, 0))
     }
 
-    /// The CPU of domain `nr` whose waiting task is furthest behind `pace`.
+    /// The CPU of domain `nr` whose waiting task is furthest behind `pace`, going by who was queued last.
     fn pull_from(
         &self,
         cpu: Cpu,
@@ -234,8 +234,8 @@ impl Reference {
         let mut work: Vec<usize> = (0..cpus.len())
             .filter(|&bit| self.work_of(cpus[bit]).is_some())
             .collect();
-        // the pace of what runs has just gone up by what a slice costs
-        let margin = key::cost(margin_ns, weight);
+        // the least that will do, see pull_head()
+        let margin = key::cost(margin_ns / 2, weight);
         let mut from = None;
         for looks in 0..PULL_LOOKS {
             let Some(&bit) = cyclic(&work, (cpu as usize + looks) % 64).first() else {
@@ -251,16 +251,12 @@ impl Reference {
         from
     }
 
-    /// The CPU from which a task was pulled.
-    pub(super) fn pull(
-        &mut self,
-        k: &mut dyn Kernel,
-        cpu: Cpu,
-        pace: u64,
-        weight: u32,
-    ) -> Option<Cpu> {
+    /// A task that waits elsewhere and gets less than `prev`, which could go on, comes instead.
+    pub(super) fn pull(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Pid) -> bool {
+        let (pace, weight) = (self.task(prev).pace, self.task(prev).weight);
         let own = self.domain_of(cpu);
-        let mut from = self.pull_from(cpu, own, pace, weight, PACE_MARGIN_NS);
+        let mut margin_ns = PACE_MARGIN_NS;
+        let mut from = self.pull_from(cpu, own, pace, weight, margin_ns);
         if from.is_none() {
             let works = |nr: usize| {
                 self.cfg.domains[nr]
@@ -271,21 +267,69 @@ impl Reference {
             let others: Vec<usize> = (0..self.cfg.domains.len())
                 .filter(|&nr| nr != own && works(nr))
                 .collect();
-            let &nr = cyclic(&others, self.cpu(cpu).pull_cursor).first()?;
+            let Some(&nr) = cyclic(&others, self.cpu(cpu).pull_cursor).first() else {
+                return false;
+            };
             self.cpu_mut(cpu).pull_cursor = (nr + 1) % 64;
-            from = self.pull_from(cpu, nr, pace, weight, PACE_MARGIN_FAR_NS);
+            margin_ns = PACE_MARGIN_FAR_NS;
+            from = self.pull_from(cpu, nr, pace, weight, margin_ns);
         }
-        from.filter(|&from| {
-            self.work_of(from)
-                .is_some_and(|reach| k.dsq_move_to_local(from, reach, cpu))
-        })
+        from.is_some_and(|from| self.pull_head(k, cpu, prev, from, margin_ns))
     }
 
-    /// Whether the previous task goes where a task was pulled from: if that leaves the two CPUs
-    /// more even than the pull alone.
-    pub(super) fn swaps(&self, cpu: Cpu, from: Cpu) -> bool {
-        let pulled = u64::from(self.cpu(from).waiting_weight);
-        self.load(from) <= self.queued_load(cpu) + 2 * pulled
+    /// Pulls the first task of `from`, if that is still behind, as it is now.
+    fn pull_head(
+        &mut self,
+        k: &mut dyn Kernel,
+        cpu: Cpu,
+        prev: Pid,
+        from: Cpu,
+        mut margin_ns: u64,
+    ) -> bool {
+        let Some(reach) = self.work_of(from) else {
+            return false;
+        };
+        let Some((_, head)) = k.dsq_head(from, reach) else {
+            return false;
+        };
+        let (pace, weight) = (self.task(prev).pace, self.task(prev).weight);
+        let load = self.queued_load(cpu) + u64::from(weight);
+        let apart = load.wrapping_sub(self.load(from)) as i64;
+        let (ours, theirs) = (i64::from(weight), i64::from(self.task(head).weight));
+        // it comes alone, or `prev` goes there in exchange: whatever leaves the two more even
+        let alone = apart + 2 * theirs;
+        let swapped = alone - 2 * ours;
+        let swaps = swapped.abs() <= alone.abs();
+        let then = swapped.abs().min(alone.abs());
+        let some = ours.min(theirs) / 4;
+        if then > apart.abs() + some {
+            margin_ns *= 2;
+        } else if then + some < apart.abs() {
+            margin_ns /= 2;
+        }
+        let task = self.task(head);
+        let head_pace = pace_after(task.pace, k.now_ns() - task.pace_at);
+        if task.slept
+            || head_pace + key::cost(margin_ns, weight) >= pace
+            || !k.dsq_move_to_local(from, reach, cpu)
+        {
+            return false;
+        }
+        self.cpu_mut(cpu).pulled = Some(head);
+        self.task_mut(prev).swap_to = swaps.then_some(from);
+        true
+    }
+
+    /// `t` was pulled to `cpu`, and runs: it is behind on the machine, whatever its key says of
+    /// the CPU that it was on.
+    pub(super) fn pulled(&mut self, t: Pid, cpu: Cpu) {
+        let clock = self.cpu(cpu).clock;
+        if self.cpu_mut(cpu).pulled.take() == Some(t) {
+            let task = self.task_mut(t);
+            if key::before(clock, task.vtime) {
+                task.vtime = clock;
+            }
+        }
     }
 
     /// `cpu` went idle with donors, or did not.

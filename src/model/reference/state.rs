@@ -48,6 +48,8 @@ pub(super) struct Donor {
 
 #[derive(Clone, Debug)]
 pub(super) struct TaskCtx {
+    /// It has not run since it slept.
+    pub slept: bool,
     pub vtime: u64,
     pub vtime_cpu: Option<Cpu>,
     /// Among all contexts of the machine.
@@ -94,6 +96,7 @@ impl Default for TaskCtx {
             place: Place::Other,
             queued_weight: 0,
             queued_at: 0,
+            slept: false,
             swap_to: None,
             reach: Reach::One,
             pace: 0,
@@ -125,10 +128,10 @@ pub(super) struct CpuCtx {
     /// When it last looked for tasks that get less than their share.
     pub pulled_at: Option<u64>,
     pub pull_cursor: usize,
-    /// Pace of the task queued last that other CPUs may take.
+    /// Pace of the task queued last that other CPUs may pull.
     pub waiting_pace: u64,
-    /// What it weighs.
-    pub waiting_weight: u32,
+    /// The task that the last pick pulled, until it runs.
+    pub pulled: Option<Pid>,
     /// The least key of its last pick, donors left aside.
     pub least: Option<u64>,
     /// The latest key ever queued here.
@@ -139,6 +142,10 @@ pub(super) struct CpuCtx {
     pub urgent: Option<(u64, u64)>,
     /// Picks in which a queued task had waited for too long.
     pub overdue_picks: u32,
+    /// When what runs began to run after a sleep; `None`: it had been running before.
+    pub awake_at: Option<u64>,
+    /// A task of earlier key woke when that was a moment ago.
+    pub preempt_at_tick: bool,
     /// Waiting donors, by key and then by pid.
     pub donors: Vec<(u64, Pid)>,
 }
@@ -323,6 +330,7 @@ impl Reference {
         };
         let state = self.cpu_mut(cpu);
         state.running_key = key;
+        state.preempt_at_tick = false;
         state.running_weight = weight;
         state.running_pid = t;
         state.running_since = Some(k.now_ns());
