@@ -104,6 +104,7 @@ static __always_inline void candidates_forget(struct task_ctx *tctx)
 
 	tctx->candidate = 0;
 	tctx->candidate_next = 0;
+	tctx->candidate_at_ns = 0;
 	tctx->candidate_slices = 0;
 	if (!tctx->lent_to[0].pid)
 		return;

@@ -117,11 +117,27 @@ static __always_inline u32 hop_user(struct task_struct *p, const struct task_ctx
 		       user : 0;
 }
 
+/* Who was found at this very moment, with what that task does now. False: nothing was looked for yet. */
+static __always_inline bool hop_candidate_again(struct task_ctx *tctx, u64 lock, u64 now,
+						struct hop *h)
+{
+	if (tctx->candidate_at_ns != now)
+		return false;
+	h->owner_pid = tctx->candidate_found;
+	if (h->owner_pid)
+		h->end = hop_look(h->owner_pid, lock);
+	if (h->end == HOP_NO_OWNER)
+		h->owner_pid = 0;
+	return true;
+}
+
 /*
  * Nobody is named as the owner of @lock, which @p waits for. Those that used it before
  * are lent to in turn, a slice each: the present one until it has run so long, then the
  * next that is kept from running. What is looked at is bounded; the next look goes on from there.
  * What is lent in one wait is bounded, too.
+ *
+ * All looks of one moment find the same: a walk that comes here twice is in a cycle.
  */
 static __always_inline void hop_candidate(struct task_struct *p, struct task_ctx *tctx, u64 lock,
 					  struct hop *h)
@@ -130,7 +146,8 @@ static __always_inline void hop_candidate(struct task_struct *p, struct task_ctx
 	bool able = false;
 
 	/* an empty queue that looked like a lock, perhaps */
-	if (!nr || tctx->candidate_slices >= CANDIDATE_SLICES)
+	if (!nr || tctx->candidate_slices >= CANDIDATE_SLICES ||
+	    hop_candidate_again(tctx, lock, port_now(), h))
 		return;
 	if (present && edge_candidate_proven(p, present)) {
 		end = hop_look(present, lock);
@@ -159,6 +176,8 @@ static __always_inline void hop_candidate(struct task_struct *p, struct task_ctx
 		if (!able)
 			hop_second_best(h, user, end);
 	}
+	tctx->candidate_at_ns = port_now();
+	tctx->candidate_found = h->owner_pid;
 	if (able) {
 		tctx->candidate = h->owner_pid;
 		tctx->candidate_exec_ns = hop_exec_ns(h->owner_pid);

@@ -92,9 +92,12 @@ struct task_ctx {
 	u64 wait_delay_ns; /* [as wait_seq] its slot's delay_ns when the wait began */
 	/*
 	 * [hints: who walks its chain] of a wait for a lock that names nobody, core/hop.h: who is taken
-	 * for the owner at present, what that had run when it was chosen, which user is looked at next
+	 * for the owner at present, what that had run when it was chosen, which user is looked at next;
+	 * and what was found when it was last looked
 	 */
 	u32 candidate;
+	u32 candidate_found;
+	u64 candidate_at_ns;
 	u32 candidate_next;
 	u32 candidate_slices; /* lent to candidates in this wait */
 	u64 candidate_exec_ns;

@@ -30,6 +30,7 @@ impl Reference {
         task.donor.place = Some(DonorPlace::Limbo);
         task.donor.candidate = None;
         task.donor.candidate_next = 0;
+        task.donor.candidate_found = None;
         task.donor.candidate_slices = 0;
     }
 

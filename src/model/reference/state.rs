@@ -42,6 +42,8 @@ pub(super) struct Donor {
     /// had run when it was chosen, and who of its users is looked at next.
     pub candidate: Option<(Pid, u64)>,
     pub candidate_next: usize,
+    /// When it was last looked, and what was found.
+    pub candidate_found: Option<(u64, Option<Pid>)>,
     /// Slices that this wait has lent to such.
     pub candidate_slices: u32,
 }

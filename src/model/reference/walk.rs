@@ -43,7 +43,7 @@ impl Reference {
                 );
                 awake.then_some(first)
             }
-            None => self.candidate(k, t, lock),
+            None => self.candidate_now(k, t, lock),
         }
     }
 
@@ -57,13 +57,29 @@ impl Reference {
         }
     }
 
+    /// As below; all looks of one moment find the same, so that a walk that comes here twice
+    /// is in a cycle.
+    fn candidate_now(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
+        let now = k.now_ns();
+        if k.candidates_of(lock).is_empty()
+            || self.task(t).donor.candidate_slices >= CANDIDATE_SLICES
+        {
+            return None;
+        }
+        if let Some((_, found)) = self.task(t).donor.candidate_found.filter(|f| f.0 == now) {
+            let waits_too = |c: &Pid| {
+                let asleep = matches!(self.place_of(*c), Place::Asleep | Place::Other);
+                asleep && k.blocked_on(*c) == Some(lock)
+            };
+            return found.filter(|c| k.alive(*c) && !waits_too(c));
+        }
+        self.candidate(k, t, lock)
+    }
+
     /// Whom `t` takes for the owner of a lock that names nobody. One user of the lock after
     /// the other, each until it has run for a slice; if none of them is kept from running,
     /// one that runs, else one that sleeps on another lock itself.
     fn candidate(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
-        if self.task(t).donor.candidate_slices >= CANDIDATE_SLICES {
-            return None;
-        }
         let present = self.task(t).donor.candidate;
         let present = present.filter(|&(c, _)| k.alive(c));
         let able = present.is_some_and(|(c, _)| self.is_able(k, c));
@@ -88,6 +104,7 @@ impl Reference {
         let again = present.filter(|_| able).map(|(c, _)| c);
         if let Some(c) = found.map(|at| in_turn[at]).or(again) {
             self.task_mut(t).donor.candidate = Some((c, k.exec_ns(c)));
+            self.task_mut(t).donor.candidate_found = Some((k.now_ns(), Some(c)));
             return Some(c);
         }
         let others = in_turn.iter().copied().filter(is_other);
@@ -97,10 +114,10 @@ impl Reference {
             let asleep = matches!(self.place_of(**c), Place::Asleep | Place::Other);
             asleep && k.blocked_on(**c).is_some_and(|l| l != lock)
         };
-        all.iter()
-            .find(runs)
-            .or_else(|| all.iter().find(sleeps))
-            .copied()
+        let best = all.iter().find(runs).or_else(|| all.iter().find(sleeps));
+        let best = best.copied();
+        self.task_mut(t).donor.candidate_found = Some((k.now_ns(), best));
+        best
     }
 
     /// The chain of `donor`, as it stands now. `None`: the edge is stale, nobody owns
