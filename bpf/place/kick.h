@@ -29,8 +29,10 @@ static __always_inline void preempt_by_key(struct task_ctx *tctx, struct cpu_ctx
 {
 	u64 now = port_now(), running = running_key_now(cctx, now);
 	u64 key = tctx->vtime + key_cost(cfg.wakeup_gran_ns, tctx->weight);
+	/* those that it brought may have gone on meanwhile */
+	u64 first = with_donors ? donor_first_key(cpu) : KEY_NONE;
 
-	if (!with_donors || !key_before(donor_first_key(cpu), running)) {
+	if (first == KEY_NONE || !key_before(first, running)) {
 		if (!key_before(key, running))
 			return;
 		if (time_since(now, cctx->awake_at_ns) < cfg.protect_ns) {

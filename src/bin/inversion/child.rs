@@ -148,6 +148,12 @@ pub fn guarded(body: impl FnOnce() -> i32) -> i32 {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(STATUS_PANIC)
 }
 
+/// Of a child: stops until its parent resumes it.
+pub fn stop_self() {
+    // SAFETY: raise has no preconditions.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
 /// Ends a child, with all of its threads.
 pub fn exit(status: i32) -> ! {
     // SAFETY: ends the process without running any of the parent's destructors or exit handlers.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Owns the hogs: processes that do nothing but compute, stopped except while a `Running` lives.
 
-use crate::child::Child;
+use crate::child::{self, Child};
 use crate::groups::{Groups, Role};
 use crate::topology::Place;
 use anyhow::Result;
@@ -23,7 +23,8 @@ impl Hogs {
             children: Vec::with_capacity(places.len()),
         };
         for place in places {
-            hogs.children.push(Child::spawn(*place, nice, compute)?);
+            hogs.children
+                .push(Child::spawn(*place, nice, compute_later)?);
         }
         for child in &mut hogs.children {
             child.wait_stopped()?;
@@ -47,9 +48,13 @@ impl Hogs {
 }
 
 /// Stops itself first, so that no hog ever runs outside of a trial.
-fn compute() -> i32 {
-    // SAFETY: raise has no preconditions.
-    unsafe { libc::raise(libc::SIGSTOP) };
+fn compute_later() -> i32 {
+    child::stop_self();
+    compute()
+}
+
+/// Without end.
+pub fn compute() -> i32 {
     let mut turns = 0u64;
     loop {
         turns = black_box(turns.wrapping_add(1));

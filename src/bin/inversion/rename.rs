@@ -7,16 +7,17 @@
 //! each round has two halves. In the first the background computes: what the foreground needs then is
 //! its fair ideal. In the second it renames.
 
-use crate::child::Child;
+use crate::child::{self, Child};
 use crate::groups::{self, Folder};
+use crate::hogs::compute;
 use crate::report::write_json;
+use crate::summary::round3;
 use crate::sys;
 use anyhow::{Context, Result};
 use clap::Args;
 use scx_proxy::output::{self, Table};
 use serde::Serialize;
 use std::ffi::CString;
-use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,7 +135,7 @@ pub fn run(terms: &Rename, mut progress: impl FnMut(&str)) -> Result<()> {
             ideal.max_ms, contended.max_ms
         ));
         report.rounds.push(Round {
-            max_ratio: crate::summary::round3(contended.max_ms / ideal.max_ms),
+            max_ratio: round3(contended.max_ms / ideal.max_ms),
             ideal,
             contended,
         });
@@ -145,21 +146,13 @@ pub fn run(terms: &Rename, mut progress: impl FnMut(&str)) -> Result<()> {
 /// A task in a cgroup, from its first step in `body` on.
 fn start(folder: &Folder, body: impl FnOnce() -> i32) -> Result<Child> {
     let mut child = Child::spawn(None, 0, || {
-        // SAFETY: raise has no preconditions.
-        unsafe { libc::raise(libc::SIGSTOP) };
+        child::stop_self();
         body()
     })?;
     child.wait_stopped()?;
     folder.set("cgroup.procs", child.pid())?;
     child.resume();
     Ok(child)
-}
-
-fn compute() -> i32 {
-    let mut turns = 0_u64;
-    loop {
-        turns = black_box(turns.wrapping_add(1));
-    }
 }
 
 /// Two folders, and a file that goes to and fro between them; removed when dropped.
@@ -244,7 +237,7 @@ impl Half {
         took_ns.sort_unstable();
         let part = |of_1000: usize| {
             let nr = (took_ns.len() * of_1000 / 1000).min(took_ns.len() - 1);
-            crate::summary::round3(took_ns[nr] as f64 / 1e6)
+            round3(took_ns[nr] as f64 / 1e6)
         };
         Half {
             renames: took_ns.len(),
