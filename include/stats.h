@@ -52,7 +52,7 @@ enum proxy_stat {
 	STAT_DONATION_BINDER,
 	STAT_DONATION_NTSYNC,
 	STAT_DONATION_FUTEX,
-	STAT_CANDIDATE_MISSED,		/* of the last: to who turned out not to have the lock */
+	STAT_CANDIDATE_MISSED,		/* slices used up by candidates that turned out not to have the lock */
 	STAT_DONATED_NS,		/* CPU time charged to donors */
 	STAT_OWN_NS,			/* CPU time charged to the tasks themselves */
 	STAT_RUNTIME_NS,		/* CPU time of all tasks: DONATED + OWN */

@@ -64,8 +64,8 @@ out:
 	return ret == PUSHED;
 }
 
-/* A candidate for the owner of what @dctx's task waits for gets a slice of its context. */
-static __always_inline void candidate_lent(struct task_ctx *dctx)
+/* The present candidate for the owner of what @dctx's task waits for has used a slice. */
+static __always_inline void candidate_used(struct task_ctx *dctx)
 {
 	u32 i, pid = dctx->candidate;
 
@@ -83,7 +83,7 @@ static __always_inline void candidate_lent(struct task_ctx *dctx)
 
 /*
  * @tctx's task was woken by @waker, which had what it waited for; 0: by nobody who had. Returns
- * how many of its slices it lent to others.
+ * how many of its slices others have used up.
  */
 static __always_inline u32 candidates_missed(const struct task_ctx *tctx, u32 waker)
 {

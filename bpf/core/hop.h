@@ -132,49 +132,77 @@ static __always_inline bool hop_candidate_again(struct task_ctx *tctx, u64 lock,
 }
 
 /*
- * Nobody is named as the owner of @lock, which @p waits for. Those that used it before
- * are lent to in turn, a slice each: the present one until it has run so long, then the
- * next that is kept from running. What is looked at is bounded; the next look goes on from there.
- * What is lent in one wait is bounded, too.
- *
- * All looks of one moment find the same: a walk that comes here twice is in a cycle.
+ * The next user in turn that is kept from running, which @present is not: the first that points at the
+ * lock, else the first at all. Returns 0 if there is none, and the second best in @h unless the present one is
+ * @able; and if that one points at the lock, and nobody else does.
  */
-static __always_inline void hop_candidate(struct task_struct *p, struct task_ctx *tctx, u64 lock,
-					  struct hop *h)
+static __always_inline u32 hop_next_user(struct task_struct *p, struct task_ctx *tctx, u64 lock,
+					 u32 nr, bool able, struct hop *h)
 {
-	u32 present = tctx->candidate, i, user, end, nr = edge_candidates(p, tctx, lock);
-	bool able = false;
+	u32 present = tctx->candidate, first = 0, next = tctx->candidate_next, i, user, end;
+	bool seeks = (tctx->candidate_slices & (CANDIDATE_ROUND - 1)) < CANDIDATE_POINTING;
 
-	/* an empty queue that looked like a lock, perhaps */
-	if (!nr || tctx->candidate_slices >= CANDIDATE_SLICES ||
-	    hop_candidate_again(tctx, lock, port_now(), h))
-		return;
-	if (present && edge_candidate_proven(p, present)) {
-		end = hop_look(present, lock);
-		able = hop_is_able(present, end);
-		if (able) {
-			h->owner_pid = present;
-			h->end = end;
-			if (hop_exec_ns(present) - tctx->candidate_exec_ns < cfg.slice_ns)
-				return;
-		} else {
-			hop_second_best(h, present, end);
-		}
-	}
 	core_for(i, CANDIDATE_LOOKS < nr ? CANDIDATE_LOOKS : nr) {
 		user = hop_user(p, tctx, lock, tctx->candidate_next % nr, present);
 		tctx->candidate_next = (tctx->candidate_next + 1) % nr;
 		if (!user)
 			continue;
 		end = hop_look(user, lock);
-		if (hop_is_able(user, end)) {
+		if (!hop_is_able(user, end)) {
+			if (!able && !first)
+				hop_second_best(h, user, end);
+			continue;
+		}
+		if (!seeks || edge_candidate_points(tctx, lock, user))
+			return user;
+		if (!first) {
+			first = user;
+			next = tctx->candidate_next;
+		}
+	}
+	if (!first || (able && edge_candidate_points(tctx, lock, present)))
+		return 0;
+	tctx->candidate_next = next;
+	return first;
+}
+
+/*
+ * Nobody is named as the owner of @lock, which @p waits for. Those that used it before
+ * are lent to in turn, a slice each: the present one until it has run so long, then the
+ * next that is kept from running. Of each round most slices go to those whose registers or
+ * stack point at the lock, as those of whoever is going to release it often do. What is looked
+ * at is bounded; the next look goes on from there. What is lent in one wait is bounded, too.
+ *
+ * All looks of one moment find the same: a walk that comes here twice is in a cycle.
+ */
+static __always_inline void hop_candidate(struct task_struct *p, struct task_ctx *tctx, u64 lock,
+					  struct hop *h)
+{
+	u32 user = tctx->candidate, end, nr = edge_candidates(p, tctx, lock);
+	bool able = false;
+
+	/* an empty queue that looked like a lock, perhaps */
+	if (!nr || tctx->candidate_slices >= CANDIDATE_SLICES ||
+	    hop_candidate_again(tctx, lock, port_now(), h))
+		return;
+	if (user && edge_candidate_proven(p, user)) {
+		end = hop_look(user, lock);
+		able = hop_is_able(user, end);
+		if (able) {
 			h->owner_pid = user;
 			h->end = end;
-			able = true;
-			break;
-		}
-		if (!able)
+			if (hop_exec_ns(user) - tctx->candidate_exec_ns < cfg.slice_ns)
+				return;
+			candidate_used(tctx);
+		} else {
 			hop_second_best(h, user, end);
+		}
+	}
+	user = hop_next_user(p, tctx, lock, nr, able, h);
+	if (user) {
+		h->owner_pid = user;
+		h->end = hop_look(user, lock);
+		able = true;
 	}
 	tctx->candidate_at_ns = port_now();
 	tctx->candidate_found = h->owner_pid;
@@ -184,17 +212,25 @@ static __always_inline void hop_candidate(struct task_struct *p, struct task_ctx
 	}
 }
 
-/* The owner is not known: who keeps @p of @pid waiting all the same, if that can be told. */
-static __always_inline void hop_stand_in(struct task_struct *p, struct task_ctx *tctx, u32 pid,
-					 u64 lock, struct hop *h)
+/* Goes on where chain_hop() found that the lock names nobody: a function of its own, for the sake of the stack. */
+CORE_FN int hop_guess(u32 pid, struct hop *h)
 {
-	u32 first = edge_first_waiter_pid(lock);
+	struct task_struct *p;
+	struct task_ctx *tctx;
+	u64 lock;
 
-	h->end = HOP_NO_OWNER;
-	if (first)
-		return hop_first_waiter(pid, first, h);
-	hop_candidate(p, tctx, lock, h);
-	h->is_guess = 1;
+	if (!h)
+		return 0;
+	p = port_task_get(pid);
+	if (!p)
+		return 0;
+	tctx = task_ctx_of(p);
+	lock = tctx ? edge_lock(p, tctx) : 0;
+	/* should it have gone on meanwhile, this is a thread of its process all the same */
+	if (lock)
+		hop_candidate(p, tctx, lock, h);
+	port_task_put(p);
+	return 0;
 }
 
 CORE_FN int chain_hop(u32 pid, struct hop *h)
@@ -202,7 +238,7 @@ CORE_FN int chain_hop(u32 pid, struct hop *h)
 	struct task_struct *p;
 	struct task_ctx *tctx;
 	u64 lock = 0;
-	u32 owner = 0;
+	u32 owner = 0, first = 0, candidates = 0;
 
 	if (!h)
 		return 0;
@@ -217,27 +253,26 @@ CORE_FN int chain_hop(u32 pid, struct hop *h)
 		lock = edge_lock(p, tctx);
 	if (lock) {
 		owner = edge_owner_pid(p, tctx, lock);
+		if (!owner)
+			first = edge_first_waiter_pid(lock);
+		if (!owner && !first)
+			candidates = edge_candidates(p, tctx, lock);
 		/* the waiter may have gone on, and its lock with it, while we read */
 		if (edge_lock(p, tctx) != lock)
 			lock = 0;
 	}
-	if (lock && !owner) {
-		hop_stand_in(p, tctx, pid, lock, h);
-		/* likewise: then whoever was first in line for what stood there does not matter */
-		if (edge_lock(p, tctx) != lock) {
-			h->owner_pid = 0;
-			h->end = HOP_STALE;
-		}
-	}
 	port_task_put(p);
-	if (!lock || !owner)
+	if (!lock)
 		return 0;
 	h->end = HOP_NO_OWNER;
+	h->is_guess = candidates != 0;
 	/* else handed over to the waiter itself, which has only to wake */
-	if (owner == pid)
-		return 0;
-	h->owner_pid = owner;
-	h->end = hop_look(owner, 0);
+	if (owner && owner != pid) {
+		h->owner_pid = owner;
+		h->end = hop_look(owner, 0);
+	} else if (!owner && first) {
+		hop_first_waiter(pid, first, h);
+	}
 	return 0;
 }
 

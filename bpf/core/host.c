@@ -99,6 +99,7 @@ static struct task_struct *port_task_get(u32 pid)
 #define edge_candidate_pid(p, tctx, lock, nr) ((void)(p), (void)(tctx), PORT(candidate_of, lock, nr))
 /* the model knows one process */
 #define edge_candidate_proven(p, pid) ((void)(p), (void)(pid), true)
+#define edge_candidate_points(tctx, lock, pid) ((void)(tctx), PORT(points_at, pid, lock) != 0)
 #define stat_inc(stat) ((void)host->stats[stat]++)
 #define stat_add(stat, n) ((void)(host->stats[stat] += (n)))
 

@@ -35,6 +35,7 @@ struct host_ports {
 	unsigned int (*first_waiter_of)(void *, host_u64 lock);
 	unsigned int (*candidates_of)(void *, host_u64 lock);
 	unsigned int (*candidate_of)(void *, host_u64 lock, unsigned int nr);
+	int (*points_at)(void *, unsigned int pid, host_u64 lock);
 	void (*insert)(void *, unsigned int pid, int cpu, unsigned int reach, host_u64 key,
 		       host_u64 slice_ns);
 	host_u64 (*head)(void *, int cpu, unsigned int reach, unsigned int *pid);

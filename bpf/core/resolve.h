@@ -22,8 +22,9 @@ struct chain {
 	unsigned short hops;
 	unsigned short has_guess; /* one of its owners at least is a guess */
 	u32 last;	/* the waiter that the last hop started from */
-	u32 nr_between; /* counts on; the array keeps the last ones */
-	u32 between[HOPS_LIMIT];
+	/* counts on; cpu_ctx.between keeps the last ones: the stack of a pick is nearly full */
+	u32 nr_between;
+	s32 cpu; /* that walks it */
 };
 
 static __always_inline void stat_depth(u32 hops)
@@ -40,14 +41,20 @@ static __always_inline void stat_depth(u32 hops)
 CORE_FN int chain_follow(u32 pid, struct chain *c)
 {
 	int we = WALK_GOES_ON;
+	struct cpu_ctx *cctx;
 	struct walk w;
 
 	if (!c)
+		return we;
+	cctx = cpu_ctx_of(c->cpu);
+	if (!cctx)
 		return we;
 	walk_begin(&w, pid);
 	while (can_loop) {
 		c->last = pid;
 		chain_hop(pid, &c->end);
+		if (c->end.is_guess)
+			hop_guess(pid, &c->end);
 		c->has_guess |= c->end.is_guess;
 		if (!c->end.owner_pid)
 			break;
@@ -55,7 +62,7 @@ CORE_FN int chain_follow(u32 pid, struct chain *c)
 		if (we != WALK_GOES_ON || c->end.end != HOP_BLOCKED)
 			break;
 		pid = c->end.owner_pid;
-		c->between[c->nr_between++ & (HOPS_LIMIT - 1)] = pid;
+		cctx->between[c->nr_between++ & (HOPS_LIMIT - 1)] = pid;
 	}
 	c->hops += w.hops;
 	return we;
@@ -135,8 +142,6 @@ static __always_inline bool donation_begin(struct task_ctx *octx, u32 owner_pid,
 	group_count(octx, 0);
 	stat_inc(STAT_DONATION);
 	stat_inc(STAT_DONATION_MUTEX + dctx->wait_type);
-	if (dctx->candidate)
-		candidate_lent(dctx);
 	event(EVENT_DONATE, cpu, donor_pid, owner_pid, 0, hops);
 	return true;
 }
@@ -173,14 +178,18 @@ CORE_FN int donor_follow(u32 pid, s32 to)
 /* The waiters between the donor and the end of its chain go to @to as well. */
 CORE_FN int chain_migrate(struct chain *c, s32 to)
 {
+	struct cpu_ctx *cctx;
 	u32 i = 0;
 
 	if (!c)
 		return 0;
+	cctx = cpu_ctx_of(c->cpu);
+	if (!cctx)
+		return 0;
 	while (can_loop) {
 		if (i >= c->nr_between || i >= HOPS_LIMIT)
 			break;
-		donor_follow(c->between[i & (HOPS_LIMIT - 1)], to);
+		donor_follow(cctx->between[i & (HOPS_LIMIT - 1)], to);
 		i++;
 	}
 	return 0;
@@ -318,7 +327,7 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid, u32 h
 	int ret = RESOLVED_NEXT;
 	struct cpu_ctx *cctx;
 	u64 seq = token_seq(token);
-	struct chain c = {};
+	struct chain c = { .cpu = cpu };
 
 	if (!d)
 		return ret;
@@ -357,7 +366,7 @@ CORE_FN int donor_block_urgent(u32 donor_pid, s32 cpu, u64 seq)
 {
 	struct task_struct *d = port_task_get(donor_pid), *o;
 	struct task_ctx *dctx, *octx;
-	struct chain c = {};
+	struct chain c = { .cpu = cpu };
 	u32 place;
 
 	if (!d)

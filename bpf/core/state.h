@@ -23,6 +23,9 @@ enum task_place {
 #define CANDIDATE_LOOKS 4
 /* slices that one wait lends to candidates: about a second */
 #define CANDIDATE_SLICES 256
+/* of each ROUND (a power of 2) so many go to those that point at the lock, if there are any */
+#define CANDIDATE_ROUND 16
+#define CANDIDATE_POINTING 12
 
 struct candidate_turns {
 	u32 pid;
@@ -99,9 +102,9 @@ struct task_ctx {
 	u32 candidate_found;
 	u64 candidate_at_ns;
 	u32 candidate_next;
-	u32 candidate_slices; /* lent to candidates in this wait */
+	u32 candidate_slices; /* that candidates have used up in this wait */
 	u64 candidate_exec_ns;
-	/* [who holds the context, then rq lock] to whom it lent in this wait, and how often */
+	/* [hints: who walks its chain] who used up how many slices in this wait */
 	struct candidate_turns lent_to[CANDIDATES_MAX];
 	u64 futex_at;	 /* [as user_lock] user address that it waits at, if that may be such a lock */
 	/* [pi_lock in ops.select_cpu(), then rq lock] of a donor that woke, until it runs */
@@ -148,6 +151,7 @@ struct cpu_ctx {
 	u64 donor_look_at_ns;
 	u64 held_token[DONOR_LOOKS]; /* donors that this pick holds, core/pick.h */
 	u32 held_pid[DONOR_LOOKS];
+	u32 between[HOPS_LIMIT]; /* likewise: waiters of the chain walked here last, core/resolve.h */
 	u32 nr_held;
 	/* written by other CPUs as well: a cache line of its own */
 	u32 nr_queued[NR_REACH] __attribute__((aligned(64))); /* [atomic] tasks on its run queues */

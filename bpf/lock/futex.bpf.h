@@ -141,7 +141,9 @@ static __always_inline void futex_woken(struct task_struct *p, struct task_ctx *
 		stat_add(STAT_CANDIDATE_MISSED, missed);
 		slot = futex_slot_of(at, p->tgid);
 		if (slot)
-			futex_judge(slot, tctx->candidate_slices, missed);
+			/* the last one was not used up, for it woke @p */
+			futex_judge(slot, tctx->candidate_slices + (waker && waker == tctx->candidate),
+				    missed);
 	}
 	tctx->futex_at = 0;
 	if (waker)

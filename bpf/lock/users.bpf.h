@@ -196,4 +196,81 @@ static __always_inline bool edge_candidate_proven(struct task_struct *p, u32 pid
 	return same;
 }
 
+/*
+ * Whether a thread points at a lock: by one of its registers, as it was stopped, or the nearest words of its
+ * stack. Whoever is going to unlock must have the address somewhere: a guard of C++ or Rust and a
+ * defer of Go have it there. That of a global lock stands in the code alone: then all candidates are alike.
+ */
+#define POINTER_REGS 15 /* all but orig_ax and what the entry itself pushes */
+#define POINTER_STACK_BYTES 1024
+/* the address of a lock, whose futex word is so many bytes into it at most */
+#define POINTER_WITHIN 16
+
+/* [its CPU: a torn look is a wrong guess] */
+struct pointer_words {
+	u64 word[POINTER_STACK_BYTES / sizeof(u64)];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct pointer_words);
+} pointer_words SEC(".maps");
+
+/* Whether one of the first @bytes of this CPU's words is an address at or a little before @addr. */
+__noinline u32 points_among(u32 bytes, u64 addr)
+{
+	u32 key = 0, i;
+	struct pointer_words *w = bpf_map_lookup_elem(&pointer_words, &key);
+
+	if (!w)
+		return 0;
+	bpf_for(i, 0, bytes / sizeof(u64)) {
+		if (i < POINTER_STACK_BYTES / sizeof(u64) && addr - w->word[i] < POINTER_WITHIN)
+			return 1;
+	}
+	return 0;
+}
+
+/* As points_among(), of @bytes at user address @sp, which lie on one page. */
+static __always_inline u32 points_on_page(u64 pgd, struct pointer_words *w, u64 sp, u32 bytes, u64 addr)
+{
+	u64 at = user_to_kernel(pgd, sp);
+
+	if (!at || bytes > POINTER_STACK_BYTES || bpf_probe_read_kernel(w->word, bytes, (void *)at))
+		return 0;
+	return points_among(bytes, addr);
+}
+
+/* Whether thread @pid points at the lock of user address @addr. */
+__noinline u32 user_points_at(u32 pid, u64 addr)
+{
+	u32 key = 0, bytes;
+	struct pointer_words *w = bpf_map_lookup_elem(&pointer_words, &key);
+	struct task_struct *c = w ? bpf_task_from_pid(pid) : NULL;
+	u64 pgd, sp;
+
+	if (!c)
+		return 0;
+	pgd = user_pgd(c);
+	sp = ((struct pt_regs *)bpf_task_pt_regs(c))->sp & ~(sizeof(u64) - 1);
+	bytes = bpf_probe_read_kernel(w->word, POINTER_REGS * sizeof(u64), (void *)bpf_task_pt_regs(c)) ?
+			0 : POINTER_REGS * sizeof(u64);
+	bpf_task_release(c);
+	if (points_among(bytes, addr))
+		return 1;
+	bytes = PAGE_BYTES - (sp & (PAGE_BYTES - 1));
+	if (bytes >= POINTER_STACK_BYTES)
+		return points_on_page(pgd, w, sp, POINTER_STACK_BYTES, addr);
+	return points_on_page(pgd, w, sp, bytes, addr) ||
+	       points_on_page(pgd, w, sp + bytes, POINTER_STACK_BYTES - bytes, addr);
+}
+
+/* See core/ports.h. Only of one that is proven to be of the waiter's process. */
+static __always_inline bool edge_candidate_points(const struct task_ctx *tctx, u64 lock, u32 pid)
+{
+	return user_points_at(pid, tctx->futex_at);
+}
+
 #endif /* PROXY_LOCK_USERS_H */

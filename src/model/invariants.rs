@@ -10,8 +10,8 @@ use super::program::{Class, LockIdx, LockKind};
 use super::sim::{Sim, Step, TICK_NS};
 
 /// Questions about locks that one callback may ask at the most: 8 donors, 17 hops
-/// each, 5 questions a hop and one of each of 5 candidates, and some before.
-const LOCK_QUESTIONS_MAX: u32 = 8 * 17 * (5 + 5) + 16;
+/// each, 8 questions a hop and two of each of 5 candidates, and some before.
+const LOCK_QUESTIONS_MAX: u32 = 8 * 17 * (8 + 2 * 5) + 16;
 
 /// Steps that may happen at the same time.
 const STEPS_AT_ONCE_MAX: u64 = 10_000;

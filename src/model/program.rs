@@ -127,11 +127,31 @@ impl LockKind {
     }
 }
 
+/// Whose registers or stack point at a lock, as those of whoever is going to release it often do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PointedBy {
+    /// Nobody's.
+    #[default]
+    Nobody,
+    /// The owner's.
+    Owner,
+    /// Those of everybody else.
+    Others,
+}
+
+impl PointedBy {
+    /// All of them.
+    pub const ALL: [PointedBy; 3] = [PointedBy::Nobody, PointedBy::Owner, PointedBy::Others];
+}
+
 /// One lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LockSpec {
     /// What it is.
     pub kind: LockKind,
+    /// Who points at it.
+    pub pointed_by: PointedBy,
     /// Whether each unlock names the first waiter as the owner at once.
     pub handoff: bool,
 }

@@ -10,7 +10,8 @@ use std::fmt;
 
 use super::policy::{Config, Cpu, Group, Limit, Pid, Topology};
 use super::program::{
-    Class, CpuMask, External, GroupSpec, LockIdx, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
+    Class, CpuMask, External, GroupSpec, LockIdx, LockKind, LockSpec, Op, PointedBy, Setup,
+    TaskSpec, mask_of,
 };
 
 /// A scenario.
@@ -76,6 +77,9 @@ pub struct NamedLock {
     /// `unnamed`.
     #[serde(default)]
     pub kind: LockKind,
+    /// Whose registers or stack point at it: `nobody` unless named, `owner`, `others`.
+    #[serde(default)]
+    pub pointed_by: PointedBy,
     /// Whether each release names the first waiter as the owner.
     #[serde(default)]
     pub handoff: bool,
@@ -385,6 +389,7 @@ impl Scenario {
                 .iter()
                 .map(|l| LockSpec {
                     kind: l.kind,
+                    pointed_by: l.pointed_by,
                     handoff: l.handoff,
                 })
                 .collect(),

@@ -141,7 +141,7 @@ metrics! {
         proxy_stat_STAT_DONATION_BINDER donations_binder "Of the donations, those of donors that wait for the reply to a binder transaction, since the last reading"
         proxy_stat_STAT_DONATION_NTSYNC donations_ntsync "Of the donations, those of donors that wait for a mutex of ntsync, since the last reading"
         proxy_stat_STAT_DONATION_FUTEX donations_futex "Of the donations, those of donors that wait for a lock of user space which names nobody: to one after the other of those that used it before, since the last reading"
-        proxy_stat_STAT_CANDIDATE_MISSED candidates_missed "Of donations_futex, those to who turned out not to have the lock, counted when the wait ended, since the last reading"
+        proxy_stat_STAT_CANDIDATE_MISSED candidates_missed "Of what was lent through locks which name nobody, slices that were used up by who turned out not to have the lock, counted when the wait ended, since the last reading"
         proxy_stat_STAT_DONATED_NS donated_ns "CPU time in ns that owners ran in donors' contexts, charged to the donors, since the last reading"
         proxy_stat_STAT_OWN_NS own_ns "CPU time in ns charged to the tasks that ran it, since the last reading"
         proxy_stat_STAT_RUNTIME_NS runtime_ns "CPU time in ns of all tasks scheduled; always donated_ns + own_ns, since the last reading"

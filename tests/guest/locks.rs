@@ -63,13 +63,13 @@ pub const MORE: &[Test] = &[
     ("kinds::rwlock_writer", || {
         donates("rwlock_writer", "cross", PTHREAD)
     }),
-    ("kinds::shared_mutex", || donates_unnamed("shared_mutex", 1)),
-    ("kinds::rust_mutex", || donates_unnamed("rust_mutex", 1)),
+    ("kinds::shared_mutex", || donates_unnamed("shared_mutex")),
+    ("kinds::rust_mutex", || donates_unnamed("rust_mutex")),
     ("kinds::rust_mutex_siblings", || {
-        donates_unnamed("rust_mutex_siblings", 4)
+        donates_unnamed("rust_mutex_siblings")
     }),
-    ("kinds::go_like_sema", || donates_unnamed("go_like_sema", 1)),
-    ("kinds::musl_normal", || donates_unnamed("musl_normal", 1)),
+    ("kinds::go_like_sema", || donates_unnamed("go_like_sema")),
+    ("kinds::musl_normal", || donates_unnamed("musl_normal")),
     ("kinds::rt_waiter_rwsem", || rt_waiter("i_rwsem")),
     ("kinds::rt_waiter_pthread", || rt_waiter("pthread")),
 ];
@@ -196,30 +196,27 @@ fn donates(lock: &str, topology: &str, of_type: &Type) -> Result<(), Failed> {
     })
 }
 
-/// Locks whose word names nobody: lent to one after the other of `candidates` threads that may have
-/// it, one of which has.
-fn donates_unnamed(lock: &str, candidates: u64) -> Result<(), Failed> {
+/// Locks whose word names nobody: of several threads that used the lock, the one that has it is lent to most.
+fn donates_unnamed(lock: &str) -> Result<(), Failed> {
     let said = doctor_says(FUTEX.name)?;
     ensure(said == "on", || format!("doctor says futex: {said}"))?;
     sched::with(&[], || {
-        let (factor, metrics) = staged(lock, "cross", &[NEED_MS])?;
-        let (lent, missed) = (metrics.donations_futex, metrics.candidates_missed);
-        println!(
-            "{lent} lent, {missed} missed, {} edges",
-            metrics.edges_futex
-        );
-        ensure(metrics.edges_futex > 0 && lent > 0, || {
-            format!("nothing was donated through {lock}: {metrics:?}")
-        })?;
-        // each candidate has a slice for one of the owner's
-        let others = candidates - 1;
-        ensure(missed * candidates * 3 <= lent * (3 * others + 1), || {
-            format!("{missed} of {lent} donations were in vain")
-        })?;
-        let most = DONATED_MAX + 1.5 * others as f64;
-        ensure(factor <= most, || {
-            format!("factor {factor:.2} with donation")
-        })
+        for topology in ["same", "cross", "unpinned"] {
+            let (factor, metrics) = staged(lock, topology, &[NEED_MS])?;
+            let (lent, missed) = (metrics.donations_futex, metrics.candidates_missed);
+            println!(
+                "{lent} lent, {missed} missed, {} edges",
+                metrics.edges_futex
+            );
+            ensure(metrics.edges_futex > 0 && lent > 0, || {
+                format!("nothing was donated through {lock}: {metrics:?}")
+            })?;
+            ensure(3 * missed < lent, || {
+                format!("{missed} of {lent} donations were in vain")
+            })?;
+            was_donated(factor)?;
+        }
+        Ok(())
     })
 }
 

@@ -257,7 +257,6 @@ impl Reference {
     fn donate(&mut self, k: &dyn Kernel, d: Pid, owner: Pid) {
         let donor = &mut self.task_mut(d).donor;
         donor.place = Some(DonorPlace::Active(owner));
-        donor.candidate_slices += u32::from(donor.candidate.is_some());
         let wait = donor.wait;
         self.task_mut(owner).runs_for = Some((d, wait));
         self.count(k.now_ns(), owner, false);

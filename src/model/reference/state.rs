@@ -44,7 +44,7 @@ pub(super) struct Donor {
     pub candidate_next: usize,
     /// When it was last looked, and what was found.
     pub candidate_found: Option<(u64, Option<Pid>)>,
-    /// Slices that this wait has lent to such.
+    /// Slices that such have used up in this wait.
     pub candidate_slices: u32,
 }
 

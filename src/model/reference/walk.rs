@@ -11,6 +11,10 @@ const CANDIDATE_LOOKS: usize = 4;
 /// Slices that one wait lends to them.
 const CANDIDATE_SLICES: u32 = 256;
 
+/// Of each `CANDIDATE_ROUND` of them so many go to those that point at the lock.
+const CANDIDATE_ROUND: u32 = 16;
+const CANDIDATE_POINTING: u32 = 12;
+
 /// The bound that no configuration exceeds.
 const HOPS_LIMIT: usize = 16;
 
@@ -77,16 +81,18 @@ impl Reference {
     }
 
     /// Whom `t` takes for the owner of a lock that names nobody. One user of the lock after
-    /// the other, each until it has run for a slice; if none of them is kept from running,
+    /// the other, each until it has run for a slice; most slices go to those that point at
+    /// the lock, if there are such. If none of them is kept from running,
     /// one that runs, else one that sleeps on another lock itself.
     fn candidate(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
         let present = self.task(t).donor.candidate;
         let present = present.filter(|&(c, _)| k.alive(c));
         let able = present.is_some_and(|(c, _)| self.is_able(k, c));
-        if let Some((c, exec_ns)) = present.filter(|_| able)
-            && k.exec_ns(c) - exec_ns < self.cfg.slice_ns
-        {
-            return Some(c);
+        if let Some((c, exec_ns)) = present.filter(|_| able) {
+            if k.exec_ns(c) - exec_ns < self.cfg.slice_ns {
+                return Some(c);
+            }
+            self.task_mut(t).donor.candidate_slices += 1;
         }
         let users = k.candidates_of(lock);
         let next = self.task(t).donor.candidate_next;
@@ -94,15 +100,26 @@ impl Reference {
             (0..users.len().min(CANDIDATE_LOOKS)).map(|i| users[(next + i) % users.len()]);
         let in_turn: Vec<Pid> = in_turn.collect();
         let is_other = |&c: &Pid| c != t && Some(c) != present.map(|(c, _)| c) && k.alive(c);
-        let found = in_turn
+        let mut able_ones = in_turn
             .iter()
-            .position(|c| is_other(c) && self.is_able(k, *c));
-        let looked_at = found.map_or(in_turn.len(), |at| at + 1);
+            .copied()
+            .enumerate()
+            .filter(|(_, c)| is_other(c) && self.is_able(k, *c));
+        let first = able_ones.clone().next();
+        let seeks = self.task(t).donor.candidate_slices % CANDIDATE_ROUND < CANDIDATE_POINTING;
+        let points = |c: Pid| seeks && k.points_at(c, lock);
+        let pointing = able_ones.find(|&(_, c)| points(c));
+        let again = present.filter(|_| able).map(|(c, _)| c);
+        let found = match pointing {
+            None if again.is_some_and(points) => None,
+            None => first,
+            pointing => pointing,
+        };
+        let looked_at = found.map_or(in_turn.len(), |(at, _)| at + 1);
         if !users.is_empty() {
             self.task_mut(t).donor.candidate_next = (next + looked_at) % users.len();
         }
-        let again = present.filter(|_| able).map(|(c, _)| c);
-        if let Some(c) = found.map(|at| in_turn[at]).or(again) {
+        if let Some(c) = found.map(|(_, c)| c).or(again) {
             self.task_mut(t).donor.candidate = Some((c, k.exec_ns(c)));
             self.task_mut(t).donor.candidate_found = Some((k.now_ns(), Some(c)));
             return Some(c);

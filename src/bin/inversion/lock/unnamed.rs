@@ -91,8 +91,9 @@ const MOMENT: Duration = Duration::from_millis(1);
 /// Every trial's process has a copy of its own, as it was before any trial.
 struct Used<L>(Arc<Inner<L>>);
 
+/// The lock stands in the middle: who knows the whole does not point at the lock.
+#[repr(C)]
 struct Inner<L> {
-    lock: L,
     units: usize,
     siblings: usize,
     /// Those that have begun to use the lock, and those that have had it often enough.
@@ -100,18 +101,19 @@ struct Inner<L> {
     done: AtomicUsize,
     /// Those that want the lock.
     wanting: AtomicUsize,
+    lock: L,
     /// The owner is in its critical section.
     is_held: AtomicBool,
 }
 
 fn build<L: Lock>(units: usize, siblings: usize, lock: fn() -> L) -> Result<Box<dyn Stage>> {
     Ok(Box::new(Used(Arc::new(Inner {
-        lock: lock(),
         units,
         siblings,
         came: AtomicUsize::new(0),
         done: AtomicUsize::new(0),
         wanting: AtomicUsize::new(0),
+        lock: lock(),
         is_held: AtomicBool::new(false),
     }))))
 }
@@ -122,7 +124,9 @@ impl<L: Lock> Inner<L> {
     }
 
     /// Has the lock again and again, each time until somebody sleeps on it, until all have had it often
-    /// enough: nobody is left without somebody who waits for him.
+    /// enough: nobody is left without somebody who waits for him. As a method of a queue would, it leaves
+    /// nothing of the lock with its caller.
+    #[inline(never)]
     fn take_turns(&self, is_waiter: bool) -> io::Result<()> {
         self.came.fetch_add(1, Ordering::AcqRel);
         while self.came.load(Ordering::Acquire) < ACTORS + self.siblings {
