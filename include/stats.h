@@ -42,6 +42,7 @@ enum proxy_stat {
 	STAT_EDGE_PTHREAD,
 	STAT_EDGE_BINDER,
 	STAT_EDGE_NTSYNC,
+	STAT_EDGE_FUTEX,
 	STAT_DONOR_QUEUED,		/* entries put on a donor queue */
 	STAT_DONATION,			/* donations begun */
 	STAT_DONATION_MUTEX,		/* of the donations, by type of the lock that the donor waits for */
@@ -50,6 +51,8 @@ enum proxy_stat {
 	STAT_DONATION_PTHREAD,
 	STAT_DONATION_BINDER,
 	STAT_DONATION_NTSYNC,
+	STAT_DONATION_FUTEX,
+	STAT_CANDIDATE_MISSED,		/* slices used up by candidates that turned out not to have the lock */
 	STAT_DONATED_NS,		/* CPU time charged to donors */
 	STAT_OWN_NS,			/* CPU time charged to the tasks themselves */
 	STAT_RUNTIME_NS,		/* CPU time of all tasks: DONATED + OWN */
@@ -80,7 +83,7 @@ enum proxy_stat {
 	/* waits for what has no owner that could be known; no edges */
 	STAT_WAIT_PERCPU_RWSEM,
 	STAT_WAIT_SEMAPHORE,
-	STAT_WAIT_FUTEX,		/* condition variables, semaphores, barriers, other libraries' locks */
+	STAT_WAIT_FUTEX,		/* condition variables, semaphores, barriers, locks without users known */
 
 	/* chain depth, in lock hops from the donor to the end */
 	STAT_DEPTH_1,

@@ -99,7 +99,7 @@ pub struct Opts {
     pub return_margin_us: u64,
 
     /// Types of locks whose owners are donated to: of mutex, rwsem, rtmutex,
-    /// pthread, binder and ntsync, or all, default, none.
+    /// pthread, binder, ntsync and futex, or all, default, none.
     ///
     /// `+x` and `-x` change the default, as in `--locks -rwsem`. What this kernel
     /// lacks is left out: `scx_proxy doctor` says what, and why.

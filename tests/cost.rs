@@ -77,6 +77,12 @@ impl Kernel for Still {
     fn first_waiter_of(&self, _l: Lock) -> Option<Pid> {
         None
     }
+    fn candidates_of(&self, _l: Lock) -> Vec<Pid> {
+        Vec::new()
+    }
+    fn points_at(&self, _t: Pid, _l: Lock) -> bool {
+        false
+    }
     fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, _: Reach, _key: u64, _slice_ns: u64) {
         self.queued.insert(t, cpu);
     }

@@ -64,6 +64,54 @@ out:
 	return ret == PUSHED;
 }
 
+/* The present candidate for the owner of what @dctx's task waits for has used a slice. */
+static __always_inline void candidate_used(struct task_ctx *dctx)
+{
+	u32 i, pid = dctx->candidate;
+
+	dctx->candidate_slices++;
+	core_for(i, CANDIDATES_MAX) {
+		struct candidate_turns *turns = &dctx->lent_to[i & (CANDIDATES_MAX - 1)];
+
+		if (turns->pid && turns->pid != pid)
+			continue;
+		turns->pid = pid;
+		turns->nr++;
+		break;
+	}
+}
+
+/*
+ * @tctx's task was woken by @waker, which had what it waited for; 0: by nobody who had. Returns
+ * how many of its slices others have used up.
+ */
+static __always_inline u32 candidates_missed(const struct task_ctx *tctx, u32 waker)
+{
+	u32 i, hits = 0;
+
+	core_for(i, CANDIDATES_MAX) {
+		const struct candidate_turns *turns = &tctx->lent_to[i & (CANDIDATES_MAX - 1)];
+
+		if (turns->pid && turns->pid == waker)
+			hits += turns->nr;
+	}
+	return tctx->candidate_slices > hits ? tctx->candidate_slices - hits : 0;
+}
+
+static __always_inline void candidates_forget(struct task_ctx *tctx)
+{
+	u32 i;
+
+	tctx->candidate = 0;
+	tctx->candidate_next = 0;
+	tctx->candidate_at_ns = 0;
+	tctx->candidate_slices = 0;
+	if (!tctx->lent_to[0].pid)
+		return;
+	core_for(i, CANDIDATES_MAX)
+		tctx->lent_to[i & (CANDIDATES_MAX - 1)] = (struct candidate_turns){};
+}
+
 /* A new wait of @p begins, with the context that it has now; its token says MOVING. */
 static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
 				       u32 urgency)
@@ -83,6 +131,7 @@ static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *t
 	tctx->wait_type = lock & LOCK_TYPE_MASK;
 	tctx->blocked_at_ns = port_now();
 	tctx->return_choice = RETURN_NONE;
+	candidates_forget(tctx);
 	stat_inc(STAT_EDGE);
 	stat_inc(STAT_EDGE_MUTEX + tctx->wait_type);
 	if (urgency)

@@ -96,6 +96,11 @@ static struct task_struct *port_task_get(u32 pid)
 #define edge_lock(p, tctx) ((void)(tctx), (u64)PORT(blocked_on, (p)->pid))
 #define edge_owner_pid(p, tctx, lock) ((void)(tctx), PORT(owner_of, lock))
 #define edge_first_waiter_pid(lock) PORT(first_waiter_of, lock)
+#define edge_candidates(p, tctx, lock) ((void)(p), (void)(tctx), PORT(candidates_of, lock))
+#define edge_candidate_pid(p, tctx, lock, nr) ((void)(p), (void)(tctx), PORT(candidate_of, lock, nr))
+/* the model knows one process */
+#define edge_candidate_proven(p, pid) ((void)(p), (void)(pid), true)
+#define edge_candidate_points(tctx, lock, pid) ((void)(tctx), PORT(points_at, pid, lock) != 0)
 #define stat_inc(stat) ((void)host->stats[stat]++)
 #define stat_add(stat, n) ((void)(host->stats[stat] += (n)))
 

@@ -33,6 +33,9 @@ struct host_ports {
 	host_u64 (*blocked_on)(void *, unsigned int pid);
 	unsigned int (*owner_of)(void *, host_u64 lock);
 	unsigned int (*first_waiter_of)(void *, host_u64 lock);
+	unsigned int (*candidates_of)(void *, host_u64 lock);
+	unsigned int (*candidate_of)(void *, host_u64 lock, unsigned int nr);
+	int (*points_at)(void *, unsigned int pid, host_u64 lock);
 	void (*insert)(void *, unsigned int pid, int cpu, unsigned int reach, host_u64 key,
 		       host_u64 slice_ns);
 	host_u64 (*head)(void *, int cpu, unsigned int reach, unsigned int *pid);

@@ -20,6 +20,7 @@
 #include "charge.h"
 #include "hint.h"
 #include "urgent.h"
+#include "hop.h"
 #include "resolve.h"
 #include "pick.h"
 #include "task.h"

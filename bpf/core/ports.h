@@ -52,6 +52,14 @@
  *   u32  edge_owner_pid(struct task_struct *, const struct task_ctx *, u64 lock)
  *                                                who owns the lock that it sleeps on, or 0
  *   u32  edge_first_waiter_pid(u64 lock)         who is first in line, or 0
+ *   u32  edge_candidates(struct task_struct *, const struct task_ctx *, u64 lock)
+ *                                                how many there are, CANDIDATES_MAX at most, that may
+ *                                                own the lock that it sleeps on, which names nobody
+ *   u32  edge_candidate_pid(struct task_struct *, const struct task_ctx *, u64 lock, u32 nr)
+ *                                                one of them, the likeliest first; 0 if it is gone
+ *   bool edge_candidate_proven(struct task_struct *, u32 pid)  whether it may lend to that one at all
+ *   bool edge_candidate_points(const struct task_ctx *, u64 lock, u32 pid)  whether the registers or the
+ *                                                stack of that one point at the lock
  *
  *   void stat_inc(u32), stat_add(u32, u64)       include/stats.h
  *   void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)  include/events.h

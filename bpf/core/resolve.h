@@ -16,113 +16,16 @@ enum resolved {
 	RESOLVED_LATER,	   /* nothing to be done for this donor: the pick holds it, look at the next one */
 };
 
-/* One hop: who owns the lock that @pid sleeps on, and what that task does. */
-enum hop_end {
-	HOP_STALE = 0,	 /* @pid sleeps on no lock (any more) */
-	HOP_NO_OWNER,
-	HOP_BLOCKED,	 /* the owner sleeps on a lock itself: one further */
-	HOP_RUNNABLE,	 /* the owner is on a run queue */
-	HOP_ON_CPU,	 /* the owner runs, or is about to without our help */
-	HOP_ASLEEP,	 /* the owner sleeps, and on no lock */
-	HOP_OTHER_CLASS, /* the owner is not ours to schedule */
-};
-
-struct hop {
-	u32 owner_pid;
-	u32 end; /* enum hop_end */
-};
-
 /* A walked chain: its end, and the waiters between the donor and that. */
 struct chain {
 	struct hop end;
-	u32 hops;
+	unsigned short hops;
+	unsigned short has_guess; /* one of its owners at least is a guess */
 	u32 last;	/* the waiter that the last hop started from */
-	u32 nr_between; /* counts on; the array keeps the last ones */
-	u32 between[HOPS_LIMIT];
+	/* counts on; cpu_ctx.between keeps the last ones: the stack of a pick is nearly full */
+	u32 nr_between;
+	s32 cpu; /* that walks it */
 };
-
-static __always_inline u32 hop_owner_state(u32 pid)
-{
-	struct task_struct *o = port_task_get(pid);
-	struct task_ctx *octx;
-	u32 end = HOP_NO_OWNER;
-
-	if (!o)
-		return end;
-	octx = task_ctx_of(o);
-	if (!octx || octx->place == PLACE_OTHER)
-		end = octx && edge_lock(o, octx) ? HOP_BLOCKED : HOP_OTHER_CLASS;
-	else if (octx->place == PLACE_QUEUED)
-		end = HOP_RUNNABLE;
-	else if (octx->place == PLACE_RUNNING || octx->place == PLACE_LOCAL)
-		end = HOP_ON_CPU;
-	else
-		end = edge_lock(o, octx) ? HOP_BLOCKED : HOP_ASLEEP;
-	port_task_put(o);
-	return end;
-}
-
-/*
- * Between its release and the next acquisition a lock has no owner. Its first
- * waiter has been woken then, and has only to run to take it: it stands in for
- * the owner, since what keeps it off the CPU keeps the donor waiting.
- */
-static __always_inline void hop_first_waiter(u32 pid, u64 lock, struct hop *h)
-{
-	u32 first = edge_first_waiter_pid(lock), end;
-
-	h->end = HOP_NO_OWNER;
-	if (!first || first == pid)
-		return;
-	end = hop_owner_state(first);
-	if (end != HOP_RUNNABLE && end != HOP_ON_CPU)
-		return;
-	stat_inc(STAT_FIRST_WAITER);
-	h->owner_pid = first;
-	h->end = end;
-}
-
-CORE_FN int chain_hop(u32 pid, struct hop *h)
-{
-	struct task_struct *p;
-	struct task_ctx *tctx;
-	u64 lock = 0;
-	u32 owner = 0;
-
-	if (!h)
-		return 0;
-	h->owner_pid = 0;
-	h->end = HOP_STALE;
-	p = port_task_get(pid);
-	if (!p)
-		return 0;
-	tctx = task_ctx_of(p);
-	if (tctx)
-		lock = edge_lock(p, tctx);
-	if (lock) {
-		owner = edge_owner_pid(p, tctx, lock);
-		/* the waiter may have gone on, and its lock with it, while we read */
-		if (edge_lock(p, tctx) != lock)
-			lock = 0;
-	}
-	if (lock && !owner) {
-		hop_first_waiter(pid, lock, h);
-		/* likewise: then whoever was first in line for what stood there does not matter */
-		if (edge_lock(p, tctx) != lock) {
-			h->owner_pid = 0;
-			h->end = HOP_STALE;
-		}
-	}
-	port_task_put(p);
-	if (!lock || !owner)
-		return 0;
-	/* handed over to the waiter itself, which has only to wake */
-	if (owner == pid)
-		owner = 0;
-	h->owner_pid = owner;
-	h->end = owner ? hop_owner_state(owner) : HOP_NO_OWNER;
-	return 0;
-}
 
 static __always_inline void stat_depth(u32 hops)
 {
@@ -138,21 +41,28 @@ static __always_inline void stat_depth(u32 hops)
 CORE_FN int chain_follow(u32 pid, struct chain *c)
 {
 	int we = WALK_GOES_ON;
+	struct cpu_ctx *cctx;
 	struct walk w;
 
 	if (!c)
+		return we;
+	cctx = cpu_ctx_of(c->cpu);
+	if (!cctx)
 		return we;
 	walk_begin(&w, pid);
 	while (can_loop) {
 		c->last = pid;
 		chain_hop(pid, &c->end);
+		if (c->end.is_guess)
+			hop_guess(pid, &c->end);
+		c->has_guess |= c->end.is_guess;
 		if (!c->end.owner_pid)
 			break;
 		we = walk_hop(&w, c->end.owner_pid, cfg.hops_max);
 		if (we != WALK_GOES_ON || c->end.end != HOP_BLOCKED)
 			break;
 		pid = c->end.owner_pid;
-		c->between[c->nr_between++ & (HOPS_LIMIT - 1)] = pid;
+		cctx->between[c->nr_between++ & (HOPS_LIMIT - 1)] = pid;
 	}
 	c->hops += w.hops;
 	return we;
@@ -167,6 +77,7 @@ CORE_FN int chain_walk(u32 donor_pid, struct chain *c)
 	if (!c)
 		return 0;
 	c->hops = 0;
+	c->has_guess = 0;
 	c->nr_between = 0;
 	we = chain_follow(donor_pid, c);
 	if (we == WALK_TRUNCATED) {
@@ -178,6 +89,12 @@ CORE_FN int chain_walk(u32 donor_pid, struct chain *c)
 			we = WALK_CYCLE;
 		else
 			event(EVENT_TRUNCATED, 0, donor_pid, last, 0, 0);
+	}
+	if (we == WALK_CYCLE && c->has_guess) {
+		/* nobody says that it is one */
+		we = WALK_GOES_ON;
+		c->end.owner_pid = 0;
+		c->end.end = HOP_NO_OWNER;
 	}
 	if (we != WALK_GOES_ON) {
 		stat_inc(we == WALK_CYCLE ? STAT_CYCLE : STAT_TRUNCATED);
@@ -261,14 +178,18 @@ CORE_FN int donor_follow(u32 pid, s32 to)
 /* The waiters between the donor and the end of its chain go to @to as well. */
 CORE_FN int chain_migrate(struct chain *c, s32 to)
 {
+	struct cpu_ctx *cctx;
 	u32 i = 0;
 
 	if (!c)
 		return 0;
+	cctx = cpu_ctx_of(c->cpu);
+	if (!cctx)
+		return 0;
 	while (can_loop) {
 		if (i >= c->nr_between || i >= HOPS_LIMIT)
 			break;
-		donor_follow(c->between[i & (HOPS_LIMIT - 1)], to);
+		donor_follow(cctx->between[i & (HOPS_LIMIT - 1)], to);
 		i++;
 	}
 	return 0;
@@ -406,7 +327,7 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid, u32 h
 	int ret = RESOLVED_NEXT;
 	struct cpu_ctx *cctx;
 	u64 seq = token_seq(token);
-	struct chain c = {};
+	struct chain c = { .cpu = cpu };
 
 	if (!d)
 		return ret;
@@ -445,7 +366,7 @@ CORE_FN int donor_block_urgent(u32 donor_pid, s32 cpu, u64 seq)
 {
 	struct task_struct *d = port_task_get(donor_pid), *o;
 	struct task_ctx *dctx, *octx;
-	struct chain c = {};
+	struct chain c = { .cpu = cpu };
 	u32 place;
 
 	if (!d)

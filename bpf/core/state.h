@@ -18,6 +18,20 @@ enum task_place {
 	PLACE_OTHER,	  /* of another scheduling class */
 };
 
+/* users of a lock that names nobody that are remembered (a power of 2), and those that one look tries */
+#define CANDIDATES_MAX 8
+#define CANDIDATE_LOOKS 4
+/* slices that one wait lends to candidates: about a second */
+#define CANDIDATE_SLICES 256
+/* of each ROUND (a power of 2) so many go to those that point at the lock, if there are any */
+#define CANDIDATE_ROUND 16
+#define CANDIDATE_POINTING 12
+
+struct candidate_turns {
+	u32 pid;
+	u32 nr;
+};
+
 struct task_ctx {
 	/* [rq lock of the task] its own scheduling context */
 	u64 vtime;	 /* key, in terms of the clock of vtime_cpu */
@@ -79,6 +93,20 @@ struct task_ctx {
 	u64 blocked_at_ns; /* [rq lock] when this wait began */
 	u64 wait_lock;	  /* [as wait_seq] edge word of what it waits for, while that is timed */
 	u64 wait_delay_ns; /* [as wait_seq] its slot's delay_ns when the wait began */
+	/*
+	 * [hints: who walks its chain] of a wait for a lock that names nobody, core/hop.h: who is taken
+	 * for the owner at present, what that had run when it was chosen, which user is looked at next;
+	 * and what was found when it was last looked
+	 */
+	u32 candidate;
+	u32 candidate_found;
+	u64 candidate_at_ns;
+	u32 candidate_next;
+	u32 candidate_slices; /* that candidates have used up in this wait */
+	u64 candidate_exec_ns;
+	/* [hints: who walks its chain] who used up how many slices in this wait */
+	struct candidate_turns lent_to[CANDIDATES_MAX];
+	u64 futex_at;	 /* [as user_lock] user address that it waits at, if that may be such a lock */
 	/* [pi_lock in ops.select_cpu(), then rq lock] of a donor that woke, until it runs */
 	u32 return_choice; /* enum return_choice */
 	s32 return_cpu;	  /* where that choice sent it */
@@ -125,6 +153,7 @@ struct cpu_ctx {
 	u64 donor_look_at_ns;
 	u64 held_token[DONOR_LOOKS]; /* donors that this pick holds, core/pick.h */
 	u32 held_pid[DONOR_LOOKS];
+	u32 between[HOPS_LIMIT]; /* likewise: waiters of the chain walked here last, core/resolve.h */
 	u32 nr_held;
 	/* written by other CPUs as well: a cache line of its own */
 	u32 nr_queued[NR_REACH] __attribute__((aligned(64))); /* [atomic] tasks on its run queues */

@@ -147,6 +147,14 @@ static __always_inline void weight_new(struct task_ctx *tctx, u32 weight)
 	weight_refresh(tctx);
 }
 
+/* Whether what stands behind edge word @lock is a word in user space. */
+static __always_inline bool lock_of_futex(u64 lock)
+{
+	u32 type = lock & LOCK_TYPE_MASK;
+
+	return type == LOCK_PTHREAD || type == LOCK_FUTEX;
+}
+
 /* ops.runnable() */
 static __always_inline void task_runnable(struct task_struct *p, struct task_ctx *tctx)
 {
@@ -156,7 +164,7 @@ static __always_inline void task_runnable(struct task_struct *p, struct task_ctx
 	weight_new(tctx, port_weight(p));
 	delay_begin(tctx, port_now());
 	/* whatever it waited for in user space, it comes back to see; the program there may be skipped */
-	if ((tctx->user_lock & LOCK_TYPE_MASK) == LOCK_PTHREAD)
+	if (lock_of_futex(tctx->user_lock))
 		tctx->user_lock = 0;
 	if (!tctx->token)
 		return;

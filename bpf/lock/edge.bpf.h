@@ -3,8 +3,8 @@
  * Edges: waiter -> lock -> owner, whatever the type of the lock. This is all
  * that the rest of the scheduler knows of locks; one file a lock type stands
  * behind it. Nothing here is remembered: each call reads the kernel's own state,
- * or, of a mutex of user space, the mutex itself. Only what the owners of ntsync call
- * themselves has to be learned (ntsync.bpf.h).
+ * or, of a mutex of user space, the mutex itself. What has to be learned: what the owners of ntsync call
+ * themselves (ntsync.bpf.h), and who may own a lock that names nobody (users.bpf.h).
  *
  * An edge is one word: address and type of the lock (include/locks.h).
  */
@@ -55,6 +55,7 @@ static __noinline u32 edge_task_pid(u64 word)
 #include "pthread.bpf.h"
 #include "binder.bpf.h"
 #include "ntsync.bpf.h"
+#include "users.bpf.h"
 
 /*
  * The lock that @p sleeps on, 0 if it waits for none that we can see through. A
@@ -77,6 +78,8 @@ static __always_inline u64 edge_lock(struct task_struct *p, const struct task_ct
 		lock = binder_waited_for(p, tctx);
 	if (!lock && lock_followed(LOCK_NTSYNC))
 		lock = ntsync_waited_for(p, tctx);
+	if (!lock && lock_followed(LOCK_FUTEX))
+		lock = users_waited_for(tctx);
 	return lock;
 }
 

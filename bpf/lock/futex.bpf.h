@@ -42,8 +42,11 @@
 
 /* include/uapi/linux/futex.h */
 #define FUTEX_OP_WAIT 0U
+#define FUTEX_OP_WAKE 1U
+#define FUTEX_OP_WAKE_OP 5U
 #define FUTEX_OP_LOCK_PI 6U
 #define FUTEX_OP_WAIT_BITSET 9U
+#define FUTEX_OP_WAKE_BITSET 10U
 #define FUTEX_OP_LOCK_PI2 13U
 #define FUTEX_OP_PRIVATE 128U
 #define FUTEX_OP_MASK (~(128U | 256U)) /* 256: which clock */
@@ -80,15 +83,71 @@ static __always_inline bool futex_call_of(struct task_struct *p, struct futex_ca
 	return ((u32)regs->r10 & ~FUTEX2_PRIVATE) == FUTEX2_U32;
 }
 
+/* The edge of @p, current, to a lock that names nobody, 0 if what it waits for need not be one. */
+static __always_inline u64 futex_edge(struct task_struct *p, struct task_ctx *tctx, u64 addr, u32 val)
+{
+	u64 at;
+
+	if (!val)
+		return 0;
+	tctx->futex_at = addr;
+	if (!futex_trusted(addr, p->tgid))
+		return 0;
+	at = user_to_kernel(user_pgd(p), addr);
+	return at ? (at & ~LOCK_TYPE_MASK) | LOCK_FUTEX : 0;
+}
+
 /* Notes what @p, current, waits for in its memory: an edge, or what is none. */
 static __always_inline void futex_wait_begins(struct task_struct *p, struct task_ctx *tctx,
-					      u64 addr, u32 val, bool shared)
+					      const struct futex_call *call)
 {
-	tctx->user_lock = pthread_edge(p, tctx, addr, val, shared);
-	if (tctx->user_lock)
-		site_note_user(p, tctx, lock_address(tctx->user_lock));
+	u64 edge = 0;
+
+	if (lock_followed(LOCK_PTHREAD))
+		edge = pthread_edge(p, tctx, call->addr, call->val, call->shared);
+	/* a real-time task does not lend its class to those that may have nothing to do with it */
+	if (lock_followed(LOCK_FUTEX) && !task_urgency(p) &&
+	    (!edge || (tctx->user_flags & USER_RWLOCK))) {
+		u64 unnamed = futex_edge(p, tctx, call->addr, call->val);
+
+		if (!edge)
+			edge = unnamed;
+	}
+	tctx->user_lock = edge;
+	if (edge)
+		site_note_user(p, tctx, lock_address(edge));
 	else
 		stat_inc(STAT_WAIT_FUTEX);
+}
+
+/*
+ * @p, which waited at tctx->futex_at, wakes. Current is who wakes it, if anybody does
+ * (task.h, chain_moved_on()); whether he does it there, his own registers say.
+ */
+static __always_inline void futex_woken(struct task_struct *p, struct task_ctx *tctx)
+{
+	struct task_struct *w = bpf_get_current_task_btf();
+	struct futex_call call = {};
+	u64 at = tctx->futex_at;
+	struct futex_slot *slot;
+	u32 waker = 0, missed;
+
+	if (!(w->flags & PF_NO_SYSCALL) && w->tgid == p->tgid && futex_call_of(w, &call) &&
+	    call.addr == at &&
+	    (call.op == FUTEX_OP_WAKE || call.op == FUTEX_OP_WAKE_BITSET || call.op == FUTEX_OP_WAKE_OP))
+		waker = w->pid;
+	if (tctx->token && lock_type(tctx->user_lock) == LOCK_FUTEX && tctx->candidate_slices) {
+		missed = candidates_missed(tctx, waker);
+		stat_add(STAT_CANDIDATE_MISSED, missed);
+		slot = futex_slot_of(at, p->tgid);
+		if (slot)
+			/* the last one was not used up, for it woke @p */
+			futex_judge(slot, tctx->candidate_slices + (waker && waker == tctx->candidate),
+				    missed);
+	}
+	tctx->futex_at = 0;
+	if (waker)
+		futex_learn(at, p->tgid, waker, p->pid);
 }
 
 /*
@@ -121,15 +180,15 @@ static __always_inline void futex_sleep(struct task_struct *p, struct task_ctx *
 			futex_pi_begins(p, tctx, call.addr);
 		return;
 	}
-	if (lock_followed(LOCK_PTHREAD) &&
-	    (call.op == FUTEX_OP_WAIT || call.op == FUTEX_OP_WAIT_BITSET))
-		futex_wait_begins(p, tctx, call.addr, call.val, call.shared);
+	if (call.op == FUTEX_OP_WAIT || call.op == FUTEX_OP_WAIT_BITSET)
+		futex_wait_begins(p, tctx, &call);
 }
 
 SEC("?fentry/__futex_wait")
 int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
+	struct futex_call call = { .addr = (u64)addr, .val = val, .shared = flags & FUTEX_FLAGS_SHARED };
 	struct task_ctx *tctx;
 
 	/* ops.quiescent() sees the others, if they sleep at all */
@@ -138,7 +197,7 @@ int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
 	tctx = task_ctx_of(p);
 	if (!tctx)
 		return 0;
-	futex_wait_begins(p, tctx, (u64)addr, val, flags & FUTEX_FLAGS_SHARED);
+	futex_wait_begins(p, tctx, &call);
 	if (tctx->user_lock)
 		contended_if_urgent(p, tctx);
 	return 0;

@@ -4,7 +4,9 @@
  * - pthread_mutex_t of glibc on x86-64, of all kinds but PTHREAD_PRIO_INHERIT
  *   (rtmutex.bpf.h) and PTHREAD_PRIO_PROTECT: the owner's TID stands beside the futex word;
  * - mutexes whose futex word is the owner's TID: glibc's robust ones, musl's recursive,
- *   error-checking and robust ones.
+ *   error-checking and robust ones;
+ * - pthread_rwlock_t of glibc, and with it std::shared_mutex, while a writer holds it: its TID
+ *   stands behind the two futex words.
  *
  * waiter -> lock: FUTEX_WAIT (futex.bpf.h). Condition variables, semaphores, barriers, joins and
  * locks of other libraries wait there as well. What is a mutex shows in the value waited
@@ -52,6 +54,7 @@
 #define USER_SHARED 1U	/* the owner may be of another process */
 #define USER_IN_WORD 2U /* the futex word is the owner's TID */
 #define USER_IN_PIDNS 4U /* TIDs are numbers of a pid namespace */
+#define USER_RWLOCK 8U	 /* it is a pthread_rwlock_t */
 
 /* The beginning of a pthread_mutex_t. */
 union pthread_words {
@@ -62,6 +65,45 @@ union pthread_words {
 	};
 	u32 word[PTHREAD_WORDS];
 };
+
+/* sysdeps/x86/nptl/bits/struct_rwlock.h, nptl/pthread_rwlock_common.c of glibc */
+#define RWLOCK_WRPHASE_OFFSET 8U  /* where readers wait, and the first writer for readers */
+#define RWLOCK_WRITERS_OFFSET 12U /* where further writers wait */
+#define RWLOCK_HELD 3U /* waited for: 1, and PTHREAD_RWLOCK_FUTEX_USED */
+#define RWLOCK_WRITER 3U /* in readers: PTHREAD_RWLOCK_WRPHASE, PTHREAD_RWLOCK_WRLOCKED */
+
+/* The beginning of a pthread_rwlock_t. */
+struct rwlock_words {
+	u32 readers, writers;
+	u32 wrphase_futex, writers_futex;
+	u32 pad[2];
+	u32 cur_writer, shared;
+};
+
+/* The TID that the rwlock at user address @addr names as its writer, 0 if there is none, or it is none. */
+__noinline u32 rwlock_tid_at(u64 pgd, u64 addr)
+{
+	struct rwlock_words l = {};
+	u64 at;
+
+	/* across a border of pages: not worth the trouble */
+	if ((addr & (PAGE_BYTES - 1)) > PAGE_BYTES - sizeof(l))
+		return 0;
+	at = user_to_kernel(pgd, addr);
+	if (!at)
+		return 0;
+	bpf_probe_read_kernel(&l, sizeof(l), (void *)at);
+	if ((l.readers & RWLOCK_WRITER) != RWLOCK_WRITER || !(l.wrphase_futex & 1) ||
+	    !(l.writers_futex & 1) || (l.wrphase_futex | l.writers_futex) > RWLOCK_HELD)
+		return 0;
+	return l.pad[0] || l.pad[1] || l.shared > 1 ? 0 : l.cur_writer;
+}
+
+/* Where the rwlock begins, one of whose words may be the one at @addr. */
+static __always_inline u64 rwlock_of_word(u64 addr)
+{
+	return addr - (addr & 4 ? RWLOCK_WRITERS_OFFSET : RWLOCK_WRPHASE_OFFSET);
+}
 
 /* The TID that the mutex names as its owner, 0 if it is free or no mutex. */
 static __always_inline u32 pthread_owner_tid(const union pthread_words *m)
@@ -136,8 +178,11 @@ __noinline u32 pthread_tid_at(u64 pgd, u64 addr, u32 flags)
 static __always_inline u32 pthread_owner_pid(struct task_struct *p, const struct task_ctx *tctx)
 {
 	u32 flags = tctx->user_flags;
-	u32 tid = pthread_tid_at(user_pgd(p), tctx->user_addr, flags), pid = tid;
+	u64 pgd = user_pgd(p);
+	u32 tid = flags & USER_RWLOCK ? rwlock_tid_at(pgd, tctx->user_addr) :
+					pthread_tid_at(pgd, tctx->user_addr, flags);
 	struct task_struct *o;
+	u32 pid = tid;
 
 	if (!tid)
 		return 0;
@@ -160,10 +205,14 @@ static __always_inline u64 pthread_edge(struct task_struct *p, struct task_ctx *
 	u32 flags = shared ? USER_SHARED : 0;
 	u64 at;
 
-	if (pthread_in_word(addr, val))
+	if (pthread_in_word(addr, val)) {
 		flags |= USER_IN_WORD;
-	else if (val != PTHREAD_CONTENDED || (addr & LOCK_TYPE_MASK))
+	} else if (val == RWLOCK_HELD && !(addr & 3)) {
+		flags |= USER_RWLOCK;
+		addr = rwlock_of_word(addr);
+	} else if (val != PTHREAD_CONTENDED || (addr & LOCK_TYPE_MASK)) {
 		return 0; /* a mutex of 64-bit code begins with a word of 8 bytes */
+	}
 	if (pid_namespace_level(p))
 		flags |= USER_IN_PIDNS;
 	tctx->user_addr = addr;

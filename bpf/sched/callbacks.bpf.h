@@ -37,8 +37,11 @@ void BPF_STRUCT_OPS(proxy_runnable, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
-	if (tctx)
-		task_runnable(p, tctx);
+	if (!tctx)
+		return;
+	if (tctx->futex_at)
+		futex_woken(p, tctx);
+	task_runnable(p, tctx);
 }
 
 void BPF_STRUCT_OPS(proxy_enqueue, struct task_struct *p, u64 enq_flags)
@@ -87,7 +90,8 @@ void BPF_STRUCT_OPS(proxy_quiescent, struct task_struct *p, u64 deq_flags)
 
 	if (!tctx)
 		return;
-	if (deq_flags & SCX_DEQ_SLEEP)
+	if ((deq_flags & SCX_DEQ_SLEEP) &&
+	    (lock_followed(LOCK_PTHREAD) || lock_followed(LOCK_FUTEX) || lock_followed(LOCK_RTMUTEX)))
 		futex_sleep(p, tctx);
 	task_quiescent(p, tctx, scx_bpf_task_cpu(p), deq_flags & SCX_DEQ_SLEEP);
 }

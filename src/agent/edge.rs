@@ -23,6 +23,7 @@ pub fn type_name(edge: u64) -> &'static str {
         abi::lock_type_LOCK_PTHREAD => "pthread",
         abi::lock_type_LOCK_BINDER => "binder",
         abi::lock_type_LOCK_NTSYNC => "ntsync",
+        abi::lock_type_LOCK_FUTEX => "futex",
         _ => "unknown",
     }
 }

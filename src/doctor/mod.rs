@@ -269,7 +269,7 @@ mod tests {
         let verdict = |checked, list| report(checked, true, list).verdict;
         let said = verdict(Ok(()), "default");
         let start = "scx_proxy can be loaded, and would track waits for mutex, rwsem, rtmutex, \
-                     pthread, with 6 probes; not for binder, ntsync";
+                     pthread, futex, with 6 probes; not for binder, ntsync";
         assert!(said.starts_with(start), "{said}");
         let said = verdict(Ok(()), "none");
         assert!(said.contains("would track no lock"), "{said}");

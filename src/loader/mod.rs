@@ -149,6 +149,7 @@ fn lock_bits(plan: &Plan) -> u32 {
         (LockType::Pthread, abi::lock_type_LOCK_PTHREAD),
         (LockType::Binder, abi::lock_type_LOCK_BINDER),
         (LockType::Ntsync, abi::lock_type_LOCK_NTSYNC),
+        (LockType::Futex, abi::lock_type_LOCK_FUTEX),
     ];
     let followed = types.into_iter().filter(|(lock, _)| plan.is_on(*lock));
     followed.fold(0, |bits, (_, bit)| bits | 1 << bit)

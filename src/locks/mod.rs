@@ -36,12 +36,12 @@ pub enum LockType {
     Binder,
     /// Windows' mutexes for Wine, /dev/ntsync.
     Ntsync,
+    /// Locks of user space that wait in a futex and name nobody: Rust's, Go's, musl's normal ones.
+    Futex,
     /// Per-CPU rwsems.
     PercpuRwsem,
     /// Kernel semaphores.
     Semaphore,
-    /// Other waits in a futex: condition variables, semaphores, barriers.
-    Futex,
 }
 
 impl LockType {
@@ -53,19 +53,20 @@ impl LockType {
         Self::Pthread,
         Self::Binder,
         Self::Ntsync,
+        Self::Futex,
         Self::PercpuRwsem,
         Self::Semaphore,
-        Self::Futex,
     ];
 
     /// The types that can be donated through, and so be asked for.
-    pub const FOLLOWED: [Self; 6] = [
+    pub const FOLLOWED: [Self; 7] = [
         Self::Mutex,
         Self::Rwsem,
         Self::Rtmutex,
         Self::Pthread,
         Self::Binder,
         Self::Ntsync,
+        Self::Futex,
     ];
 
     /// The name on the command line and in reports.

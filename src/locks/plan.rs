@@ -41,6 +41,7 @@ impl Plan {
             LockType::Pthread => asked_for(pthread(facts), *wanted),
             LockType::Binder => asked_for(binder(facts), *wanted),
             LockType::Ntsync => asked_for(ntsync(facts), *wanted),
+            LockType::Futex => asked_for(futex(facts), *wanted),
             LockType::PercpuRwsem => Row::never(
                 lock,
                 BY_CONTENTION,
@@ -50,11 +51,6 @@ impl Plan {
                 lock,
                 BY_CONTENTION,
                 "last_holder is only a hint: anybody may release it",
-            ),
-            LockType::Futex => Row::never(
-                lock,
-                BY_FUTEX,
-                "condition variables, semaphores and barriers have no owner",
             ),
         });
         Self {
@@ -199,11 +195,23 @@ fn pthread(facts: &KernelFacts) -> Row {
             "real-time waiters are not seen: this kernel has no function {PROBED} that fentry can attach to"
         ))
     };
-    let mut missing = Vec::new();
-    if !facts.ksym("page_offset_base") {
-        missing.push("symbol page_offset_base".to_owned());
+    row.needs(&missing_map_of_memory(facts), KNOWN_KERNEL)
+}
+
+/// What words of user space are read by.
+fn missing_map_of_memory(facts: &KernelFacts) -> Vec<String> {
+    match facts.ksym("page_offset_base") {
+        true => Vec::new(),
+        false => vec!["symbol page_offset_base".to_owned()],
     }
-    row.needs(&missing, KNOWN_KERNEL)
+}
+
+/// Who waits, and who wakes whom, is read from user registers: no program is needed.
+fn futex(facts: &KernelFacts) -> Row {
+    let owner = "none: who used it before, one after the other";
+    let row = Row::on(LockType::Futex, BY_FUTEX, owner, &[]);
+    row.because("real-time waiters lend to nobody here")
+        .needs(&missing_map_of_memory(facts), KNOWN_KERNEL)
 }
 
 fn binder(facts: &KernelFacts) -> Row {

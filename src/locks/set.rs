@@ -7,12 +7,13 @@ use super::LockType;
 
 /// What is followed unless the user says otherwise; the one place to change it. Not ntsync: its
 /// probe also runs for waits that need not sleep, and what that costs is not known well enough.
-const DEFAULT: [LockType; 5] = [
+const DEFAULT: [LockType; 6] = [
     LockType::Mutex,
     LockType::Rwsem,
     LockType::Rtmutex,
     LockType::Pthread,
     LockType::Binder,
+    LockType::Futex,
 ];
 
 /// A set of lock types that can be donated through.
@@ -137,9 +138,9 @@ mod tests {
             ("rwsem,mutex,rwsem", "mutex,rwsem"),
             (" mutex , rwsem ", "mutex,rwsem"),
             ("default", &default),
-            ("all", "mutex,rwsem,rtmutex,pthread,binder,ntsync"),
+            ("all", "mutex,rwsem,rtmutex,pthread,binder,ntsync,futex"),
             ("none", "none"),
-            ("all,-binder", "mutex,rwsem,rtmutex,pthread,ntsync"),
+            ("all,-binder", "mutex,rwsem,rtmutex,pthread,ntsync,futex"),
             ("mutex,+pthread", "mutex,pthread"),
             ("mutex,-mutex", "none"),
             ("default,-all,+mutex", "mutex"),
@@ -181,7 +182,7 @@ mod tests {
             let error = parsed(list);
             assert!(error.contains(says), "{list:?}: {error}");
             assert!(
-                error.contains("mutex, rwsem, rtmutex, pthread, binder, ntsync"),
+                error.contains("mutex, rwsem, rtmutex, pthread, binder, ntsync, futex"),
                 "{error}"
             );
         }

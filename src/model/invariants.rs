@@ -6,12 +6,12 @@ use std::fmt;
 
 use super::kernel::{Call, Dsq, State, World};
 use super::policy::{Cpu, DonorPlace, Kernel, Pid, Reach, View};
-use super::program::{Class, LockIdx};
+use super::program::{Class, LockIdx, LockKind};
 use super::sim::{Sim, Step, TICK_NS};
 
 /// Questions about locks that one callback may ask at the most: 8 donors, 17 hops
-/// each, 4 questions a hop, and some before.
-const LOCK_QUESTIONS_MAX: u32 = 8 * 17 * 4 + 16;
+/// each, 8 questions a hop and two of each of 5 candidates, and some before.
+const LOCK_QUESTIONS_MAX: u32 = 8 * 17 * (8 + 2 * 5) + 16;
 
 /// Steps that may happen at the same time.
 const STEPS_AT_ONCE_MAX: u64 = 10_000;
@@ -287,16 +287,24 @@ fn holder(world: &World, t: Pid, l: LockIdx) -> Option<Pid> {
 
 /// Whether the chain of `donor` really ends at `owner`.
 fn chain_leads_to(world: &World, donor: Pid, owner: Pid) -> bool {
-    let mut at = donor;
-    for _ in 0..=world.tasks.len() {
+    let mut seen = vec![donor];
+    let mut next = 0;
+    while let Some(&at) = seen.get(next) {
+        next += 1;
         let Some(l) = world.edge(at) else {
-            return false;
+            continue;
         };
-        match holder(world, at, l) {
-            Some(holder) if holder == owner => return true,
-            Some(holder) => at = holder,
-            None => return false,
+        let lock = &world.locks[l];
+        // of a lock that names nobody: whoever used it
+        let holders: Vec<Pid> = match lock.kind {
+            LockKind::Unnamed => lock.users.clone(),
+            _ => holder(world, at, l).into_iter().collect(),
+        };
+        if holders.contains(&owner) {
+            return true;
         }
+        let more: Vec<Pid> = holders.into_iter().filter(|h| !seen.contains(h)).collect();
+        seen.extend(more);
     }
     false
 }

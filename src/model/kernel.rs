@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 use super::policy::{Cpu, DeqFlags, EnqFlags, Group, Kick, Lock, Moved, Pid, Reach, WakeKind};
-use super::program::{Class, CpuMask, GroupSpec, LockIdx, LockKind, Op, Setup, mask_of};
+use super::program::{Class, CpuMask, GroupSpec, LockIdx, LockKind, Op, PointedBy, Setup, mask_of};
 use super::rng::Rng;
 
 /// What a task does now.
@@ -105,6 +105,10 @@ pub struct LockState {
     pub readers: Vec<Pid>,
     /// Who waits, first in line first.
     pub waiters: VecDeque<Pid>,
+    /// Of an unnamed one: who woke somebody from there or was woken, the last first.
+    pub users: Vec<Pid>,
+    /// Whose registers or stack point at it.
+    pub pointed_by: PointedBy,
     pub(super) always_handoff: bool,
     pub(super) handoff_wanted: bool,
 }
@@ -249,6 +253,7 @@ impl World {
         };
         let lock = |spec: &super::program::LockSpec| LockState {
             kind: spec.kind,
+            pointed_by: spec.pointed_by,
             always_handoff: spec.handoff,
             ..LockState::default()
         };

@@ -5,7 +5,7 @@
 //! those in line, and one that gets the lock wakes the next if that is a reader too.
 
 use super::kernel::{Call, Mode, Pending, State};
-use super::policy::{Cpu, Pid, WakeKind};
+use super::policy::{CANDIDATES_MAX, Cpu, Pid, WakeKind};
 use super::program::{Class, LockIdx, LockKind};
 use super::sim::Sim;
 
@@ -105,6 +105,7 @@ impl Sim {
         lock.owner = if handoff { first } else { None };
         lock.handoff_wanted = false;
         let Some(first) = first else { return };
+        self.note_users(t, first, l);
         self.world.task_mut(first).blocked_on_cleared = true;
         let delay = self.chance(self.setup.wake_delay_ns);
         let task = self.world.task_mut(t);
@@ -127,6 +128,19 @@ impl Sim {
             self.world.task_mut(next).blocked_on_cleared = true;
             self.wake(next, cpu, WakeKind::Plain);
         }
+    }
+
+    /// `t` wakes `first` for the lock, whose word names nobody: both are remembered.
+    fn note_users(&mut self, t: Pid, first: Pid, l: LockIdx) {
+        let lock = &mut self.world.locks[l];
+        if lock.kind != LockKind::Unnamed {
+            return;
+        }
+        for user in [t, first] {
+            lock.users.retain(|&u| u != user);
+            lock.users.insert(0, user);
+        }
+        lock.users.truncate(CANDIDATES_MAX);
     }
 
     /// The second half of a release.

@@ -199,6 +199,9 @@ pub enum Moved {
     Refused,
 }
 
+/// Users of a lock that are remembered.
+pub const CANDIDATES_MAX: usize = 8;
+
 /// What a policy may ask the kernel, and do. Questions change nothing.
 pub trait Kernel {
     /// Monotonic time.
@@ -240,6 +243,10 @@ pub trait Kernel {
     fn owner_of(&self, l: Lock) -> Option<Pid>;
     /// Who is first in line for it.
     fn first_waiter_of(&self, l: Lock) -> Option<Pid>;
+    /// Who might own a lock that names no owner, the likeliest first; [`CANDIDATES_MAX`] at most.
+    fn candidates_of(&self, l: Lock) -> Vec<Pid>;
+    /// Whether the registers or the stack of `t` point at such a lock.
+    fn points_at(&self, t: Pid, l: Lock) -> bool;
 
     /// Put `t` on that run queue of `cpu`, ordered by `key`. In [`Policy::enqueue`] only.
     fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, reach: Reach, key: u64, slice_ns: u64);

@@ -3,7 +3,7 @@
 use super::kernel::{Call, Dsq, State, World, lock_index, lock_name};
 use super::key;
 use super::policy::{Cpu, Group, Kernel, Kick, Limit, Lock, Moved, Pid, QUEUE_LOOKS, Reach};
-use super::program::Class;
+use super::program::{Class, LockKind, PointedBy};
 
 /// The `cpu.weight` of a cgroup as a weight.
 pub(super) fn shares(cgroup_weight: u32) -> u32 {
@@ -104,12 +104,28 @@ impl Kernel for World {
 
     fn owner_of(&self, l: Lock) -> Option<Pid> {
         self.asks_about_locks();
-        self.locks[lock_index(l)].owner
+        let lock = &self.locks[lock_index(l)];
+        lock.owner.filter(|_| lock.kind != LockKind::Unnamed)
     }
 
     fn first_waiter_of(&self, l: Lock) -> Option<Pid> {
         self.asks_about_locks();
         self.first_in_line(lock_index(l))
+    }
+
+    fn candidates_of(&self, l: Lock) -> Vec<Pid> {
+        self.asks_about_locks();
+        self.locks[lock_index(l)].users.clone()
+    }
+
+    fn points_at(&self, t: Pid, l: Lock) -> bool {
+        self.asks_about_locks();
+        let lock = &self.locks[lock_index(l)];
+        match lock.pointed_by {
+            PointedBy::Nobody => false,
+            PointedBy::Owner => lock.owner == Some(t),
+            PointedBy::Others => lock.owner != Some(t),
+        }
     }
 
     fn dsq_insert_vtime(&mut self, t: Pid, cpu: Cpu, reach: Reach, key: u64, slice_ns: u64) {

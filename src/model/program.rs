@@ -97,17 +97,20 @@ pub enum LockKind {
     Binder,
     /// A semaphore, a condition variable, a percpu rwsem: who waits is not even seen.
     Unowned,
+    /// A mutex of user space whose word names nobody: who used it before is known.
+    Unnamed,
 }
 
 impl LockKind {
     /// All of them.
-    pub const ALL: [LockKind; 6] = [
+    pub const ALL: [LockKind; 7] = [
         LockKind::Mutex,
         LockKind::Rwsem,
         LockKind::Rtmutex,
         LockKind::Pthread,
         LockKind::Binder,
         LockKind::Unowned,
+        LockKind::Unnamed,
     ];
 
     /// Whether the policy sees a task of `class` wait for it.
@@ -115,7 +118,7 @@ impl LockKind {
         let fair = matches!(class, Class::Fair { .. });
         match self {
             LockKind::Mutex | LockKind::Rwsem | LockKind::Pthread => true,
-            LockKind::Rtmutex | LockKind::Binder => fair,
+            LockKind::Rtmutex | LockKind::Binder | LockKind::Unnamed => fair,
             LockKind::Unowned => false,
         }
     }
@@ -126,11 +129,31 @@ impl LockKind {
     }
 }
 
+/// Whose registers or stack point at a lock, as those of whoever is going to release it often do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PointedBy {
+    /// Nobody's.
+    #[default]
+    Nobody,
+    /// The owner's.
+    Owner,
+    /// Those of everybody else.
+    Others,
+}
+
+impl PointedBy {
+    /// All of them.
+    pub const ALL: [PointedBy; 3] = [PointedBy::Nobody, PointedBy::Owner, PointedBy::Others];
+}
+
 /// One lock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LockSpec {
     /// What it is.
     pub kind: LockKind,
+    /// Who points at it.
+    pub pointed_by: PointedBy,
     /// Whether each unlock names the first waiter as the owner at once.
     pub handoff: bool,
 }

@@ -10,7 +10,8 @@ use std::fmt;
 
 use super::policy::{Config, Cpu, Group, Limit, Pid, Topology};
 use super::program::{
-    Class, CpuMask, External, GroupSpec, LockIdx, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
+    Class, CpuMask, External, GroupSpec, LockIdx, LockKind, LockSpec, Op, PointedBy, Setup,
+    TaskSpec, mask_of,
 };
 
 /// A scenario.
@@ -75,9 +76,13 @@ pub struct Scenario {
 pub struct NamedLock {
     /// Its name.
     pub name: String,
-    /// `mutex` unless named: `rwsem`, `rtmutex`, `pthread`, `binder`, `unowned`.
+    /// `mutex` unless named: `rwsem`, `rtmutex`, `pthread`, `binder`, `unowned`,
+    /// `unnamed`.
     #[serde(default)]
     pub kind: LockKind,
+    /// Whose registers or stack point at it: `nobody` unless named, `owner`, `others`.
+    #[serde(default)]
+    pub pointed_by: PointedBy,
     /// Whether each release names the first waiter as the owner.
     #[serde(default)]
     pub handoff: bool,
@@ -392,6 +397,7 @@ impl Scenario {
                 .iter()
                 .map(|l| LockSpec {
                     kind: l.kind,
+                    pointed_by: l.pointed_by,
                     handoff: l.handoff,
                 })
                 .collect(),

@@ -261,6 +261,7 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
     let lock = |(i, spec): (usize, &super::program::LockSpec)| NamedLock {
         name: format!("l{i}"),
         kind: spec.kind,
+        pointed_by: spec.pointed_by,
         handoff: spec.handoff,
     };
     let group = |(i, spec): (usize, &super::program::GroupSpec)| NamedGroup {

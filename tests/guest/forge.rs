@@ -22,6 +22,14 @@ pub const TESTS: &[Test] = &[
         "forge::lends_its_own_share_and_no_more",
         lends_its_own_share_and_no_more,
     ),
+    (
+        "forge::candidates_are_lent_the_forgers_share_and_no_more",
+        candidates_are_lent_the_forgers_share_and_no_more,
+    ),
+    (
+        "forge::candidates_of_others_are_not_lent_to",
+        candidates_of_others_are_not_lent_to,
+    ),
 ];
 
 const CPU: usize = 2;
@@ -187,5 +195,177 @@ fn lends_its_own_share_and_no_more() -> Result<(), Failed> {
             })?;
         }
         Ok(())
+    })
+}
+
+/// A word that looks as if it was a lock: one thread waits, another wakes it, whatever it says.
+#[repr(C, align(8))]
+struct Word(AtomicU32);
+
+impl Word {
+    /// Held, for all that anybody can see.
+    const HELD: u32 = 1;
+
+    fn futex(&self, op: libc::c_int, value: u32) {
+        let at_most = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 20_000_000,
+        };
+        let time = match op & !libc::FUTEX_PRIVATE_FLAG {
+            libc::FUTEX_WAIT => std::ptr::from_ref(&at_most),
+            _ => std::ptr::null(),
+        };
+        // SAFETY: the word and the time are valid; the kernel reads them only.
+        unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), op, value, time) };
+    }
+
+    fn wait(&self, flags: libc::c_int) {
+        self.futex(libc::FUTEX_WAIT | flags, Self::HELD);
+    }
+
+    fn wake(&self, flags: libc::c_int) {
+        self.futex(libc::FUTEX_WAKE | flags, 1);
+    }
+
+    /// What an owner of such a lock seems to do: computes, and lets somebody have it.
+    fn compute_and_wake(&self, flags: libc::c_int) {
+        for _ in 0..200_000 {
+            std::hint::spin_loop();
+        }
+        self.wake(flags);
+    }
+}
+
+/// A process that pretends to use a lock with its own threads lends to these what it could have
+/// used: beside an owner and a forger, two hogs keep a half of the CPU.
+fn candidates_are_lent_the_forgers_share_and_no_more() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let mut load = Load::default();
+        let hogs = [load.hog(CPU, 0)?, load.hog(CPU, 0)?];
+        let mut threads = Threads::default();
+        let word = Arc::new(Word(AtomicU32::new(Word::HELD)));
+        let private = libc::FUTEX_PRIVATE_FLAG;
+        let turns = AtomicU32::new(1);
+        let (held, waited) = (word.clone(), word.clone());
+        let owner = threads.start(move || {
+            held.compute_and_wake(private);
+            // who unlocks must have locked, and so waited at some time
+            if turns.fetch_add(1, Ordering::Relaxed).is_multiple_of(8) {
+                held.wait(private);
+            }
+        });
+        let forger = threads.start(move || {
+            waited.wait(private);
+            waited.wake(private);
+        });
+        let mut stats = Stats::open()?;
+        let used = used_ns(&[hogs[0], hogs[1], owner, forger])?;
+        let metrics = stats.delta()?;
+        let all: f64 = used.iter().sum();
+        let share = |nr: usize| used[nr] / all;
+        println!(
+            "hogs {:.3} {:.3}, owner {:.3}, forger {:.3}; donations {} missed {}",
+            share(0),
+            share(1),
+            share(2),
+            share(3),
+            metrics.donations_futex,
+            metrics.candidates_missed,
+        );
+        ensure(metrics.donations_futex > 0, || "nothing was lent".into())?;
+        for hog in [0, 1] {
+            ensure(share(hog) >= 0.25 - MOVED_MAX, || {
+                format!("a hog has {:.3} of the CPU", share(hog))
+            })?;
+        }
+        Ok(())
+    })
+}
+
+/// A word in memory that a child process shares.
+struct SharedWord(*const Word);
+
+// SAFETY: the word is atomic, and stays mapped.
+unsafe impl Send for SharedWord {}
+// SAFETY: as above.
+unsafe impl Sync for SharedWord {}
+
+impl SharedWord {
+    fn new() -> Result<Self, Failed> {
+        let (rw, shared) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a new mapping at a place that the kernel chooses.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, rw, shared, -1, 0) };
+        ensure(at != libc::MAP_FAILED, || "no shared memory".into())?;
+        let word = Self(at.cast());
+        word.get().0.store(Word::HELD, Ordering::Release);
+        Ok(word)
+    }
+
+    fn get(&self) -> &Word {
+        // SAFETY: mapped by new() and never unmapped; zero and any other value are valid.
+        unsafe { &*self.0 }
+    }
+}
+
+/// A child process that seems to own the lock at the word: its pid.
+fn foreign_owner(word: &SharedWord) -> Result<u32, Failed> {
+    // SAFETY: the child makes system calls only, and never returns.
+    let pid = unsafe { libc::fork() };
+    ensure(pid >= 0, || "cannot fork".into())?;
+    if pid > 0 {
+        return Ok(pid as u32);
+    }
+    let set = 1_u64 << CPU;
+    // SAFETY: the set is valid and as long as said.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::sched_setaffinity(0, size_of_val(&set), std::ptr::from_ref(&set).cast());
+    }
+    loop {
+        word.get().compute_and_wake(0);
+    }
+}
+
+/// Another process uses the same lock, in memory that both share: of it and a hog neither
+/// gains.
+fn candidates_of_others_are_not_lent_to() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let word = Arc::new(SharedWord::new()?);
+        let named = foreign_owner(&word)?;
+        let mut load = Load::default();
+        let other = load.hog(CPU, 0)?;
+        let mut threads = Threads::default();
+        for _ in 0..2 {
+            let word = word.clone();
+            threads.start(move || {
+                word.get().wait(0);
+                word.get().wake(0);
+            });
+        }
+        let mut stats = Stats::open()?;
+        let used = used_ns(&[named, other]);
+        let metrics = stats.delta()?;
+        // SAFETY: a child of ours, which is reaped here.
+        unsafe {
+            libc::kill(named as libc::pid_t, libc::SIGKILL);
+            libc::waitpid(named as libc::pid_t, std::ptr::null_mut(), 0);
+        }
+        let used = used?;
+        let moved = (used[0] - used[1]).abs() / (used[0] + used[1]);
+        println!(
+            "named {:.0} ms, other {:.0} ms; futex edges {} donations {}",
+            used[0] / 1e6,
+            used[1] / 1e6,
+            metrics.edges_futex,
+            metrics.donations_futex
+        );
+        let waited = metrics.waits_futex + metrics.edges_futex;
+        ensure(waited > 100, || "nobody waited".into())?;
+        ensure(moved <= MOVED_MAX, || {
+            format!("who used the lock got {:.1} % more or less", 100.0 * moved)
+        })
     })
 }

@@ -60,6 +60,16 @@ pub const MORE: &[Test] = &[
     ("kinds::musl_mutex", || {
         donates("musl_mutex", "cross", PTHREAD)
     }),
+    ("kinds::rwlock_writer", || {
+        donates("rwlock_writer", "cross", PTHREAD)
+    }),
+    ("kinds::shared_mutex", || donates_unnamed("shared_mutex")),
+    ("kinds::rust_mutex", || donates_unnamed("rust_mutex")),
+    ("kinds::rust_mutex_siblings", || {
+        donates_unnamed("rust_mutex_siblings")
+    }),
+    ("kinds::go_like_sema", || donates_unnamed("go_like_sema")),
+    ("kinds::musl_normal", || donates_unnamed("musl_normal")),
     ("kinds::rt_waiter_rwsem", || rt_waiter("i_rwsem")),
     ("kinds::rt_waiter_pthread", || rt_waiter("pthread")),
 ];
@@ -132,6 +142,12 @@ const BINDER: &Type = &Type {
     donations: |m| m.donations_binder,
 };
 
+const FUTEX: &Type = &Type {
+    name: "futex",
+    edges: |m| m.edges_futex,
+    donations: |m| m.donations_futex,
+};
+
 /// Short, since what nobody donates to takes 70 times as long.
 const NEED_MS: &str = "30";
 const NEED_NS: u64 = 30_000_000;
@@ -177,6 +193,30 @@ fn donates(lock: &str, topology: &str, of_type: &Type) -> Result<(), Failed> {
             format!("nothing was donated through type {}", of_type.name)
         })?;
         was_donated(factor)
+    })
+}
+
+/// Locks whose word names nobody: of several threads that used the lock, the one that has it is lent to most.
+fn donates_unnamed(lock: &str) -> Result<(), Failed> {
+    let said = doctor_says(FUTEX.name)?;
+    ensure(said == "on", || format!("doctor says futex: {said}"))?;
+    sched::with(&[], || {
+        for topology in ["same", "cross", "unpinned"] {
+            let (factor, metrics) = staged(lock, topology, &[NEED_MS])?;
+            let (lent, missed) = (metrics.donations_futex, metrics.candidates_missed);
+            println!(
+                "{lent} lent, {missed} missed, {} edges",
+                metrics.edges_futex
+            );
+            ensure(metrics.edges_futex > 0 && lent > 0, || {
+                format!("nothing was donated through {lock}: {metrics:?}")
+            })?;
+            ensure(3 * missed < lent, || {
+                format!("{missed} of {lent} donations were in vain")
+            })?;
+            was_donated(factor)?;
+        }
+        Ok(())
     })
 }
 

@@ -66,7 +66,7 @@ impl UserLock {
                 Inner::Semaphore(semaphore.into())
             }
             LockKind::Mutex => return Ok(None),
-            LockKind::Rwsem | LockKind::Binder => {
+            LockKind::Rwsem | LockKind::Binder | LockKind::Unnamed => {
                 let why = format!("locks of kind {kind:?} are not staged on the kernel here");
                 return Err(io::Error::new(io::ErrorKind::Unsupported, why));
             }

@@ -4,7 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use scx_proxy::model::policy::{Limit, Topology};
 use scx_proxy::model::program::{
-    Class, CpuMask, External, GroupSpec, LockKind, LockSpec, Op, Setup, TaskSpec, mask_of,
+    Class, CpuMask, External, GroupSpec, LockKind, LockSpec, Op, PointedBy, Setup, TaskSpec,
+    mask_of,
 };
 
 /// Longest run and sleep of a program.
@@ -179,8 +180,13 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
         3 => Just(LockKind::Mutex),
         2 => prop::sample::select(LockKind::ALL.to_vec()),
     ];
-    let lock = (kind, prop::bool::weighted(0.2));
-    let lock = lock.prop_map(|(kind, handoff)| LockSpec { kind, handoff });
+    let pointed_by = prop::sample::select(PointedBy::ALL.to_vec());
+    let lock = (kind, pointed_by, prop::bool::weighted(0.2));
+    let lock = lock.prop_map(|(kind, pointed_by, handoff)| LockSpec {
+        kind,
+        pointed_by,
+        handoff,
+    });
     let delay = || prop_oneof![Just(0), 1..20_000u64];
     (
         groups(size),

@@ -10,9 +10,9 @@ use crate::files;
 use crate::generate;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use scx_proxy::model::kernel::{State, World};
+use scx_proxy::model::kernel::{State, World, lock_index};
 use scx_proxy::model::policy::{Config, Kernel, Pid};
-use scx_proxy::model::program::{Class, Setup};
+use scx_proxy::model::program::{Class, LockKind, Setup};
 use scx_proxy::model::sim::Sim;
 
 use crate::policies::Shared;
@@ -21,13 +21,17 @@ use crate::policies::Shared;
 const EQUAL_NS: u64 = 1000;
 const PROGRAMS: u32 = 300;
 
-/// Whether the end of the chain of `waiter` could run now, and does not; `None` in a deadlock.
+/// Whether the end of the chain of `waiter` could run now, and does not; `None` in a deadlock, or
+/// behind a lock that names nobody: who owns that the core does not know.
 fn is_behind(world: &World, waiter: Pid) -> Option<bool> {
     let mut at = waiter;
     for _ in 0..world.pids().count() {
         let Some(lock) = world.blocked_on(at) else {
             break;
         };
+        if world.locks[lock_index(lock)].kind == LockKind::Unnamed {
+            return None;
+        }
         let first = || world.first_waiter_of(lock).filter(|first| *first != at);
         let Some(next) = world.owner_of(lock).or_else(first) else {
             return Some(false);
@@ -56,7 +60,7 @@ struct Wait {
     delay_ns: u64,
     obvious_ns: u64,
     behind: bool,
-    /// It was in a cycle at some time, or behind one: nobody is at the end of its chain.
+    /// It was in a cycle at some time, or behind one, or nobody knows: who is at the end of its chain.
     deadlocked: bool,
 }
 

@@ -329,13 +329,17 @@ fn hold(stage: &dyn Stage, board: &Layout, link: usize, gate: &Gate) -> i32 {
     let slot = &board.holders[link];
     let prepare = || {
         stage.prepare(link)?;
+        stage.rehearse(false)?;
         stage.arm(link)
     };
     act(slot, gate, prepare, || slot.measure(|| stage.hold(link)))
 }
 
 fn wait(stage: &dyn Stage, board: &Layout, terms: &Terms, gate: &Gate, back: &Gate) -> i32 {
-    let prepare = || terms.waiter_policy.prepare();
+    let prepare = || {
+        terms.waiter_policy.prepare()?;
+        stage.rehearse(true)
+    };
     act(&board.waiter, gate, prepare, || {
         board.note_policy(terms.waiter_policy.is_own());
         board.look_at_holders(terms.links);

@@ -28,6 +28,10 @@ impl Reference {
         task.donor.weight = task.weight;
         task.donor.urgency = urgency;
         task.donor.place = Some(DonorPlace::Limbo);
+        task.donor.candidate = None;
+        task.donor.candidate_next = 0;
+        task.donor.candidate_found = None;
+        task.donor.candidate_slices = 0;
     }
 
     /// Puts the context of `d` on the queue of `cpu`, at `key`. False: no room.

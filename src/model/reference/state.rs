@@ -38,6 +38,14 @@ pub(super) struct Donor {
     pub lent_cost: u64,
     pub woke_at: u64,
     pub blocked_at: u64,
+    /// Of a wait for a lock that names nobody: who is taken for the owner at present, what it
+    /// had run when it was chosen, and who of its users is looked at next.
+    pub candidate: Option<(Pid, u64)>,
+    pub candidate_next: usize,
+    /// When it was last looked, and what was found.
+    pub candidate_found: Option<(u64, Option<Pid>)>,
+    /// Slices that such have used up in this wait.
+    pub candidate_slices: u32,
 }
 
 #[derive(Clone, Debug)]

@@ -5,6 +5,16 @@ use super::state::Place;
 use crate::model::policy::{Kernel, Lock, Pid};
 use std::collections::HashSet;
 
+/// Users of a lock that one look at it takes for its owner.
+const CANDIDATE_LOOKS: usize = 4;
+
+/// Slices that one wait lends to them.
+const CANDIDATE_SLICES: u32 = 256;
+
+/// Of each `CANDIDATE_ROUND` of them so many go to those that point at the lock.
+const CANDIDATE_ROUND: u32 = 16;
+const CANDIDATE_POINTING: u32 = 12;
+
 /// The bound that no configuration exceeds.
 const HOPS_LIMIT: usize = 16;
 
@@ -23,25 +33,113 @@ impl Reference {
     }
 
     /// Who keeps `t` from the lock: the owner; or, of a lock that nobody owns, the
-    /// first waiter, if it has only to run to take it.
-    fn holder(&self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
-        match k.owner_of(lock) {
-            // handed over to `t`, which has only to wake
-            Some(owner) => Some(owner).filter(|&o| o != t && k.alive(o)),
-            None => {
-                let first = k.first_waiter_of(lock).filter(|&f| f != t && k.alive(f))?;
+    /// first waiter, if it has only to run to take it; or whoever might own it.
+    fn holder(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
+        // handed over to `t`, which has only to wake
+        if let Some(owner) = k.owner_of(lock) {
+            return Some(owner).filter(|&o| o != t && k.alive(o));
+        }
+        match k.first_waiter_of(lock).filter(|&f| f != t && k.alive(f)) {
+            Some(first) => {
                 let awake = matches!(
                     self.place_of(first),
                     Place::Queued(_) | Place::Local | Place::Running
                 );
                 awake.then_some(first)
             }
+            None => self.candidate_now(k, t, lock),
         }
+    }
+
+    /// Whether `c` could use a donor's context now: it is kept from running, or was
+    /// running here until now.
+    fn is_able(&self, k: &dyn Kernel, c: Pid) -> bool {
+        match self.place_of(c) {
+            Place::Queued(_) => true,
+            Place::Running => k.current(k.this_cpu()) == Some(c),
+            _ => false,
+        }
+    }
+
+    /// As below; all looks of one moment find the same, so that a walk that comes here twice
+    /// is in a cycle.
+    fn candidate_now(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
+        let now = k.now_ns();
+        if k.candidates_of(lock).is_empty()
+            || self.task(t).donor.candidate_slices >= CANDIDATE_SLICES
+        {
+            return None;
+        }
+        if let Some((_, found)) = self.task(t).donor.candidate_found.filter(|f| f.0 == now) {
+            let waits_too = |c: &Pid| {
+                let asleep = matches!(self.place_of(*c), Place::Asleep | Place::Other);
+                asleep && k.blocked_on(*c) == Some(lock)
+            };
+            return found.filter(|c| k.alive(*c) && !waits_too(c));
+        }
+        self.candidate(k, t, lock)
+    }
+
+    /// Whom `t` takes for the owner of a lock that names nobody. One user of the lock after
+    /// the other, each until it has run for a slice; most slices go to those that point at
+    /// the lock, if there are such. If none of them is kept from running,
+    /// one that runs, else one that sleeps on another lock itself.
+    fn candidate(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
+        let present = self.task(t).donor.candidate;
+        let present = present.filter(|&(c, _)| k.alive(c));
+        let able = present.is_some_and(|(c, _)| self.is_able(k, c));
+        if let Some((c, exec_ns)) = present.filter(|_| able) {
+            if k.exec_ns(c) - exec_ns < self.cfg.slice_ns {
+                return Some(c);
+            }
+            self.task_mut(t).donor.candidate_slices += 1;
+        }
+        let users = k.candidates_of(lock);
+        let next = self.task(t).donor.candidate_next;
+        let in_turn =
+            (0..users.len().min(CANDIDATE_LOOKS)).map(|i| users[(next + i) % users.len()]);
+        let in_turn: Vec<Pid> = in_turn.collect();
+        let is_other = |&c: &Pid| c != t && Some(c) != present.map(|(c, _)| c) && k.alive(c);
+        let mut able_ones = in_turn
+            .iter()
+            .copied()
+            .enumerate()
+            .filter(|(_, c)| is_other(c) && self.is_able(k, *c));
+        let first = able_ones.clone().next();
+        let seeks = self.task(t).donor.candidate_slices % CANDIDATE_ROUND < CANDIDATE_POINTING;
+        let points = |c: Pid| seeks && k.points_at(c, lock);
+        let pointing = able_ones.find(|&(_, c)| points(c));
+        let again = present.filter(|_| able).map(|(c, _)| c);
+        let found = match pointing {
+            None if again.is_some_and(points) => None,
+            None => first,
+            pointing => pointing,
+        };
+        let looked_at = found.map_or(in_turn.len(), |(at, _)| at + 1);
+        if !users.is_empty() {
+            self.task_mut(t).donor.candidate_next = (next + looked_at) % users.len();
+        }
+        if let Some(c) = found.map(|(_, c)| c).or(again) {
+            self.task_mut(t).donor.candidate = Some((c, k.exec_ns(c)));
+            self.task_mut(t).donor.candidate_found = Some((k.now_ns(), Some(c)));
+            return Some(c);
+        }
+        let others = in_turn.iter().copied().filter(is_other);
+        let all: Vec<Pid> = present.map(|(c, _)| c).into_iter().chain(others).collect();
+        let runs = |c: &&Pid| matches!(self.place_of(**c), Place::Running | Place::Local);
+        let sleeps = |c: &&Pid| {
+            let asleep = matches!(self.place_of(**c), Place::Asleep | Place::Other);
+            asleep && k.blocked_on(**c).is_some_and(|l| l != lock)
+        };
+        let best = all.iter().find(runs).or_else(|| all.iter().find(sleeps));
+        let best = best.copied();
+        self.task_mut(t).donor.candidate_found = Some((k.now_ns(), best));
+        best
     }
 
     /// The chain of `donor`, as it stands now. `None`: the edge is stale, nobody owns
     /// a lock on the way, it is a cycle, too long, or leads to another class.
-    pub(super) fn walk(&self, k: &dyn Kernel, donor: Pid) -> Option<Chain> {
+    pub(super) fn walk(&mut self, k: &dyn Kernel, donor: Pid) -> Option<Chain> {
         let mut seen = HashSet::from([donor]);
         let mut chain = Chain::default();
         let mut at = donor;

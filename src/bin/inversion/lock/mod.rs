@@ -20,6 +20,7 @@ mod pthread;
 mod seq_file;
 mod signal;
 mod sleeping;
+mod unnamed;
 mod ww_mutex;
 
 use crate::board::Board;
@@ -54,6 +55,12 @@ pub const RECIPES: &[&Recipe] = &[
     &pthread::ROBUST,
     &pthread::SHARED,
     &musl::RECIPE,
+    &unnamed::RWLOCK_WRITER,
+    &unnamed::SHARED_MUTEX,
+    &unnamed::RUST_MUTEX,
+    &unnamed::RUST_MUTEX_SIBLINGS,
+    &unnamed::GO_LIKE_SEMA,
+    &unnamed::MUSL_NORMAL,
     &mixed::MUTEX_RWSEM,
     &mixed::PTHREAD_THEN_MUTEX,
     &mmap_lock::READ_OWNED,
@@ -112,6 +119,12 @@ pub trait Stage: Sync {
 
     /// As `prepare`, and called after it, but in trials only: sets up what holder `link` is to sleep on.
     fn arm(&self, _link: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What every actor does before it is ready, in trials only: they use the lock in turn, as a
+    /// program would that has run for a while.
+    fn rehearse(&self, _is_waiter: bool) -> io::Result<()> {
         Ok(())
     }
 
