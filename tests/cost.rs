@@ -99,6 +99,7 @@ impl Kernel for Still {
         false
     }
     fn set_slice(&mut self, _t: Pid, _ns: u64) {}
+    fn start_hrtick(&mut self, _: Cpu, _: u64) {}
     fn kick(&mut self, _cpu: Cpu, _kind: Kick) {}
 }
 

@@ -42,24 +42,12 @@ void BPF_STRUCT_OPS(proxy_disable, struct task_struct *p)
 		task_disable(p, tctx);
 }
 
-static int hrtick_fired(void *map, int *cpu, struct bpf_timer *timer)
-{
-	/* set from a program that may sleep, so the verifier takes this for one, too */
-	bpf_rcu_read_lock();
-	hrtick(*cpu);
-	bpf_rcu_read_unlock();
-	return 0;
-}
-
+/* Allocates, which cannot be done under the rq lock where the timer is started (port_hrtick()). */
 static s32 hrtick_init(u32 cpu)
 {
 	struct timer_slot *slot = bpf_map_lookup_elem(&hrticks, &cpu);
-	s32 err;
 
-	if (!slot)
-		return -EINVAL;
-	err = bpf_timer_init(&slot->timer, &hrticks, 1 /* CLOCK_MONOTONIC */);
-	return err ?: bpf_timer_set_callback(&slot->timer, hrtick_fired);
+	return slot ? bpf_timer_init(&slot->timer, &hrticks, 1 /* CLOCK_MONOTONIC */) : -EINVAL;
 }
 
 static s32 cpu_init(u32 cpu)

@@ -63,6 +63,7 @@ struct group_table group_table;
 
 struct timer_slot {
 	struct bpf_timer timer;
+	u32 has_callback; /* [rq lock of some CPU] set twice at the worst */
 };
 
 struct {

@@ -88,13 +88,30 @@ static __always_inline void port_kick(s32 cpu, enum port_kick how)
 /* include/uapi/linux/bpf.h BPF_F_TIMER_CPU_PIN: fires where it is started */
 #define TIMER_CPU_PIN 2
 
+int hrtick(s32 cpu);
+
+static int hrtick_fired(void *map, int *cpu, struct bpf_timer *timer)
+{
+	hrtick(*cpu);
+	return 0;
+}
+
+/*
+ * Its callback is set here and not in ops.init(): that may sleep, and what such a program sets the
+ * verifier takes for code that may sleep, which must not look at queues.
+ */
 static __always_inline void port_hrtick(s32 cpu, u64 ns)
 {
 	u32 key = cpu;
 	struct timer_slot *slot = cfg.hrtick ? bpf_map_lookup_elem(&hrticks, &key) : NULL;
 
-	if (slot)
-		bpf_timer_start(&slot->timer, ns, TIMER_CPU_PIN);
+	if (!slot)
+		return;
+	if (!slot->has_callback) {
+		bpf_timer_set_callback(&slot->timer, hrtick_fired);
+		slot->has_callback = 1;
+	}
+	bpf_timer_start(&slot->timer, ns, TIMER_CPU_PIN);
 }
 
 /*
