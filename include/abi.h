@@ -35,6 +35,9 @@
 /* a context that counts in 1024ths, as group.own_nr has it */
 #define GROUP_NR_ONE 1024ULL
 
+/* speed of a CPU: the greatest (SCX_CPUPERF_ONE, SCHED_CAPACITY_SCALE) */
+#define PERF_ONE 1024U
+
 /* locks whose waits are timed at one time, at the most: see core/inversion.h */
 #define LOCK_SLOT_BITS 13
 #define LOCK_SLOTS (1 << LOCK_SLOT_BITS)

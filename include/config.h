@@ -25,7 +25,8 @@ struct proxy_config {
 	unsigned char events;		   /* 1: tell the agent what happens */
 	unsigned char hints;		   /* 1: look at the agent's hints */
 	unsigned char limits;		/* 1: enforce cpu.max. That takes a BPF timer, which PREEMPT_RT has not */
-	unsigned char hrtick;		/* 1: a timer ends turns between ticks; likewise */
+	unsigned char hrtick;		/* 1: a timer looks whether a woken task is due between two ticks; likewise */
+	unsigned char cpufreq;		/* 1: tell the kernel how fast each CPU shall be */
 	unsigned char track_by_tracepoint; /* no task->blocked_on: contention_begin serves all */
 };
 

@@ -61,6 +61,13 @@ pub struct Opts {
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub protect_us: u64,
 
+    /// Leave every CPU at its full speed.
+    ///
+    /// Under the governor schedutil the scheduler says how fast each CPU has to be: by
+    /// the time that its tasks run. uclamp is honoured. Other governors do not ask.
+    #[arg(long)]
+    pub no_cpufreq: bool,
+
     /// Least time between two looks of a busy CPU for tasks that get less than
     /// their share on another, in microseconds.
     #[arg(short = 'b', long, default_value_t = 20_000, value_name = "US",

@@ -269,3 +269,21 @@ fn return_obeys_the_flag_and_affinity() {
         assert_eq!(returns(policy, |f| f.owner_runs = 0), RETURN_HOME);
     }
 }
+
+/// Demand rises within a window, falls over several, and is all that there is for a CPU without idle time.
+#[test]
+fn demand_follows_use() {
+    const MS: u64 = 1_000_000;
+    // before a window has passed nothing changes
+    assert_eq!(engine::perf_after(700, 0, 15 * MS, 1024), 700);
+    assert_eq!(engine::perf_after(100, 8 * MS, 16 * MS, 1024), 512);
+    // at half its speed it did half as much
+    assert_eq!(engine::perf_after(100, 8 * MS, 16 * MS, 512), 256);
+    assert_eq!(engine::perf_after(100, 16 * MS, 16 * MS, 300), 1024);
+    // an eighth of the way down in a window, all of it after eight
+    assert_eq!(engine::perf_after(1024, 0, 16 * MS, 1024), 896);
+    assert_eq!(engine::perf_after(1024, 0, 128 * MS, 1024), 0);
+    // time that went back, or no time at all
+    assert_eq!(engine::perf_after(1024, 5 * MS, 0, 1024), 1024);
+    assert_eq!(engine::perf_after(0, u64::MAX / 2048, u64::MAX, 1024), 0);
+}

@@ -85,6 +85,8 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_monotonic() port_now()
 #define port_kick(cpu, how) PORT(kick, cpu, how)
 #define port_hrtick(cpu, ns) PORT(start_hrtick, cpu, ns)
+#define port_perf_now(cpu) ((void)(cpu), PERF_ONE)
+#define port_perf_set(cpu, perf) ((void)(cpu), (void)(perf))
 #define queue_lock(q) ((void)(q))
 #define queue_unlock(q) ((void)(q))
 #define queue_head(cpu, reach, pid) ((u64)PORT(head, cpu, reach, pid))
@@ -363,8 +365,12 @@ void host_tick(struct host_engine *e, const struct host_ports *p)
 
 void host_hrtick(struct host_engine *e, const struct host_ports *p, int cpu)
 {
+	u64 again;
+
 	ENTER(e, p);
-	hrtick(cpu);
+	again = hrtick(cpu);
+	if (again)
+		port_hrtick(cpu, again);
 }
 
 void host_yield(struct host_engine *e, const struct host_ports *p, unsigned int pid)
@@ -474,6 +480,11 @@ host_u64 host_heap_top_key(const struct donor_heap *h)
 host_u64 host_key_cost(host_u64 ns, unsigned int weight)
 {
 	return key_cost(ns, weight);
+}
+
+unsigned int host_perf_after(unsigned int perf, host_u64 busy_ns, host_u64 elapsed_ns, unsigned int cur)
+{
+	return perf_after(perf, busy_ns, elapsed_ns, cur);
 }
 
 host_u64 host_key_floor(host_u64 key, host_u64 clock, host_u64 lag)

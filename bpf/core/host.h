@@ -115,6 +115,8 @@ int host_heap_remove(struct donor_heap *h, unsigned int idx, host_u64 seq, unsig
 int host_heap_top(const struct donor_heap *h);
 host_u64 host_heap_top_key(const struct donor_heap *h);
 host_u64 host_key_cost(host_u64 ns, unsigned int weight);
+unsigned int host_perf_after(unsigned int perf, host_u64 busy_ns, host_u64 elapsed_ns,
+			     unsigned int cur);
 host_u64 host_key_floor(host_u64 key, host_u64 clock, host_u64 lag);
 host_u64 host_key_ceiling(host_u64 key, host_u64 clock, host_u64 starve_ns, host_u64 load);
 host_u64 host_key_min(host_u64 a, host_u64 b);

@@ -25,6 +25,8 @@
  *   u64  port_monotonic(void)                    ns; CLOCK_MONOTONIC, as in hints
  *   void port_kick(s32 cpu, enum port_kick)
  *   void port_hrtick(s32 cpu, u64 ns)            hrtick() of that CPU, in @ns; only the last counts
+ *   u32  port_perf_now(s32 cpu)                  its speed, of PERF_ONE
+ *   void port_perf_set(s32 cpu, u32 perf)        ... and what it shall be
  *   bool port_donating(void)                     whether donors lend, or are only observed
  *
  *   struct task_ctx *task_ctx_of(struct task_struct *)   state, see state.h

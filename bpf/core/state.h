@@ -139,6 +139,13 @@ struct cpu_ctx {
 	u32 turn_over; /* it went on when its donor woke: not its turn, unless its own key says so */
 	u32 preempt_at_tick; /* a task of earlier key woke when that was a moment ago */
 	u64 hrtick_at_ns; /* when what runs is looked at again, place/hrtick.h; 0: nobody asked */
+	/* [rq lock of the CPU; a timer, of a CPU that is idle] frequency demand, place/perf.h */
+	u64 perf_at_ns;	     /* when the present window began */
+	u64 perf_busy_ns;    /* what tasks ran in it, up to perf_since_ns */
+	u64 perf_since_ns;   /* since when one runs; 0: none does */
+	u64 perf_ran_ns;     /* when that was last true */
+	u32 perf;	     /* demand, of PERF_ONE */
+	u32 perf_told;	     /* what the kernel was told last */
 	/* [rq lock of the CPU] */
 	u64 pulled_at_ns;    /* when it last looked for tasks that get less than their share */
 	u32 pull_cursor;

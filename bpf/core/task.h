@@ -278,6 +278,7 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 		vtime_use(tctx, lent_cost_now(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0)),
 			  now);
 	running_note(cctx, p, tctx, now);
+	perf_note(cctx, cpu, now, true);
 	cctx->awake_at_ns = tctx->slept ? now : 0;
 	tctx->slept = 0;
 	idle_with_donors_set(cctx, false);
@@ -294,6 +295,7 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 	u64 now = port_now();
 
 	charge(p, tctx, now);
+	perf_note(cctx, cpu, now, false);
 	handoff_note(tctx, !runnable, now);
 	tctx->place = PLACE_LOCAL;
 	cctx->running_since_ns = 0;

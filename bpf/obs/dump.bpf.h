@@ -91,12 +91,12 @@ void BPF_STRUCT_OPS(proxy_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idl
 	/* the kernel leaves out idle CPUs of which nothing is said */
 	if (idle && !nr_queued(cctx) && first == KEY_NONE)
 		return;
-	scx_bpf_dump("proxy: clock=%llu running=%u key=%+lld weight=%u since=%llums queued=%u+%u+%u load=%llu guard=%+lld@%llums",
+	scx_bpf_dump("proxy: clock=%llu running=%u key=%+lld weight=%u since=%llums queued=%u+%u+%u load=%llu perf=%u guard=%+lld@%llums",
 		     cctx->clock, cctx->running_pid,
 		     cctx->running_since_ns ? (s64)(cctx->running_key - cctx->clock) : 0,
 		     cctx->running_weight >> WEIGHT_SHIFT, dump_ms_since(cctx->running_since_ns),
 		     cctx->nr_queued[REACH_ANY], cctx->nr_queued[REACH_SOME],
-		     cctx->nr_queued[REACH_ONE], cctx->queued_load,
+		     cctx->nr_queued[REACH_ONE], cctx->queued_load, cctx->perf_told,
 		     (s64)(cctx->guard_key - cctx->clock), dump_ms_since(cctx->guard_at_ns));
 	if (first == KEY_NONE) {
 		scx_bpf_dump(" donors=0\n");

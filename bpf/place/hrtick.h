@@ -15,16 +15,20 @@
 /* no look sooner than this: an interrupt is not to cost more than the order that it makes */
 #define HRTICK_MIN_NS 100000ULL
 
+/* For how long a timer is started that is to look in @ns. */
+static __always_inline u64 hrtick_clamp(u64 ns)
+{
+	if (ns < HRTICK_MIN_NS)
+		return HRTICK_MIN_NS;
+	return ns > cfg.slice_ns ? cfg.slice_ns : ns;
+}
+
 /* @cpu is looked at in @ns, or before. */
 static __always_inline void hrtick_start(struct cpu_ctx *cctx, s32 cpu, u64 now, u64 ns)
 {
-	u64 at;
+	u64 at = *(volatile u64 *)&cctx->hrtick_at_ns;
 
-	if (ns < HRTICK_MIN_NS)
-		ns = HRTICK_MIN_NS;
-	if (ns > cfg.slice_ns)
-		ns = cfg.slice_ns;
-	at = *(volatile u64 *)&cctx->hrtick_at_ns;
+	ns = hrtick_clamp(ns);
 	if (at && !key_before(now + ns, at))
 		return;
 	cctx->hrtick_at_ns = now + ns;
@@ -57,12 +61,15 @@ CORE_FN u64 hrtick_lead(u32 pid)
 	return lead;
 }
 
-/* The timer of @cpu, or its tick: is what runs there passed by the first that waits? */
-CORE_FN int hrtick(s32 cpu)
+/*
+ * The timer of @cpu, or its tick: is what runs there passed by the first that waits? Returns in how
+ * many ns the caller has the timer look again; 0: not.
+ */
+CORE_FN u64 hrtick(s32 cpu)
 {
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct queued_head head;
-	u64 now, at, running, lead;
+	u64 now, at, running, lead, again;
 
 	if (!cctx)
 		return 0;
@@ -81,11 +88,11 @@ CORE_FN int hrtick(s32 cpu)
 	if (key_before(head.key + lead, running)) {
 		stat_inc(STAT_PREEMPT_TICK);
 		port_kick(cpu, PORT_KICK_PREEMPT);
-	} else {
-		hrtick_start(cctx, cpu, now,
-			     hrtick_until(running, head.key + lead, cctx->running_weight));
+		return 0;
 	}
-	return 0;
+	again = hrtick_clamp(hrtick_until(running, head.key + lead, cctx->running_weight));
+	cctx->hrtick_at_ns = now + again;
+	return again;
 }
 
 #endif /* PROXY_PLACE_HRTICK_H */

@@ -171,15 +171,17 @@ CORE_FN int chores(u32 nr, u64 now)
 static __always_inline void tick(void)
 {
 	struct machine *m = machine_of();
-	u64 now, todo = bits_read(&m->donors);
+	u64 now, again, todo = bits_read(&m->donors);
 	s32 cpu = port_this_cpu();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u32 nr;
 
 	if (cctx) {
+		perf_note(cctx, cpu, port_now(), cctx->running_since_ns);
 		preempt_at_tick(cctx, cpu);
-		if (cctx->hrtick_at_ns)
-			hrtick(cpu);
+		again = cctx->hrtick_at_ns ? hrtick(cpu) : 0;
+		if (again)
+			port_hrtick(cpu, again);
 	}
 	if (bits_read(&group_table_of()->any))
 		group_pass(port_now());

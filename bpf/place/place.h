@@ -12,6 +12,7 @@
 #include "runq.h"
 #include "pull.h"
 #include "select.h"
+#include "perf.h"
 #include "hrtick.h"
 #include "kick.h"
 

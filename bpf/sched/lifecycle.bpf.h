@@ -61,6 +61,11 @@ static s32 cpu_init(u32 cpu)
 		return -EINVAL;
 	heap_init(&q->heap);
 	cctx->possible = 1;
+	cctx->perf_told = PERF_ONE; /* so the kernel has it */
+	if (cfg.cpufreq) {
+		cctx->perf_told = 0;
+		scx_bpf_cpuperf_set(cpu, 0);
+	}
 	bpf_for(reach, 0, NR_REACH + 1) { /* and REACH_PARKED */
 		err = scx_bpf_create_dsq(run_queue(cpu, reach), __COMPAT_scx_bpf_cpu_node(cpu));
 		if (err)
@@ -69,7 +74,7 @@ static s32 cpu_init(u32 cpu)
 	return err || !cfg.hrtick ? err : hrtick_init(cpu);
 }
 
-/* Idle CPUs do not tick: this wakes those where tasks are parked. */
+/* Idle CPUs do not tick: this wakes those where tasks are parked, and slows down the others. */
 static int proxy_timer(void *map, int *key, struct bpf_timer *timer)
 {
 	if (*(volatile u64 *)&group_table.limits) {
@@ -77,6 +82,14 @@ static int proxy_timer(void *map, int *key, struct bpf_timer *timer)
 		bpf_rcu_read_lock();
 		kick_parked(port_now());
 		bpf_rcu_read_unlock();
+	}
+	if (cfg.cpufreq) {
+		u64 now = port_now();
+		u32 cpu;
+
+		bpf_for(cpu, 0, cfg.nr_cpu_ids) {
+			perf_idle(cpu, now);
+		}
 	}
 	bpf_timer_start(timer, *(volatile u64 *)&group_table.limits ? PARK_TIMER_NS : NO_LIMIT_TIMER_NS, 0);
 	return 0;

@@ -85,14 +85,21 @@ static __always_inline void port_kick(s32 cpu, enum port_kick how)
 			      how == PORT_KICK_IDLE ? SCX_KICK_IDLE : 0);
 }
 
+/* how fast the CPU is now, of PERF_ONE; what it shall be */
+#define port_perf_now(cpu) scx_bpf_cpuperf_cur(cpu)
+#define port_perf_set(cpu, perf) scx_bpf_cpuperf_set(cpu, perf)
+
 /* include/uapi/linux/bpf.h BPF_F_TIMER_CPU_PIN: fires where it is started */
 #define TIMER_CPU_PIN 2
 
-int hrtick(s32 cpu);
+u64 hrtick(s32 cpu);
 
 static int hrtick_fired(void *map, int *cpu, struct bpf_timer *timer)
 {
-	hrtick(*cpu);
+	u64 again = hrtick(*cpu);
+
+	if (again)
+		bpf_timer_start(timer, again, TIMER_CPU_PIN);
 	return 0;
 }
 

@@ -113,6 +113,7 @@ fn configure(
     // prepare() takes these two back where BPF has no timers
     cfg.limits = 1;
     cfg.hrtick = 1;
+    cfg.cpufreq = u8::from(!opts.no_cpufreq);
     skel.maps.cpu_ctxs.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.hrticks.set_max_entries(cfg.nr_cpu_ids)?;
     skel.maps.donor_queues.set_max_entries(cfg.nr_cpu_ids)?;
@@ -581,6 +582,8 @@ impl<'a> Scheduler<'a> {
 
     fn readings(&self) -> Result<Readings> {
         let mut readings = Readings::default();
+        let online = cpus_online()?;
+        let mut perf = 0;
         for cpu in 0..cpu_ids()? {
             let key = cpu.to_ne_bytes();
             let Some(value) = self.skel.maps.cpu_ctxs.lookup(&key, MapFlags::ANY)? else {
@@ -590,6 +593,9 @@ impl<'a> Scheduler<'a> {
             // all of whose fields are integers; the copy need not be aligned.
             let ctx: skel::types::cpu_ctx =
                 unsafe { std::ptr::read_unaligned(value.as_ptr().cast()) };
+            if online.contains(&(cpu as usize)) {
+                perf += u64::from(ctx.perf_told);
+            }
             readings.donors_queued_now += u64::from(ctx.nr_donors);
             readings.tasks_queued_now += ctx.nr_queued.iter().map(|n| u64::from(*n)).sum::<u64>();
         }
@@ -604,7 +610,9 @@ impl<'a> Scheduler<'a> {
             readings.events_missed = state.missed.load(Ordering::Relaxed);
             readings.deadlocks = state.deadlocks.load(Ordering::Relaxed);
         }
-        readings.cpus = cpus_online()?.len() as u64;
+        readings.cpus = online.len() as u64;
+        let most = u64::from(abi::PERF_ONE) * readings.cpus.max(1);
+        readings.cpuperf_percent_now = perf * 100 / most;
         Ok(readings)
     }
 }

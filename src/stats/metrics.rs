@@ -89,6 +89,7 @@ macro_rules! metrics {
 metrics! {
     levels {
         cpus "Level: online CPUs"
+        cpuperf_percent_now "Level: speed that online CPUs shall have under schedutil, in percent of the greatest, on average"
         donors_queued_now "Level: entries on all donor queues now"
         tasks_queued_now "Level: tasks on all run queues now"
         agent_waits_now "Level: waits that the agent knows of now"

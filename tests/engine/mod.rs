@@ -27,6 +27,7 @@ macro_rules! pure {
 
 pure! {
     key_cost = host_key_cost(ns: u64, weight: u32) -> u64;
+    perf_after = host_perf_after(perf: u32, busy: u64, elapsed: u64, cur: u32) -> u32;
     key_floor = host_key_floor(key: u64, clock: u64, lag: u64) -> u64;
     key_ceiling = host_key_ceiling(key: u64, clock: u64, starve_ns: u64, load: u64) -> u64;
     key_min = host_key_min(a: u64, b: u64) -> u64;

@@ -56,6 +56,7 @@ impl CoreC {
             hints: 1,
             limits: 1,
             hrtick: 1,
+            cpufreq: 1,
             track_by_tracepoint: 0,
             locks: u32::MAX,
         };

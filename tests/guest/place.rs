@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = &[
         pinned_tasks_are_not_stolen_from,
     ),
     ("place::light_sleeper_preempts", light_sleeper_preempts),
+    ("place::speed_follows_load", speed_follows_load),
 ];
 
 /// On the flags of `sched::TRACEPOINT`, shared with the other test of the starvation guard.
@@ -314,6 +315,32 @@ fn light_sleeper_preempts() -> Result<(), Failed> {
         ensure(preempted * 4 > sleeps * 3, || {
             format!("{preempted} of {sleeps} wakeups preempted a spinner")
         })
+    })
+}
+
+/// Busy CPUs shall be fast, idle ones need not be; nobody has to ask for the latter.
+fn speed_follows_load() -> Result<(), Failed> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let percent = || -> Result<u64, Failed> { Ok(Stats::open()?.delta()?.cpuperf_percent_now) };
+    let becomes = |what: &str, is: fn(u64) -> bool| -> Result<(), Failed> {
+        wait_for(what, PATIENCE, || percent().is_ok_and(is)).map_err(|error| {
+            let now = percent();
+            format!("{error:?}: {now:?} %").into()
+        })
+    };
+    sched::with(&[], || {
+        becomes("idle CPUs to ask for little", |percent| percent < 50)?;
+        let mut load = Load::default();
+        for cpu in 0..cpus() {
+            load.hog(cpu, 0)?;
+        }
+        becomes("busy CPUs to ask for all", |percent| percent > 90)?;
+        drop(load);
+        becomes("CPUs to ask for little again", |percent| percent < 50)
+    })?;
+    sched::with(&["--no-cpufreq"], || {
+        let percent = percent()?;
+        ensure(percent == 100, || format!("{percent} % with --no-cpufreq"))
     })
 }
 
