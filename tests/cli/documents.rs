@@ -113,7 +113,7 @@ fn exists(word: &str, files: &BTreeSet<String>) -> bool {
         return files.contains(&format!("bpf/{word}"));
     }
     let is_source = |end: &&str| word.len() > end.len() && word.ends_with(*end);
-    if SOURCE_ENDINGS.iter().any(|end| is_source(&end)) && !word.starts_with(['/', '.', '*']) {
+    if SOURCE_ENDINGS.iter().any(is_source) && !word.starts_with(['/', '.', '*']) {
         let end = format!("/{word}");
         return files.contains(word) || files.iter().any(|file| file.ends_with(&end));
     }
@@ -197,13 +197,12 @@ fn code(text: &str) -> Vec<String> {
     found
 }
 
-/// The flags with two dashes that a text holds.
+/// The flags with two dashes that a text holds. A word that ends in a dash is cut off at the end of a line.
 fn flags(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    let words = text
-        .split(|c| !is_part(c))
-        .map(|word| word.trim_end_matches('-'));
-    let mut found: BTreeSet<_> = words.filter(|word| word.starts_with("--")).collect();
+    let words = text.split(|c| !is_part(c));
+    let words = words.filter(|word| word.starts_with("--") && !word.ends_with('-'));
+    let mut found: BTreeSet<_> = words.collect();
     found.retain(|word| word.len() > 3 && word.as_bytes()[2].is_ascii_lowercase());
     found.into_iter().map(str::to_owned).collect()
 }
