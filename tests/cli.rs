@@ -1,5 +1,7 @@
 //! The command line as a user meets it, without a kernel that could load anything.
 
+#[path = "cli/documents.rs"]
+mod documents;
 #[path = "cli/manual.rs"]
 mod manual;
 #[path = "cli/schedload.rs"]

@@ -20,7 +20,7 @@ const BY_TRANSACTION: &str = "tracepoint binder_transaction";
 const BY_NTSYNC: &str = "kprobe ntsync_schedule";
 const RT_OWNER: &str = "rt_mutex_base.owner";
 
-const KNOWN_KERNEL: &str = "boot a kernel of the table in README.md, Support";
+const KNOWN_KERNEL: &str = "boot a kernel of the table in docs/install.md, Kernels";
 
 /// What is followed, how, and by which programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
