@@ -101,7 +101,7 @@ pub struct Opts {
 
     /// What warm caches at home are worth against a CPU that shares none with
     /// it, in microseconds of virtual time.
-    #[arg(long, default_value_t = 3000, value_name = "US",
+    #[arg(long, default_value_t = 1000, value_name = "US",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub return_margin_us: u64,
 
