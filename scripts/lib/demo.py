@@ -14,7 +14,14 @@ import project
 import vmrun
 
 # LOCKS:TOPOLOGIES[:MORE ARGUMENTS]; two hogs per CPU for f_pos_lock and pthread, one for the others: inversion's own defaults
-SCENARIOS = [
+QUICK = [
+    "f_pos_lock:same",
+    "i_rwsem:cross",
+    "pi_mutex:cross",
+    "pthread:unpinned",
+    "pthread:same:--owner-max 5 --waiter-weight 1000",
+]
+FULL = [
     "f_pos_lock:same,cross,unpinned",
     "seq_file,chain,sleeping_owner:cross",
     "f_pos_lock:cross,unpinned:--waiter-policy fifo",
@@ -34,10 +41,16 @@ def parse(argv):
     )
     parser.add_argument("--kernel", default="7.3", metavar="SERIES", help="Debian kernel to boot (default %(default)s; scripts/kernel --list)")
     parser.add_argument("--host", action="store_true", help="measure this machine's own kernel: needs root and sched_ext, and puts load on every CPU for minutes")
-    parser.add_argument("--trials", type=int, default=5, metavar="N", help="staged inversions per scenario and scheduler (default %(default)s)")
-    parser.add_argument("--critical-ms", type=int, default=50, metavar="MS", help="CPU time the owner still needs when the wait begins (default %(default)s)")
+    parser.add_argument("--full", action="store_true", help="all 19 rows, which take a quarter of an hour; otherwise five")
+    parser.add_argument("--trials", type=int, metavar="N", help="staged inversions per scenario and scheduler (default 3, with --full 5)")
+    parser.add_argument("--critical-ms", type=int, metavar="MS", help="CPU time the owner still needs when the wait begins (default 20, with --full 50)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write both measurements to FILE ('-': stdout)")
     args = parser.parse_args(argv)
+    args.scenarios = FULL if args.full else QUICK
+    if args.trials is None:
+        args.trials = 5 if args.full else 3
+    if args.critical_ms is None:
+        args.critical_ms = 50 if args.full else 20
     if not 1 <= args.trials <= 100:
         parser.error("--trials: not in 1..100")
     return args
@@ -45,7 +58,7 @@ def parse(argv):
 
 def inside(args, out_dir):
     script = project.ROOT / "scripts" / "lib" / "demo_inside.sh"
-    return ["bash", str(script), str(project.RELEASE), str(out_dir), str(args.trials), str(args.critical_ms), *SCENARIOS]
+    return ["bash", str(script), str(project.RELEASE), str(out_dir), str(args.trials), str(args.critical_ms), *args.scenarios]
 
 
 def host_check():
@@ -68,9 +81,9 @@ def measure(args, kernel, out_dir):
         raise project.Failure(f"the measurement failed with status {status}")
 
 
-def joined(out_dir, scheduler):
+def joined(out_dir, scheduler, nr_scenarios):
     """One report of the scenarios' reports: the same kernel and machine."""
-    parts = [json.loads((out_dir / f"{scheduler}.{nr}.json").read_text()) for nr in range(1, len(SCENARIOS) + 1)]
+    parts = [json.loads((out_dir / f"{scheduler}.{nr}.json").read_text()) for nr in range(1, nr_scenarios + 1)]
     return parts[0] | {"scenarios": [scenario for part in parts for scenario in part["scenarios"]]}
 
 
@@ -88,7 +101,7 @@ def main(argv):
     with tempfile.TemporaryDirectory(dir=run_dir) as tmp:
         out_dir = Path(tmp)
         measure(args, kernel, out_dir)
-        both = {name: joined(out_dir, name) for name in ("default", "proxy")}
+        both = {name: joined(out_dir, name, len(args.scenarios)) for name in ("default", "proxy")}
         files = []
         for name, report in both.items():
             files.append(out_dir / f"{name}.json")

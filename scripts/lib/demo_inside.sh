@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # The part of the demo that runs on the kernel to be measured, guest or host.
-# scx_proxy comes first: loading it is what an emulated guest sometimes dies of.
+# scx_proxy comes first: loading it is what an emulated guest sometimes dies of. Then each row is shown as
+# soon as the default scheduler has had it, too.
 # Usage: demo_inside.sh RELEASE_DIR OUT_DIR TRIALS CRITICAL_MS LOCKS:TOPOLOGIES[:MORE ARGUMENTS]...
 set -euo pipefail
 release=$1 out=$2 trials=$3 critical_ms=$4
@@ -19,6 +20,7 @@ measure() {
         # shellcheck disable=SC2086 # more arguments, split at blanks
         "$release/inversion" --lock "$locks" --topology "$topologies" $more \
             --trials "$trials" --critical-ms "$critical_ms" --label "$label" --json "$out/$scheduler.$nr.json" >/dev/null
+        [ "$scheduler" != default ] || "$release/inversion" --compare "$out/default.$nr.json" "$out/proxy.$nr.json" >&2
     done
 }
 

@@ -5,6 +5,7 @@
 
 door() {
     local program=$1 here arg
+    local -a parts=()
     shift
     here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
     for arg in "$@"; do
@@ -12,6 +13,8 @@ door() {
         -h | --help) [[ -x /usr/bin/python3 ]] && exec /usr/bin/python3 -B "$here/$program" --help ;;
         esac
     done
-    "$here/../setup" --quiet >&2 || exit 1
+    # the demo is for newcomers: nothing is to stop it that it does not need
+    [[ $program != demo.py ]] || parts=(--demo)
+    "$here/../setup" --quiet "${parts[@]}" >&2 || exit 1
     exec /usr/bin/python3 -B "$here/$program" "$@"
 }
