@@ -33,9 +33,10 @@
 #define PTHREAD_KIND_KNOWN 0x393U /* type, robust, shared, elision and its opposite */
 #define PTHREAD_WORDS 6
 
-/* src/internal/pthread_impl.h of musl: its futex word is the second of the mutex, */
+/* src/internal/pthread_impl.h of musl: the mutex is its type and then the futex word */
 #define MUSL_WORD_OFFSET 4U
-#define MUSL_NORMAL 16U /* EBUSY: in a normal mutex the word names nobody */
+#define MUSL_TYPE_MASK 15U
+#define MUSL_NORMAL 16U /* EBUSY, in the word of a normal mutex (type 0): it names nobody */
 
 /* include/uapi/linux/futex.h */
 #define FUTEX_WAITERS 0x80000000U
@@ -114,17 +115,29 @@ static __always_inline u32 pthread_owner_tid(const union pthread_words *m)
 	return m->nusers && m->lock && m->lock <= PTHREAD_CONTENDED ? m->owner : 0;
 }
 
-/* Whether who waits at @addr for @val waits for a word that names its owner. */
-static __always_inline bool pthread_in_word(u64 addr, u32 val)
+/* Whether @val, which is waited for, is a word that names its owner. */
+static __always_inline bool pthread_in_word(u32 val)
 {
 	u32 tid = val & FUTEX_TID_MASK;
 
 	/* its owner died; also what a reader of Rust's RwLock waits for, with a number that is no TID */
 	if (val & FUTEX_OWNER_DIED)
 		return false;
-	if (!(val & FUTEX_WAITERS) || !tid || tid > PID_MAX_LIMIT)
+	return (val & FUTEX_WAITERS) && tid && tid <= PID_MAX_LIMIT;
+}
+
+/*
+ * Whether a word of that value may be of a normal mutex of musl, whose type then says so. It may
+ * also be of a thread with the TID 16, of which there are many: one in each container.
+ */
+static __always_inline bool musl_normal(struct task_struct *p, u64 addr, u32 val)
+{
+	u64 at;
+
+	if (!(addr & MUSL_WORD_OFFSET) || (val & FUTEX_TID_MASK) != MUSL_NORMAL)
 		return false;
-	return !((addr & MUSL_WORD_OFFSET) && tid == MUSL_NORMAL);
+	at = user_to_kernel(user_pgd(p), addr - MUSL_WORD_OFFSET);
+	return !at || !(kernel_half(at) & MUSL_TYPE_MASK);
 }
 
 static __always_inline u64 pthread_waited_for(const struct task_ctx *tctx)
@@ -205,7 +218,9 @@ static __always_inline u64 pthread_edge(struct task_struct *p, struct task_ctx *
 	u32 flags = shared ? USER_SHARED : 0;
 	u64 at;
 
-	if (pthread_in_word(addr, val)) {
+	if (pthread_in_word(val)) {
+		if (musl_normal(p, addr, val))
+			return 0;
 		flags |= USER_IN_WORD;
 	} else if (val == RWLOCK_HELD && !(addr & 3)) {
 		flags |= USER_RWLOCK;

@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
         donates(&INSIDE, "pthread_shared")
     }),
     ("containers::musl_mutex", || donates(&INSIDE, "musl_mutex")),
+    ("containers::musl_owner_number_16", musl_owner_number_16),
     (
         "containers::others_owners_are_not_lent_to",
         others_owners_are_not_lent_to,
@@ -39,9 +40,13 @@ const TWO_LEVELS: [&str; 7] = [
     "--kill-child",
 ];
 
-/// Whom the forgers in a process of this program name: `self` or `others`.
+/// Whom the forgers in a process of this program name: `self` or `others`, of glibc's mutexes; or
+/// `musl TYPE`, in a mutex of musl of that type the thread whose TID is 16.
 const NAMES: &str = "SCX_PROXY_FORGE_NAMES";
 const CPU: usize = 2;
+/// In the word of a normal mutex of musl stands EBUSY, and in others the owner's TID. In a container there
+/// is mostly a thread of this number.
+const MUSL_NORMAL: u32 = 16;
 const MEASURED: Duration = Duration::from_secs(3);
 
 fn donates(command: &[&str], lock: &str) -> Result<(), Failed> {
@@ -63,6 +68,13 @@ pub fn run_if_asked() {
         return;
     };
     let (mut threads, mut load) = (Threads::default(), Load::default());
+    if let Some(kind) = names.strip_prefix("musl ") {
+        while threads.start(std::hint::spin_loop) != MUSL_NORMAL {}
+        threads.forge_musl(kind.parse().unwrap_or(0), MUSL_NORMAL);
+        loop {
+            std::thread::park();
+        }
+    }
     let named = match names.as_str() {
         "self" => threads.start(std::hint::spin_loop),
         _ => load.hog(CPU, 0).unwrap_or(0),
@@ -101,5 +113,16 @@ fn others_owners_are_not_lent_to() -> Result<(), Failed> {
         let (unproven, donations) = forged("others")?;
         ensure(unproven > 100, || "nothing was forged".into())?;
         ensure(donations == 0, || "a forger lent".into())
+    })
+}
+
+/// The type of the mutex tells a thread with the TID 16 from nobody.
+fn musl_owner_number_16() -> Result<(), Failed> {
+    const RECURSIVE: u32 = 1;
+    sched::with(&[], || {
+        let (_, donations) = forged(&format!("musl {RECURSIVE}"))?;
+        ensure(donations > 0, || "nothing was lent to thread 16".into())?;
+        let (_, donations) = forged("musl 0")?;
+        ensure(donations == 0, || "a normal mutex named thread 16".into())
     })
 }

@@ -39,13 +39,32 @@ const MOVED_MAX: f64 = 0.02;
 /// No task has this TID: it is above the kernel's limit for pids.
 const NO_TID: u32 = 0x3fff_ffff;
 
-/// The beginning of a pthread_mutex_t that says: contended, and owned by that TID.
+/// The beginning of a mutex that says: contended, and owned by that TID.
 #[repr(C, align(8))]
-pub struct Forged([AtomicU32; 6]);
+pub struct Forged {
+    words: [AtomicU32; 6],
+    /// The futex word among them, and what it is.
+    waited_at: usize,
+    value: u32,
+}
 
 impl Forged {
     pub fn owned_by(tid: u32) -> Self {
-        Self([2, 0, tid, 1, 0, 0].map(AtomicU32::new))
+        Self {
+            words: [2, 0, tid, 1, 0, 0].map(AtomicU32::new),
+            waited_at: 0,
+            value: 2,
+        }
+    }
+
+    /// As musl lays it out: its type, and a word that is the owner's TID.
+    pub fn of_musl(kind: u32, tid: u32) -> Self {
+        let value = tid | 0x8000_0000;
+        Self {
+            words: [kind, value, 1, 0, 0, 0].map(AtomicU32::new),
+            waited_at: 1,
+            value,
+        }
     }
 
     /// Waits for it, as a contended pthread mutex is waited for; nobody ever wakes it.
@@ -58,9 +77,9 @@ impl Forged {
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
-                self.0[0].as_ptr(),
+                self.words[self.waited_at].as_ptr(),
                 op,
-                2,
+                self.value,
                 std::ptr::from_ref(&at_most),
             )
         };
@@ -100,6 +119,11 @@ impl Threads {
     pub fn forge(&mut self, tid: u32, op: libc::c_int) -> u32 {
         let forged = Forged::owned_by(tid);
         self.start(move || forged.wait(op))
+    }
+
+    pub fn forge_musl(&mut self, kind: u32, tid: u32) -> u32 {
+        let forged = Forged::of_musl(kind, tid);
+        self.start(move || forged.wait(libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG))
     }
 }
 
