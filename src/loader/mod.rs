@@ -7,9 +7,8 @@ mod topology;
 pub mod verify;
 
 use std::collections::BTreeMap;
-use std::fs::Permissions;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,6 +64,20 @@ pub struct Scheduler<'a> {
     /// What was read last, for when nothing can be read.
     last: Metrics,
     agent: Option<Agent>,
+}
+
+/// Its socket also switches donation: no other user may connect, at no moment, whatever the umask was.
+fn launch_private<Req, Res>(server: StatsServer<Req, Res>) -> Result<StatsServer<Req, Res>>
+where
+    Req: Send + 'static,
+    Res: Send + 'static,
+{
+    // SAFETY: no memory is involved. The umask is the whole process's: our other threads make no files.
+    let umask = unsafe { libc::umask(0o177) };
+    let launched = server.launch();
+    // SAFETY: as above.
+    unsafe { libc::umask(umask) };
+    launched.context("stats server: is /var/run writable?")
 }
 
 /// The inode of the socket that our server made. Dropped, it is gone, unless another one has taken its place.
@@ -467,13 +480,9 @@ impl<'a> Scheduler<'a> {
                 Some(start_agent(&mut skel, agent_opts, questions)?),
             )
         };
-        let stats_server = StatsServer::new(stats::server_data(desk.clone()))
-            .launch()
-            .context("stats server: is /var/run writable?")?;
+        let stats_server = StatsServer::new(stats::server_data(desk.clone()));
+        let stats_server = launch_private(stats_server)?;
         let socket = OwnSocket(std::fs::metadata(SOCKET).ok().map(|file| file.ino()));
-        // it also switches donation: nobody else may ask, whatever the umask was
-        std::fs::set_permissions(SOCKET, Permissions::from_mode(0o600))
-            .with_context(|| format!("permissions of {SOCKET}"))?;
         info!("scx_proxy is scheduling {} CPUs", online.len());
         Ok(Self {
             skel,

@@ -10,6 +10,7 @@ pub use reader::{Damage, Recording, Span};
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -50,7 +51,8 @@ pub fn header(size_max: u64) -> Header {
 
 fn create(path: &Path, force: bool) -> Result<File> {
     let mut options = OpenOptions::new();
-    options.write(true);
+    // it says who waits for whom on the whole machine
+    options.write(true).mode(0o600);
     if force {
         options.create(true).truncate(true);
     } else {

@@ -2,10 +2,12 @@
 //! kernel's default scheduler takes over.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use libtest_mimic::Failed;
+use scx_proxy::watch::client::SOCKET;
 
 use crate::Test;
 
@@ -16,6 +18,7 @@ use crate::sched::{self, SCX_PROXY, UNLOAD, loaded, log};
 pub const FIRST: &[Test] = &[
     ("lifecycle::refused_without_root", refused_without_root),
     ("lifecycle::refused_beside_another", refused_beside_another),
+    ("lifecycle::socket_is_roots_own", socket_is_roots_own),
 ];
 
 /// While the shared scheduler runs.
@@ -50,6 +53,19 @@ fn refused_beside_another() -> Result<(), Failed> {
             &Command::new(SCX_PROXY).output()?,
             "another sched_ext scheduler is loaded: proxy",
         )
+    })
+}
+
+/// Who may connect may switch donation off. The umask of the scheduler here is a lax one.
+fn socket_is_roots_own() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let mode = fs::metadata(SOCKET)?.permissions().mode() & 0o777;
+        ensure(mode == 0o600, || format!("mode {mode:o}"))?;
+        let umask = fs::read_to_string(format!("/proc/{}/status", sched::pid()))?;
+        let umask = umask.lines().find(|line| line.starts_with("Umask:"));
+        ensure(umask.is_some_and(|line| !line.ends_with("177")), || {
+            format!("the umask was not put back: {umask:?}")
+        })
     })
 }
 

@@ -1,5 +1,6 @@
 //! A scheduler that is none: it serves the targets `top` and `events` on a socket of its own.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -266,5 +267,8 @@ pub fn record(folder: &Folder, fake: &Fake, name: &str, more: &[&str]) -> PathBu
     let out = running.terminate();
     assert_eq!(out.status.code(), Some(0), "{out:?}");
     assert!(out.stderr.is_empty(), "{out:?}");
+    // what it says of other users is for whoever recorded it
+    let mode = std::fs::metadata(&path).expect("the recording").mode();
+    assert_eq!(mode & 0o777, 0o600);
     Path::new(&path).to_owned()
 }
