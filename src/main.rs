@@ -81,9 +81,12 @@ fn lock_memory() -> Result<()> {
 /// Set when a signal asks us to end.
 fn shutdown() -> Result<Arc<AtomicBool>> {
     let shutdown = Arc::new(AtomicBool::new(false));
-    let signalled = shutdown.clone();
-    ctrlc::set_handler(move || signalled.store(true, Ordering::Relaxed))
-        .context("handler for Ctrl-C")?;
+    let (signalled, main_loop) = (shutdown.clone(), std::thread::current());
+    let handler = move || {
+        signalled.store(true, Ordering::Relaxed);
+        main_loop.unpark();
+    };
+    ctrlc::set_handler(handler).context("handler for Ctrl-C")?;
     Ok(shutdown)
 }
 
@@ -164,7 +167,7 @@ fn switch(opts: &SwitchOpts, on: bool) -> Result<ExitCode> {
 
 fn help_stats() -> Result<ExitCode> {
     let mut text = Vec::new();
-    stats::server_data(None).describe_meta(&mut text, None)?;
+    stats::server_data(None, std::thread::current()).describe_meta(&mut text, None)?;
     answer(&String::from_utf8_lossy(&text))
 }
 

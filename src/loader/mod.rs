@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::{Receiver, TryRecvError};
 use libbpf_rs::libbpf_sys::{bpf_object_open_opts, size_t};
 use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::skel::OpenSkel;
@@ -480,7 +480,8 @@ impl<'a> Scheduler<'a> {
                 Some(start_agent(&mut skel, agent_opts, questions)?),
             )
         };
-        let stats_server = StatsServer::new(stats::server_data(desk.clone()));
+        let stats_server =
+            StatsServer::new(stats::server_data(desk.clone(), std::thread::current()));
         let stats_server = launch_private(stats_server)?;
         let socket = OwnSocket(std::fs::metadata(SOCKET).ok().map(|file| file.ino()));
         info!("scx_proxy is scheduling {} CPUs", online.len());
@@ -504,11 +505,14 @@ impl<'a> Scheduler<'a> {
     pub fn run(mut self, shutdown: &Arc<AtomicBool>) -> Result<UserExitInfo> {
         let (answers, requests) = self.stats_server.channels();
         while !shutdown.load(Ordering::Relaxed) && !self.exited() {
-            match requests.recv_timeout(POLL) {
+            match requests.try_recv() {
                 Ok(Request::Metrics) => answers.send(Answer::Metrics(Box::new(self.totals())))?,
                 Ok(Request::Donate(on)) => answers.send(Answer::Donating(self.donate(on)))?,
                 Ok(Request::Groups) => answers.send(Answer::Groups(self.groups()))?,
-                Err(RecvTimeoutError::Timeout) => {}
+                // Not recv_timeout(): it yields several times before it sleeps, and each of that would
+                // be a context switch at the expense of those for whom this is a scheduler. Who
+                // asks wakes this thread.
+                Err(TryRecvError::Empty) => std::thread::park_timeout(POLL),
                 Err(e) => Err(e)?,
             }
         }

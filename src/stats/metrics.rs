@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn description_says_delta_or_level() {
         let mut text = Vec::new();
-        crate::stats::server_data(None)
+        crate::stats::server_data(None, std::thread::current())
             .describe_meta(&mut text, None)
             .expect("describe");
         let text = String::from_utf8(text).expect("UTF-8");

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::thread::Thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use crossbeam::channel::{Receiver, Sender};
@@ -42,19 +43,26 @@ pub enum Answer {
 
 type Args = BTreeMap<String, String>;
 type Channels<'a> = (&'a Sender<Request>, &'a Receiver<Answer>);
+
+/// The thread of the main loop, which sleeps while nobody asks.
+type MainLoop = Thread;
+
+fn ask(question: Request, main_loop: &MainLoop, (ask, answer): Channels) -> Result<Answer> {
+    ask.send(question)?;
+    main_loop.unpark();
+    Ok(answer.recv()?)
+}
 type Reader = Box<dyn StatsReader<Request, Answer>>;
 
-fn totals((ask, answer): Channels) -> Result<Metrics> {
-    ask.send(Request::Metrics)?;
-    match answer.recv()? {
+fn totals(main_loop: &MainLoop, channels: Channels) -> Result<Metrics> {
+    match ask(Request::Metrics, main_loop, channels)? {
         Answer::Metrics(metrics) => Ok(*metrics),
         _ => bail!("the scheduler answered another question"),
     }
 }
 
-fn groups((ask, answer): Channels) -> Result<Value> {
-    ask.send(Request::Groups)?;
-    match answer.recv()? {
+fn groups(main_loop: &MainLoop, channels: Channels) -> Result<Value> {
+    match ask(Request::Groups, main_loop, channels)? {
         // as text, like a view
         Answer::Groups(groups) => Ok(Value::String(serde_json::to_string(&groups)?)),
         _ => bail!("the scheduler answered another question"),
@@ -62,11 +70,12 @@ fn groups((ask, answer): Channels) -> Result<Value> {
 }
 
 /// Each reader gets what was counted since its own last read.
-fn counters() -> StatsOps<Request, Answer> {
-    let open: Box<dyn StatsOpener<Request, Answer>> = Box::new(|channels| {
-        let mut last = totals(channels)?;
+fn counters(main_loop: MainLoop) -> StatsOps<Request, Answer> {
+    let open: Box<dyn StatsOpener<Request, Answer>> = Box::new(move |channels| {
+        let mut last = totals(&main_loop, channels)?;
+        let main_loop = main_loop.clone();
         let read: Reader = Box::new(move |_args, channels| {
-            let now = totals(channels)?;
+            let now = totals(&main_loop, channels)?;
             let delta = now.since(&last);
             last = now;
             delta.to_json()
@@ -76,14 +85,13 @@ fn counters() -> StatsOps<Request, Answer> {
     StatsOps { open, close: None }
 }
 
-fn switch(args: &Args, (ask, answer): Channels) -> Result<Value> {
+fn switch(args: &Args, main_loop: &MainLoop, channels: Channels) -> Result<Value> {
     let on = match args.get("donate").map(String::as_str) {
         Some("on") => true,
         Some("off") => false,
         _ => bail!("control wants donate=on or donate=off"),
     };
-    ask.send(Request::Donate(on))?;
-    match answer.recv()? {
+    match ask(Request::Donate(on), main_loop, channels)? {
         Answer::Donating(donating) => Ok(Value::Bool(donating)),
         _ => bail!("the scheduler answered another question"),
     }
@@ -130,16 +138,24 @@ fn attended(desk: &Option<Desk>) -> Result<&Desk> {
     desk.as_ref().context(NO_AGENT)
 }
 
-/// All targets; without a desk, those that need the agent say that there is none.
-pub fn server_data(desk: Option<Desk>) -> StatsServerData<Request, Answer> {
+/// All targets; without a desk, those that need the agent say that there is none. `main_loop` is woken
+/// by [`Thread::unpark`] when it is asked something.
+pub fn server_data(desk: Option<Desk>, main_loop: Thread) -> StatsServerData<Request, Answer> {
     let (views, histories) = (desk.clone(), desk.clone());
+    let (switched, listing) = (main_loop.clone(), main_loop.clone());
     // a view is copied several times on its way out: one at a time has room in the heap
     let one_view = Arc::new(Mutex::new(()));
     StatsServerData::new()
         .add_meta(Metrics::meta())
-        .add_ops("top", counters())
-        .add_ops("control", plain(switch))
-        .add_ops("cgroups", plain(|_args, channels| groups(channels)))
+        .add_ops("top", counters(main_loop))
+        .add_ops(
+            "control",
+            plain(move |args, channels| switch(args, &switched, channels)),
+        )
+        .add_ops(
+            "cgroups",
+            plain(move |_args, channels| groups(&listing, channels)),
+        )
         .add_ops(
             "watch",
             plain(move |args, _channels| {
@@ -194,7 +210,7 @@ mod tests {
     #[test]
     fn what_cannot_be_answered_is_said_and_the_connection_stays() {
         let socket = std::env::temp_dir().join(format!("scx_proxy-{}.stats", std::process::id()));
-        let server = StatsServer::new(server_data(None)).set_path(&socket);
+        let server = StatsServer::new(server_data(None, std::thread::current())).set_path(&socket);
         let server = server.launch().expect("a socket");
         serve(&server);
         let client = StatsClient::new().set_path(&socket);

@@ -66,7 +66,7 @@ impl Fake {
             let batch = (!queue.is_empty()).then(|| queue.remove(0));
             wire::to_json(&batch.unwrap_or_default())
         });
-        let data = stats::server_data(None).add_stats("events", next);
+        let data = stats::server_data(None, std::thread::current()).add_stats("events", next);
         let server = StatsServer::new(data).set_path(&socket);
         let server = server.launch().expect("a server");
         let (answer, asked) = server.channels();
