@@ -503,4 +503,35 @@ mod tests {
             assert_eq!(opts.locks, set);
         }
     }
+
+    /// Each stands in three places, of which one was once changed by mistake.
+    #[test]
+    fn defaults_are_those_of_bpf_and_of_the_model() {
+        let opts = Opts::parse_from(["scx_proxy"]);
+        let bpf = include_str!("../bpf/main.bpf.c");
+        let of_bpf = |name: &str| -> u64 {
+            let field = bpf.split(&format!(".{name} = ")).nth(1).expect(name);
+            let digits: String = field.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().expect(name)
+        };
+        let model = crate::model::policy::Config::new(1);
+        for (name, flag_us, model_ns) in [
+            ("slice_ns", opts.slice_us, Some(model.slice_ns)),
+            ("lag_ns", opts.lag_us, Some(model.lag_ns)),
+            (
+                "wakeup_gran_ns",
+                opts.wakeup_gran_us,
+                Some(model.wakeup_gran_ns),
+            ),
+            ("protect_ns", opts.protect_us, Some(model.protect_ns)),
+            ("balance_ns", opts.balance_us, Some(model.balance_ns)),
+            ("starve_ns", opts.starve_ms * 1000, Some(model.starve_ns)),
+            ("return_cold_ns", opts.return_cold_us, None),
+            ("return_margin_ns", opts.return_margin_us, None),
+        ] {
+            assert_eq!(of_bpf(name), flag_us * 1000, "{name}");
+            assert_eq!(model_ns.unwrap_or(flag_us * 1000), flag_us * 1000, "{name}");
+        }
+        assert_eq!(model.hops_max, opts.hops_max);
+    }
 }
