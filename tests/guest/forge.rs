@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
+use scx_proxy::stats::Metrics;
 
 use crate::Test;
 use crate::load::{Load, cpu_time_ns};
@@ -156,6 +157,36 @@ fn used_ns(tasks: &[u32]) -> Result<Vec<f64>, Failed> {
         .collect())
 }
 
+/// Something is `lent` to the owner, and two hogs beside it and the forger keep a half of the CPU.
+fn hogs_keep_half(
+    hogs: [u32; 2],
+    owner: u32,
+    forger: u32,
+    lent: impl Fn(&Metrics) -> u64,
+) -> Result<(), Failed> {
+    let mut stats = Stats::open()?;
+    let used = used_ns(&[hogs[0], hogs[1], owner, forger])?;
+    let metrics = stats.delta()?;
+    let all: f64 = used.iter().sum();
+    let share = |nr: usize| used[nr] / all;
+    println!(
+        "hogs {:.3} {:.3}, owner {:.3}, forger {:.3}; donations {} missed {}",
+        share(0),
+        share(1),
+        share(2),
+        share(3),
+        lent(&metrics),
+        metrics.candidates_missed,
+    );
+    ensure(lent(&metrics) > 0, || "nothing was lent".into())?;
+    for hog in [0, 1] {
+        ensure(share(hog) >= 0.25 - MOVED_MAX, || {
+            format!("a hog has {:.3} of the CPU", share(hog))
+        })?;
+    }
+    Ok(())
+}
+
 /// A foreign process, an exited one, one that cannot be, through private and shared futexes:
 /// of two hogs neither gains by being named.
 fn others_owners_are_not_lent_to() -> Result<(), Failed> {
@@ -199,26 +230,7 @@ fn lends_its_own_share_and_no_more() -> Result<(), Failed> {
         let mut threads = Threads::default();
         let owner = threads.start(std::hint::spin_loop);
         let forger = threads.forge(owner, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG);
-        let mut stats = Stats::open()?;
-        let used = used_ns(&[hogs[0], hogs[1], owner, forger])?;
-        let metrics = stats.delta()?;
-        let all: f64 = used.iter().sum();
-        let share = |nr: usize| used[nr] / all;
-        println!(
-            "hogs {:.3} {:.3}, owner {:.3}, forger {:.3}; donations {}",
-            share(0),
-            share(1),
-            share(2),
-            share(3),
-            metrics.donations_pthread
-        );
-        ensure(metrics.donations_pthread > 0, || "nothing was lent".into())?;
-        for hog in [0, 1] {
-            ensure(share(hog) >= 0.25 - MOVED_MAX, || {
-                format!("a hog has {:.3} of the CPU", share(hog))
-            })?;
-        }
-        Ok(())
+        hogs_keep_half(hogs, owner, forger, |metrics| metrics.donations_pthread)
     })
 }
 
@@ -282,27 +294,7 @@ fn candidates_are_lent_the_forgers_share_and_no_more() -> Result<(), Failed> {
             waited.wait(private);
             waited.wake(private);
         });
-        let mut stats = Stats::open()?;
-        let used = used_ns(&[hogs[0], hogs[1], owner, forger])?;
-        let metrics = stats.delta()?;
-        let all: f64 = used.iter().sum();
-        let share = |nr: usize| used[nr] / all;
-        println!(
-            "hogs {:.3} {:.3}, owner {:.3}, forger {:.3}; donations {} missed {}",
-            share(0),
-            share(1),
-            share(2),
-            share(3),
-            metrics.donations_futex,
-            metrics.candidates_missed,
-        );
-        ensure(metrics.donations_futex > 0, || "nothing was lent".into())?;
-        for hog in [0, 1] {
-            ensure(share(hog) >= 0.25 - MOVED_MAX, || {
-                format!("a hog has {:.3} of the CPU", share(hog))
-            })?;
-        }
-        Ok(())
+        hogs_keep_half(hogs, owner, forger, |metrics| metrics.donations_futex)
     })
 }
 
