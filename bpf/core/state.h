@@ -135,7 +135,8 @@ struct cpu_ctx {
 	u64 running_since_ns;
 	u32 running_weight;
 	u32 running_pid;
-	u64 awake_at_ns; /* when it began to run after a sleep; 0: it had been running before */
+	u64 awake_at_ns; /* when the turn began, after a sleep; 0: it had been running before */
+	u32 turn_pid;	 /* in whose context the last one ran that was not idle */
 	u32 turn_over; /* it went on when its donor woke: not its turn, unless its own key says so */
 	u32 preempt_at_tick; /* a task of earlier key woke when that was a moment ago */
 	u64 hrtick_at_ns; /* when what runs is looked at again, place/hrtick.h; 0: nobody asked */

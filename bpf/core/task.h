@@ -261,6 +261,22 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	return true;
 }
 
+/*
+ * @pid begins to run, in its own context or in a donor's. What runs after a sleep is protected for a
+ * moment; should it block in that, its turn goes on with the owner.
+ */
+static __always_inline void turn_begin(struct task_ctx *tctx, struct cpu_ctx *cctx, u32 pid, u64 now)
+{
+	u32 turn = tctx->donor_pid ? tctx->donor_pid : pid;
+
+	if (tctx->slept)
+		cctx->awake_at_ns = now;
+	else if (!tctx->donor_pid || cctx->turn_pid != turn)
+		cctx->awake_at_ns = 0;
+	cctx->turn_pid = turn;
+	tctx->slept = 0;
+}
+
 /* ops.running() */
 static __always_inline void task_running(struct task_struct *p, struct task_ctx *tctx,
 					 struct cpu_ctx *cctx, s32 cpu)
@@ -279,8 +295,7 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 			  now);
 	running_note(cctx, p, tctx, now);
 	perf_note(cctx, cpu, now, true);
-	cctx->awake_at_ns = tctx->slept ? now : 0;
-	tctx->slept = 0;
+	turn_begin(tctx, cctx, port_pid(p), now);
 	idle_with_donors_set(cctx, false);
 	if (cctx->idle) /* it was busy before we came, and nobody told us */
 		idle_changed(cctx, false);

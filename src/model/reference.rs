@@ -272,8 +272,7 @@ impl Policy for Reference {
             self.use_vtime(t, lent, k.now_ns());
         }
         self.note_running(k, t, cpu);
-        let slept = std::mem::take(&mut self.task_mut(t).slept);
-        self.cpu_mut(cpu).awake_at = slept.then(|| k.now_ns());
+        self.begin_turn(k.now_ns(), t, cpu);
         self.idle_with_donors(k.now_ns(), cpu, false);
         if self.cpu(cpu).idle {
             self.idle_changed(cpu, false);

@@ -3,7 +3,7 @@
 use super::Reference;
 use super::state::CpuCtx;
 use crate::model::key;
-use crate::model::policy::{Cpu, Kernel, Kick};
+use crate::model::policy::{Cpu, Kernel, Kick, Pid};
 
 /// No look sooner than this.
 const HRTICK_MIN_NS: u64 = 100_000;
@@ -16,6 +16,21 @@ impl CpuCtx {
 }
 
 impl Reference {
+    /// `t` begins to run, in its own context or in a donor's. What runs after a sleep is
+    /// protected for a moment; if it blocks in that, its turn goes on with the owner.
+    pub(super) fn begin_turn(&mut self, now: u64, t: Pid, cpu: Cpu) {
+        let task = self.task_mut(t);
+        let slept = std::mem::take(&mut task.slept);
+        let donor = task.runs_for.map(|(donor, _)| donor);
+        let state = self.cpu_mut(cpu);
+        if slept {
+            state.awake_at = Some(now);
+        } else if donor.is_none() || state.turn != donor {
+            state.awake_at = None;
+        }
+        state.turn = donor.or(Some(t));
+    }
+
     /// CPU time until what runs, of that weight and with key `running`, has passed `key`.
     pub(super) fn passes_in(&self, running: u64, key: u64, weight: u32) -> u64 {
         let lead = key.wrapping_sub(running) as i64;

@@ -149,6 +149,8 @@ pub(super) struct CpuCtx {
     pub overdue_picks: u32,
     /// When what runs began to run after a sleep; `None`: it had been running before.
     pub awake_at: Option<u64>,
+    /// In whose context the last task ran that was not idle: whose turn it is.
+    pub turn: Option<Pid>,
     /// A task of earlier key woke when that was a moment ago.
     pub preempt_at_tick: bool,
     /// When what runs is looked at again.
