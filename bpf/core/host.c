@@ -357,9 +357,10 @@ void host_quiescent(struct host_engine *e, const struct host_ports *p, unsigned 
 	task_quiescent(TASK(e, pid), PORT(task_cpu, pid), sleeps);
 }
 
-void host_tick(struct host_engine *e, const struct host_ports *p)
+void host_tick(struct host_engine *e, const struct host_ports *p, unsigned int pid)
 {
 	ENTER(e, p);
+	task_tick(TASK(e, pid));
 	tick();
 }
 

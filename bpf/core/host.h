@@ -86,7 +86,7 @@ void host_stopping(struct host_engine *e, const struct host_ports *ports, unsign
 		   int runnable);
 void host_quiescent(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
 		    int sleeps);
-void host_tick(struct host_engine *e, const struct host_ports *ports);
+void host_tick(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_hrtick(struct host_engine *e, const struct host_ports *ports, int cpu);
 void host_yield(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_timer(struct host_engine *e, const struct host_ports *ports);

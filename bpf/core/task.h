@@ -337,6 +337,22 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 		clock_advance(cctx, key_min(tctx->vtime, donor_first_key(cpu)));
 }
 
+/*
+ * ops.tick(): what burns its cgroup's cpu.max is charged now, not when its slice ends. Other CPUs use the
+ * same budget meanwhile, and at a new period what has not been charged would be taken for budget left over.
+ */
+static __always_inline void task_tick(struct task_struct *p, struct task_ctx *tctx)
+{
+	u64 now;
+
+	if (!tctx->group || !limits_any())
+		return;
+	now = port_now();
+	charge(p, tctx, now);
+	if (task_due(p, tctx, now))
+		port_set_slice(p, 0);
+}
+
 /* ops.yield(): the next one goes first, once, whatever its key */
 static __always_inline void task_yield(struct task_struct *p, struct task_ctx *tctx)
 {

@@ -24,6 +24,9 @@
 /* a parked task waits no longer, whatever its group owes: the kernel's watchdog would see it */
 #define PARK_MAX_NS 16000000000ULL
 
+/* what a CPU runs at the most before a tick charges it */
+#define UNCHARGED_NS 4000000ULL
+
 /* parked tasks that one pick looks at */
 #define PARK_LOOKS 4
 
@@ -33,11 +36,22 @@ static inline u64 time_since(u64 now, u64 then)
 	return (s64)(now - then) < 0 ? 0 : now - then;
 }
 
+/*
+ * Budget that may be left over when a period ends, beside the burst: that may be time which other CPUs
+ * ran and have not been charged for.
+ */
+static __always_inline u64 limit_uncharged(const struct group *g)
+{
+	u64 ns = (u64)(cfg.nr_cpu_ids - 1) * UNCHARGED_NS;
+
+	return ns < g->quota_ns ? ns : g->quota_ns;
+}
+
 /* The budget of @g is brought up to @now. A group that owes nothing begins its period when it is used. */
 static __always_inline void limit_refill(struct group *g, u64 now)
 {
 	u64 at = *(volatile u64 *)&g->period_at_ns, periods;
-	s64 budget, add, most = g->quota_ns + g->burst_ns;
+	s64 budget, add, most = g->quota_ns + g->burst_ns + limit_uncharged(g);
 
 	if (!at) {
 		if (!__sync_val_compare_and_swap(&g->period_at_ns, 0, now))

@@ -61,6 +61,10 @@ void BPF_STRUCT_OPS(proxy_dispatch, s32 cpu, struct task_struct *prev)
 
 void BPF_STRUCT_OPS(proxy_tick, struct task_struct *p)
 {
+	struct task_ctx *tctx = task_ctx_of(p);
+
+	if (tctx)
+		task_tick(p, tctx);
 	tick();
 }
 

@@ -40,6 +40,8 @@ pub struct Reference {
     groups: Vec<group::GroupCtx>,
     /// When they were last looked at.
     groups_at: Option<u64>,
+    /// Whether any of them ever had a limit.
+    has_limits: bool,
     own_ns: u64,
     donated_ns: u64,
 }
@@ -61,6 +63,7 @@ impl Reference {
             chores,
             groups: vec![group::GroupCtx::default()],
             groups_at: None,
+            has_limits: false,
             own_ns: 0,
             donated_ns: 0,
         }
@@ -317,8 +320,9 @@ impl Policy for Reference {
         self.count(k.now_ns(), t, false);
     }
 
-    fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
+    fn tick(&mut self, k: &mut dyn Kernel, t: Pid) {
         let cpu = k.this_cpu();
+        self.tick_limit(k, t);
         if std::mem::take(&mut self.cpu_mut(cpu).preempt_at_tick) {
             k.kick(cpu, Kick::Preempt);
         }

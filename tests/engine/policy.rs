@@ -357,8 +357,8 @@ impl Policy for CoreC {
         let sleeps = c_int::from(flags.sleep);
         self.call(k, |e, p| unsafe { sys::host_quiescent(e, p, t, sleeps) })
     }
-    fn tick(&mut self, k: &mut dyn Kernel, _t: Pid) {
-        self.call(k, |e, p| unsafe { sys::host_tick(e, p) })
+    fn tick(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.call(k, |e, p| unsafe { sys::host_tick(e, p, t) })
     }
     fn hrtick(&mut self, k: &mut dyn Kernel, cpu: Cpu) {
         self.call(k, |e, p| unsafe { sys::host_hrtick(e, p, cpu as c_int) })

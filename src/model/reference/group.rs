@@ -13,6 +13,9 @@ const PERIOD_NS: u64 = 16_000_000;
 /// Most that a group owes: as much quota as it gets in this time.
 const DEBT_NS: u64 = 1_000_000_000;
 
+/// What a CPU runs at the most before a tick charges it.
+const UNCHARGED_NS: u64 = 4_000_000;
+
 /// Parked tasks that one pick looks at.
 const PARK_LOOKS: usize = 4;
 
@@ -169,6 +172,7 @@ impl Reference {
     }
 
     fn group_look(&mut self, now: u64, g: Group, shares: u32, limit: Option<Limit>) {
+        self.has_limits |= limit.is_some();
         let group = self.group_mut(g);
         if group
             .looked
@@ -221,8 +225,11 @@ impl Reference {
     }
 
     fn refill(&mut self, now: u64, g: Group) {
+        let others = self.cpus.len() as u64 - 1;
         let group = self.group_mut(g);
         let Some(limit) = group.limit else { return };
+        // what other CPUs ran since their last tick is not in the budget yet
+        let uncharged = limit.quota_ns.min(others * UNCHARGED_NS);
         let Some(at) = group.period_at else {
             group.period_at = Some(now);
             group.budget = i128::from(limit.quota_ns);
@@ -233,7 +240,7 @@ impl Reference {
             return;
         }
         group.period_at = Some(at + periods * limit.period_ns);
-        let most = i128::from(limit.quota_ns + limit.burst_ns);
+        let most = i128::from(limit.quota_ns + limit.burst_ns + uncharged);
         group.budget += i128::from(periods.min(1000) * limit.quota_ns);
         if group.budget >= most {
             // it owes nothing: its period begins when it is used
@@ -276,6 +283,17 @@ impl Reference {
                 let owed = DEBT_NS / limit.period_ns * limit.quota_ns + limit.quota_ns;
                 group.budget = (group.budget - i128::from(ns)).max(-i128::from(owed));
             }
+        }
+    }
+
+    /// The tick: `t` pays what it has burned; it stops if that was all that its cgroup had.
+    pub(super) fn tick_limit(&mut self, k: &mut dyn Kernel, t: Pid) {
+        if self.task(t).group == 0 || !self.has_limits {
+            return;
+        }
+        self.charge(k, t);
+        if self.due(k.now_ns(), t).is_some() {
+            k.set_slice(t, 0);
         }
     }
 
