@@ -35,6 +35,15 @@ static __always_inline void urgent_use(u64 ns)
 }
 
 /*
+ * The key of a waiting donor, @from when its token was looked at, is @to. Should it have woken since,
+ * and wait for something else, that wait has a key of its own.
+ */
+static __always_inline void wait_key_set(struct task_ctx *dctx, u64 from, u64 to)
+{
+	__sync_val_compare_and_swap(&dctx->wait_key, from, to);
+}
+
+/*
  * The context of a waiting donor weighs what its group is worth now. Caller: holds it, as the
  * CPU that runs its owner does.
  */
@@ -42,15 +51,17 @@ static __always_inline void wait_weight_refresh(struct task_ctx *dctx)
 {
 	struct cpu_ctx *cctx;
 	u32 weight;
+	u64 key;
 
 	if (!dctx->group || dctx->wait_urgency)
 		return;
 	group_mark(dctx->group);
 	weight = group_weigh(dctx);
+	key = dctx->wait_key;
 	cctx = weight == dctx->wait_weight ? NULL : cpu_ctx_of(dctx->wait_cpu);
 	if (!cctx)
 		return;
-	dctx->wait_key = key_rescale(dctx->wait_key, cctx->clock, dctx->wait_weight, weight);
+	wait_key_set(dctx, key, key_rescale(key, cctx->clock, dctx->wait_weight, weight));
 	dctx->wait_weight = weight;
 }
 
@@ -64,7 +75,7 @@ static __noinline u64 donor_charge(struct task_ctx *octx, u32 owner_pid, u64 del
 {
 	struct task_struct *d = port_task_get(octx->donor_pid);
 	struct task_ctx *dctx = d ? task_ctx_of(d) : NULL;
-	u64 donated = 0, cost;
+	u64 donated = 0, cost, key;
 
 	if (!dctx) {
 		donation_over(octx);
@@ -72,10 +83,11 @@ static __noinline u64 donor_charge(struct task_ctx *octx, u32 owner_pid, u64 del
 	}
 	if (dctx->wait_urgency)
 		urgent_use(delta_ns);
+	key = *(volatile u64 *)&dctx->wait_key;
 	if (dctx->token == token_make(octx->donor_seq, TOKEN_ACTIVE, owner_pid)) {
 		donated = delta_ns;
 		cost = donor_cost(dctx, donated);
-		dctx->wait_key += cost;
+		wait_key_set(dctx, key, key + cost);
 		__sync_fetch_and_add(&dctx->lent_cost, cost);
 		wait_weight_refresh(dctx);
 		goto out;

@@ -50,9 +50,8 @@ CORE_FN int donor_put(u32 pid, u64 seq, s32 cpu, u32 later)
 	dctx = task_ctx_of(d);
 	if (!dctx || !cctx)
 		goto out;
-	dctx->wait_key = donor_key_at(dctx, cpu, cctx, later);
-	dctx->wait_cpu = cpu;
-	ret = donor_queue_push(cpu, dctx->wait_key, seq, heap_who(pid, dctx->wait_user), &dctx->token);
+	ret = donor_queue_push(cpu, donor_key_at(dctx, cpu, cctx, later), seq,
+			       heap_who(pid, dctx->wait_user), dctx);
 	if (ret == PUSHED) {
 		stat_inc(STAT_DONOR_QUEUED);
 	} else if (ret == PUSH_FULL) {
@@ -148,7 +147,7 @@ static __always_inline void donor_block(struct task_struct *p, struct task_ctx *
 	u64 seq = donor_begin(p, tctx, cpu, 0);
 
 	if (donor_queue_push(cpu, tctx->wait_key, seq, heap_who(port_pid(p), tctx->wait_user),
-			     &tctx->token) == PUSHED) {
+			     tctx) == PUSHED) {
 		stat_inc(STAT_DONOR_QUEUED);
 	} else {
 		stat_inc(STAT_QUEUE_FULL);

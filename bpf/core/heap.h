@@ -116,17 +116,24 @@ static __attribute__((always_inline)) inline void heap_down(struct donor_heap *h
 	}
 }
 
-/* Returns the pool index of the new entry of @who (heap_who()), or -1 when there is no room. */
+/* The pool index that the next entry will have, -1 if there is no room for one of @who (heap_who()). */
+static __attribute__((always_inline)) inline int heap_room(struct donor_heap *h, unsigned int who)
+{
+	if (h->nr >= DONORS_PER_CPU || h->nr_of[heap_user(who)] >= HEAP_USER_MAX)
+		return -1;
+	return (int)heap_idx(h, h->nr);
+}
+
+/* Returns the pool index of the new entry of @who, or -1 when there is no room. */
 static __attribute__((always_inline)) inline int
 heap_push(struct donor_heap *h, key_u64 key, key_u64 seq, unsigned int who)
 {
-	unsigned int idx;
+	int idx = heap_room(h, who);
 	struct heap_entry *e;
 
-	if (h->nr >= DONORS_PER_CPU || h->nr_of[heap_user(who)] >= HEAP_USER_MAX)
+	if (idx < 0)
 		return -1;
-	idx = heap_idx(h, h->nr);
-	e = &h->pool[idx];
+	e = &h->pool[idx & HEAP_MASK];
 	e->key = key == KEY_NONE ? KEY_NONE - 1 : key;
 	e->seq = seq;
 	e->who = who;
@@ -135,7 +142,7 @@ heap_push(struct donor_heap *h, key_u64 key, key_u64 seq, unsigned int who)
 	h->nr++;
 	heap_up(h, h->nr - 1);
 	heap_note_top(h);
-	return (int)idx;
+	return idx;
 }
 
 /*

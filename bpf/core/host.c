@@ -87,8 +87,10 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_hrtick(cpu, ns) PORT(start_hrtick, cpu, ns)
 #define port_perf_now(cpu) ((void)(cpu), PERF_ONE)
 #define port_perf_set(cpu, perf) ((void)(cpu), (void)(perf))
+#ifndef queue_lock /* tests/interleave has one */
 #define queue_lock(q) ((void)(q))
 #define queue_unlock(q) ((void)(q))
+#endif
 #define queue_head(cpu, reach, pid) ((u64)PORT(head, cpu, reach, pid))
 #define queue_head_take(from, reach, cpu) (PORT(head_take, from, reach, cpu) != 0)
 #define queue_insert(p, cpu, reach, key, flags) \

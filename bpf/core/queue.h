@@ -34,11 +34,14 @@ static __always_inline void nr_donors_add(s32 cpu, int n)
 enum pushed { PUSHED, PUSH_WOKE, PUSH_FULL };
 
 /*
- * Queue wait @seq of donor @who (heap_who()), whose @token says MOVING, and publish that in
- * the token. Both under the queue's lock: whoever pops the entry finds a token
- * that matches, unless the donor woke. Then nothing is left behind.
+ * Queue wait @seq of donor @who (heap_who()), whose token says MOVING: publish that in the token,
+ * unless the donor woke, and push the entry. Both under the queue's lock: whoever pops
+ * the entry finds a token that matches.
+ *
+ * A donor that wakes from here on has to take that lock, so key and CPU are written to this wait,
+ * and to no later one.
  */
-static __noinline int donor_queue_push(s32 cpu, u64 key, u64 seq, u32 who, u64 *token)
+static __noinline int donor_queue_push(s32 cpu, u64 key, u64 seq, u32 who, struct task_ctx *dctx)
 {
 	struct donor_queue *q = donor_queue_of(cpu);
 	u64 moving = token_make(seq, TOKEN_MOVING, 0), on_heap;
@@ -47,13 +50,16 @@ static __noinline int donor_queue_push(s32 cpu, u64 key, u64 seq, u32 who, u64 *
 	if (!q)
 		return PUSH_FULL;
 	queue_lock(q);
-	idx = heap_push(&q->heap, key, seq, who);
+	idx = heap_room(&q->heap, who);
 	on_heap = token_make(seq, TOKEN_HEAP, place_of_heap(cpu, idx));
 	if (idx < 0) {
 		ret = PUSH_FULL;
-	} else if (__sync_val_compare_and_swap(token, moving, on_heap) != moving) {
-		heap_remove(&q->heap, idx, seq, heap_pid(who));
+	} else if (__sync_val_compare_and_swap(&dctx->token, moving, on_heap) != moving) {
 		ret = PUSH_WOKE;
+	} else {
+		dctx->wait_key = key;
+		dctx->wait_cpu = cpu;
+		heap_push(&q->heap, key, seq, who);
 	}
 	queue_unlock(q);
 	if (ret == PUSHED)

@@ -221,15 +221,15 @@ static __always_inline void donor_migrate(struct task_ctx *dctx, u32 donor_pid, 
  * was looked at longest ago comes first, hence the time. @base: the clock, or what else
  * competes: donors for which nothing can be done must not hold the clock back.
  */
-static __always_inline u64 key_retried(const struct task_ctx *dctx, u64 base, u64 now)
+static __always_inline u64 key_retried(const struct task_ctx *dctx, u64 was, u64 base, u64 now)
 {
-	u64 cost = donor_cost(dctx, cfg.slice_ns), key = dctx->wait_key;
+	u64 cost = donor_cost(dctx, cfg.slice_ns), key;
 	u64 most = base + cost + (now >> 20 & 0xfffff);
 
-	key = (key_before(key, base) ? base : key) + cost;
+	key = (key_before(was, base) ? base : was) + cost;
 	if (!key_before(most, key))
 		return key;
-	return key_before(dctx->wait_key, most) ? most : dctx->wait_key;
+	return key_before(was, most) ? most : was;
 }
 
 /* Put a donor back for which nothing can be done now. The caller holds it (TOKEN_MOVING). */
@@ -238,17 +238,18 @@ CORE_FN int donor_retry(u32 donor_pid, u64 seq, s32 cpu)
 	struct task_struct *d = port_task_get(donor_pid);
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct task_ctx *dctx;
-	u64 base;
+	u64 base, key;
 
 	if (!d)
 		return 0;
 	dctx = task_ctx_of(d);
+	key = dctx ? *(volatile u64 *)&dctx->wait_key : 0;
 	if (dctx && cctx && dctx->token == token_make(seq, TOKEN_MOVING, 0)) {
 		base = cctx->clock;
 		if (cctx->least_key != KEY_NONE && key_before(base, cctx->least_key) &&
 		    !dctx->wait_urgency)
 			base = cctx->least_key;
-		dctx->wait_key = key_retried(dctx, base, port_now());
+		wait_key_set(dctx, key, key_retried(dctx, key, base, port_now()));
 	}
 	port_task_put(d);
 	return donor_put(donor_pid, seq, cpu, 1);
@@ -326,7 +327,7 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid, u32 h
 	struct task_ctx *dctx, *octx;
 	int ret = RESOLVED_NEXT;
 	struct cpu_ctx *cctx;
-	u64 seq = token_seq(token);
+	u64 seq = token_seq(token), key;
 	struct chain c = { .cpu = cpu };
 
 	if (!d)
@@ -337,8 +338,9 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid, u32 h
 	/* changes nothing but for who waited while donors were only observed, and the clock went on */
 	cctx = cpu_ctx_of(cpu);
 	wait_weight_refresh(dctx);
-	if (cctx && !dctx->wait_urgency)
-		dctx->wait_key = key_floor(dctx->wait_key, cctx->clock, cfg.lag_ns);
+	key = *(volatile u64 *)&dctx->wait_key;
+	if (cctx && !dctx->wait_urgency && dctx->token == token_make(seq, TOKEN_MOVING, 0))
+		wait_key_set(dctx, key, key_floor(key, cctx->clock, cfg.lag_ns));
 	if (dctx->wait_urgency && head_pid != NOTHING_ELSE && urgent_stand_back(cpu, head_pid)) {
 		ret = RESOLVED_LATER;
 		goto out;
