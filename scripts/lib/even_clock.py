@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-only
-"""Makes the CPUs of a guest in virtual time go side by side, until it is killed.
+"""Makes the CPUs of a guest in virtual time go side by side, from its end until the child that it leaves is killed.
 
 On a clock that counts instructions QEMU runs one CPU after the other, each until the next timer of any of them, and
 often the same one again: while others are busy a CPU stands still for 100 ms and more, and whatever ran there is charged
@@ -21,14 +21,8 @@ PERF_COUNT_SW_CPU_CLOCK = 0
 ATTR_BYTES = 64  # PERF_ATTR_SIZE_VER0: type, size, config, sample period, and no flags
 
 
-def set_sysctl(name, value):
-    with open(f"/proc/sys/kernel/{name}", "w", encoding="ascii") as file:
-        file.write(value)
-
-
 def main():
     period_ns = int(sys.argv[1]) * 1000
-    set_sysctl("perf_cpu_time_max_percent", "0")  # which also lifts the greatest rate
     attr = struct.pack("=IIQQ", PERF_TYPE_SOFTWARE, ATTR_BYTES, PERF_COUNT_SW_CPU_CLOCK, period_ns)
     buffer = ctypes.create_string_buffer(attr, ATTR_BYTES)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -36,7 +30,8 @@ def main():
         if libc.syscall(SYS_PERF_EVENT_OPEN, buffer, -1, cpu, -1, 0) < 0:
             error = ctypes.get_errno()
             sys.exit(f"even_clock.py: perf_event_open() on CPU {cpu}: {os.strerror(error)}")
-    signal.pause()
+    if os.fork() == 0:
+        signal.pause()
 
 
 if __name__ == "__main__":

@@ -241,7 +241,7 @@ mod tests {
                 "lock": "rwsem",
                 "state": "off",
                 "seen": "tracepoint lock:contention_begin",
-                "owner": "rw_semaphore.owner while count says writer",
+                "owner": "rw_semaphore.owner",
                 "why": "not asked for",
                 "help": "--locks +rwsem",
                 "programs": [],

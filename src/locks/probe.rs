@@ -124,8 +124,10 @@ mod tests {
             }
         }
         found.sort();
-        let kept: std::collections::BTreeSet<_> =
-            found.iter().map(|(name, ..)| &name[..15]).collect();
+        let kept: std::collections::BTreeSet<_> = found
+            .iter()
+            .map(|(name, ..)| &name[..name.len().min(15)])
+            .collect();
         assert_eq!(
             kept.len(),
             found.len(),

@@ -178,7 +178,7 @@ metrics! {
         proxy_stat_STAT_AFFINITY_REFUSED affinity_refusals "Owners that may not run on the donor's CPU, since the last reading"
         proxy_stat_STAT_OTHER_CLASS other_class "Looks at a chain whose end is scheduled by another class (RT, deadline), since the last reading"
         proxy_stat_STAT_LOST_RACE lost_races "Owners that were gone from their run queue when they were to be moved, since the last reading"
-        proxy_stat_STAT_READER_OWNED reader_owned "Looks at an rwsem that readers hold: nobody is lent to, since the last reading"
+        proxy_stat_STAT_READER_OWNED reader_owned "Looks at an rwsem that readers hold, none of whom proves to have it: nobody is lent to, since the last reading"
         proxy_stat_STAT_UNPROVEN unproven "Owners named by memory of user space, by binder or by ntsync that did not prove to be it: nobody is lent to, since the last reading"
         proxy_stat_STAT_QUEUE_FULL queue_full "Donors refused because a donor queue was full, since the last reading"
         proxy_stat_STAT_ATTACH_FULL attach_full "Donors put off because too many wait for the same owner, since the last reading"
