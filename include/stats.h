@@ -75,7 +75,7 @@ enum proxy_stat {
 	STAT_AFFINITY_REFUSED,		/* owner may not run here: donor migrates */
 	STAT_OTHER_CLASS,
 	STAT_LOST_RACE,
-	STAT_READER_OWNED,		/* rwsems held by readers: nobody to lend to */
+	STAT_READER_OWNED,		/* rwsems held by readers, none of whom proves to have it */
 	STAT_UNPROVEN,			/* owners named by user memory, binder or ntsync that did not prove to be it */
 	STAT_QUEUE_FULL,
 	STAT_ATTACH_FULL,

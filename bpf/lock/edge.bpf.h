@@ -49,6 +49,7 @@ static __noinline u32 edge_task_pid(u64 word)
 	return pid;
 }
 
+#include "stack.bpf.h"
 #include "mutex.bpf.h"
 #include "rwsem.bpf.h"
 #include "rtmutex.bpf.h"
@@ -71,7 +72,7 @@ static __always_inline u64 edge_lock(struct task_struct *p, const struct task_ct
 	if (!lock && lock_followed(LOCK_MUTEX))
 		lock = mutex_waited_for(p, tctx);
 	if (!lock && lock_followed(LOCK_RWSEM))
-		lock = rwsem_waited_for(tctx);
+		lock = rwsem_waited_for(p, tctx);
 	if (!lock && lock_followed(LOCK_PTHREAD))
 		lock = pthread_waited_for(tctx);
 	if (!lock && lock_followed(LOCK_BINDER))
@@ -93,7 +94,7 @@ static __always_inline u32 edge_owner_pid(struct task_struct *p, const struct ta
 	case LOCK_MUTEX:
 		return edge_task_pid(mutex_owner_word(at));
 	case LOCK_RWSEM:
-		return edge_task_pid(rwsem_owner_word(at));
+		return rwsem_owner_pid(at);
 	case LOCK_RTMUTEX:
 		return edge_task_pid(rtmutex_owner_word(at));
 	case LOCK_PTHREAD:

@@ -28,17 +28,19 @@
 /* arch/x86/entry/syscalls/syscall_64.tbl; x32 has a bit of its own in the number */
 #define SYSCALL_FUTEX 202
 #define SYSCALL_FUTEX_WAIT 455
+/* syscall_32.tbl, which has the second of these two as well */
+#define SYSCALL_32_FUTEX 240
+#define SYSCALL_32_FUTEX_TIME64 422
 
 /* arch/x86/include/asm/thread_info.h: in a system call of 32-bit code, numbered otherwise */
 #define TS_COMPAT 2U
+/* arch/x86/include/asm/segment.h */
+#define USER32_CS 0x23
 
 /* include/linux/sched.h */
 #define TASK_STATE_INTERRUPTIBLE 1U
 #define TASK_STATE_FREEZABLE 0x2000U
 #define JOBCTL_FREEZE (1UL << 23) /* include/linux/sched/jobctl.h JOBCTL_TRAP_FREEZE_BIT */
-#define PF_USER_WORKER 0x4000U /* the other two: scx/common.bpf.h */
-/* their user registers are nobody's, or those of whoever made them */
-#define PF_NO_SYSCALL (PF_KTHREAD | PF_USER_WORKER | PF_IO_WORKER)
 
 /* include/uapi/linux/futex.h */
 #define FUTEX_OP_WAIT 0U
@@ -59,28 +61,48 @@ struct futex_call {
 	u32 op;
 	u32 val;
 	bool shared;
+	bool is_32; /* the program's own layout is that of i386 */
 };
+
+static __always_inline bool in_compat_call(struct task_struct *p)
+{
+	return p->thread_info.status & TS_COMPAT;
+}
 
 static __always_inline bool futex_call_of(struct task_struct *p, struct futex_call *call)
 {
 	struct pt_regs *regs = (void *)bpf_task_pt_regs(p);
 	u64 nr = regs->orig_ax;
+	u32 op, flags;
 
-	if (nr != SYSCALL_FUTEX && nr != SYSCALL_FUTEX_WAIT)
+	if (nr != SYSCALL_FUTEX && nr != SYSCALL_FUTEX_WAIT && nr != SYSCALL_32_FUTEX &&
+	    nr != SYSCALL_32_FUTEX_TIME64)
 		return false;
-	if (p->thread_info.status & TS_COMPAT)
-		return false;
-	call->addr = regs->di;
-	if (nr == SYSCALL_FUTEX) {
-		call->op = (u32)regs->si & FUTEX_OP_MASK;
-		call->shared = !((u32)regs->si & FUTEX_OP_PRIVATE);
-		call->val = regs->dx;
-		return true;
+	call->is_32 = in_compat_call(p);
+	if (call->is_32) {
+		/* 64-bit code may make such a call, too: of its memory nothing follows from that */
+		if (regs->cs != USER32_CS || nr == SYSCALL_FUTEX)
+			return false;
+		call->addr = (u32)regs->bx;
+		op = regs->cx;
+		call->val = nr == SYSCALL_FUTEX_WAIT ? regs->cx : regs->dx;
+		flags = regs->si;
+	} else {
+		if (nr == SYSCALL_32_FUTEX || nr == SYSCALL_32_FUTEX_TIME64)
+			return false;
+		call->addr = regs->di;
+		op = regs->si;
+		call->val = nr == SYSCALL_FUTEX_WAIT ? regs->si : regs->dx;
+		flags = regs->r10;
 	}
-	call->op = FUTEX_OP_WAIT;
-	call->shared = !((u32)regs->r10 & FUTEX2_PRIVATE);
-	call->val = regs->si;
-	return ((u32)regs->r10 & ~FUTEX2_PRIVATE) == FUTEX2_U32;
+	if (nr == SYSCALL_FUTEX_WAIT) {
+		call->op = FUTEX_OP_WAIT;
+		call->shared = !(flags & FUTEX2_PRIVATE);
+		return (flags & ~FUTEX2_PRIVATE) == FUTEX2_U32;
+	}
+	call->op = op & FUTEX_OP_MASK;
+	call->shared = !(op & FUTEX_OP_PRIVATE);
+	return true;
 }
 
 /* The edge of @p, current, to a lock that names nobody, 0 if what it waits for need not be one. */
@@ -104,7 +126,8 @@ static __always_inline void futex_wait_begins(struct task_struct *p, struct task
 	u64 edge = 0;
 
 	if (lock_followed(LOCK_PTHREAD))
-		edge = pthread_edge(p, tctx, call->addr, call->val, call->shared);
+		edge = pthread_edge(p, tctx, call->addr, call->val,
+				    (call->shared ? USER_SHARED : 0) | (call->is_32 ? USER_32 : 0));
 	/* a real-time task does not lend its class to those that may have nothing to do with it */
 	if (lock_followed(LOCK_FUTEX) && !task_urgency(p) &&
 	    (!edge || (tctx->user_flags & USER_RWLOCK))) {
@@ -188,7 +211,8 @@ SEC("?fentry/__futex_wait")
 int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
-	struct futex_call call = { .addr = (u64)addr, .val = val, .shared = flags & FUTEX_FLAGS_SHARED };
+	struct futex_call call = { .addr = (u64)addr, .val = val, .shared = flags & FUTEX_FLAGS_SHARED,
+				   .is_32 = in_compat_call(p) };
 	struct task_ctx *tctx;
 
 	/* ops.quiescent() sees the others, if they sleep at all */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Mutexes of user space that name their owner:
- * - pthread_mutex_t of glibc on x86-64, of all kinds but PTHREAD_PRIO_INHERIT
+ * - pthread_mutex_t of glibc on x86-64 and, of 32-bit programs, on i386, of all kinds but PTHREAD_PRIO_INHERIT
  *   (rtmutex.bpf.h) and PTHREAD_PRIO_PROTECT: the owner's TID stands beside the futex word;
  * - mutexes whose futex word is the owner's TID: glibc's robust ones, musl's recursive,
  *   error-checking and robust ones;
@@ -56,6 +56,7 @@
 #define USER_IN_WORD 2U /* the futex word is the owner's TID */
 #define USER_IN_PIDNS 4U /* TIDs are numbers of a pid namespace */
 #define USER_RWLOCK 8U	 /* it is a pthread_rwlock_t */
+#define USER_32 16U	 /* it is laid out as on i386 */
 
 /* The beginning of a pthread_mutex_t. */
 union pthread_words {
@@ -63,6 +64,9 @@ union pthread_words {
 		u32 lock, count;
 		u32 owner, nusers;
 		u32 kind, spins;
+	};
+	struct {
+		u32 as_64[3], kind_32, nusers_32;
 	};
 	u32 word[PTHREAD_WORDS];
 };
@@ -107,12 +111,15 @@ static __always_inline u64 rwlock_of_word(u64 addr)
 }
 
 /* The TID that the mutex names as its owner, 0 if it is free or no mutex. */
-static __always_inline u32 pthread_owner_tid(const union pthread_words *m)
+static __always_inline u32 pthread_owner_tid(const union pthread_words *m, u32 flags)
 {
-	if (m->kind & (~PTHREAD_KIND_KNOWN | PTHREAD_KIND_ROBUST))
+	u32 kind = flags & USER_32 ? m->kind_32 : m->kind;
+	u32 nusers = flags & USER_32 ? m->nusers_32 : m->nusers;
+
+	if (kind & (~PTHREAD_KIND_KNOWN | PTHREAD_KIND_ROBUST))
 		return 0;
 	/* 1: taken just now by somebody who does not know of the waiters */
-	return m->nusers && m->lock && m->lock <= PTHREAD_CONTENDED ? m->owner : 0;
+	return nusers && m->lock && m->lock <= PTHREAD_CONTENDED ? m->owner : 0;
 }
 
 /* Whether @val, which is waited for, is a word that names its owner. */
@@ -130,11 +137,12 @@ static __always_inline bool pthread_in_word(u32 val)
  * Whether a word of that value may be of a normal mutex of musl, whose type then says so. It may
  * also be of a thread with the TID 16, of which there are many: one in each container.
  */
-static __always_inline bool musl_normal(struct task_struct *p, u64 addr, u32 val)
+static __always_inline bool musl_normal(struct task_struct *p, u64 addr, u32 val, u32 flags)
 {
 	u64 at;
 
-	if (!(addr & MUSL_WORD_OFFSET) || (val & FUTEX_TID_MASK) != MUSL_NORMAL)
+	/* 64-bit code aligns mutexes to 8 bytes */
+	if ((!(addr & MUSL_WORD_OFFSET) && !(flags & USER_32)) || (val & FUTEX_TID_MASK) != MUSL_NORMAL)
 		return false;
 	at = user_to_kernel(user_pgd(p), addr - MUSL_WORD_OFFSET);
 	return !at || !(kernel_half(at) & MUSL_TYPE_MASK);
@@ -173,7 +181,7 @@ __noinline u32 pthread_tid_at(u64 pgd, u64 addr, u32 flags)
 		return kernel_half(at) & FUTEX_TID_MASK;
 	if ((addr & (PAGE_BYTES - 1)) <= PAGE_BYTES - sizeof(m)) {
 		bpf_probe_read_kernel(&m, sizeof(m), (void *)at);
-		return pthread_owner_tid(&m);
+		return pthread_owner_tid(&m, flags);
 	}
 	/* it lies across a border of pages */
 	bpf_for(i, 0, PTHREAD_WORDS) {
@@ -184,7 +192,7 @@ __noinline u32 pthread_tid_at(u64 pgd, u64 addr, u32 flags)
 		m.word[i] = kernel_half(at);
 		at += 4;
 	}
-	return pthread_owner_tid(&m);
+	return pthread_owner_tid(&m, flags);
 }
 
 /* The pid of the owner of the mutex that @p waits for, 0 if nobody proves to be it. */
@@ -211,21 +219,23 @@ static __always_inline u32 pthread_owner_pid(struct task_struct *p, const struct
 	return pid;
 }
 
-/* What @p, current, waits for at @addr: an edge word, 0 if it is no mutex that can be followed. */
+/*
+ * What @p, current, waits for at @addr: an edge word, 0 if it is no mutex that can be followed.
+ * @flags: USER_SHARED, USER_32.
+ */
 static __always_inline u64 pthread_edge(struct task_struct *p, struct task_ctx *tctx, u64 addr,
-					u32 val, bool shared)
+					u32 val, u32 flags)
 {
-	u32 flags = shared ? USER_SHARED : 0;
 	u64 at;
 
 	if (pthread_in_word(val)) {
-		if (musl_normal(p, addr, val))
+		if (musl_normal(p, addr, val, flags))
 			return 0;
 		flags |= USER_IN_WORD;
-	} else if (val == RWLOCK_HELD && !(addr & 3)) {
+	} else if (val == RWLOCK_HELD && !(addr & 3) && !(flags & USER_32)) {
 		flags |= USER_RWLOCK;
 		addr = rwlock_of_word(addr);
-	} else if (val != PTHREAD_CONTENDED || (addr & LOCK_TYPE_MASK)) {
+	} else if (val != PTHREAD_CONTENDED || (!(flags & USER_32) && (addr & LOCK_TYPE_MASK))) {
 		return 0; /* a mutex of 64-bit code begins with a word of 8 bytes */
 	}
 	if (pid_namespace_level(p))

@@ -4,11 +4,13 @@
  *
  * waiter -> lock: tracepoint lock:contention_begin, which rwsem_down_read_slowpath()
  * and rwsem_down_write_slowpath() emit before they sleep, and contention_end
- * (contention.bpf.h). task->blocker would name it as well, but not for killable
- * waits, and mmap() waits for its address space in one.
+ * (contention.bpf.h). Should the former have been skipped, task->blocker names it as well (6.17), but not for
+ * killable waits, and mmap() waits for its address space in one.
  * lock -> owner: rw_semaphore.owner, a task pointer whose low two bits are flags,
- * while bit 0 of .count says that a writer has it. While readers have it the word
- * is a hint at one of them, or at one of old: nobody is lent to, it is counted.
+ * while bit 0 of .count says that a writer has it. While readers have it the word names the
+ * last that came. Kernels that tell hung tasks who keeps them waiting (6.18) clear it when that one goes, even
+ * if others stay; on others it may be one of old, and is not believed. A reader must also be where it can
+ * have the lock: asleep, or stopped inside the kernel. A task in user mode has none. Nobody else is lent to, which is counted.
  * lock -> first waiter: .first_waiter (7.3), head of .wait_list before.
  *
  * On PREEMPT_RT an rwsem is made of an rt_mutex and has no such words: there its
@@ -34,6 +36,17 @@ struct rwsem_waiter___proxy {
 	struct task_struct *task;
 } __attribute__((preserve_access_index));
 
+struct task_struct___blocker {
+	unsigned long blocker;
+} __attribute__((preserve_access_index));
+
+/* include/linux/hung_task.h: in the low bits of task->blocker */
+#define BLOCKER_MASK 3UL
+#define BLOCKER_RWSEM 2UL /* or 3: a reader, a writer */
+
+/* of kernels that clear the name of a reader that goes (CONFIG_DETECT_HUNG_TASK_BLOCKER) */
+extern const void is_rwsem_reader_owned __ksym __weak;
+
 struct rw_semaphore___first {
 	struct rwsem_waiter___proxy *first_waiter;
 } __attribute__((preserve_access_index));
@@ -49,12 +62,19 @@ static __always_inline bool rwsem_readable(void)
 	return bpf_core_field_exists(s->count) && bpf_core_field_exists(s->owner);
 }
 
-/* Edge word of the rwsem that @tctx's task sleeps on, 0 if none. */
-static __always_inline u64 rwsem_waited_for(const struct task_ctx *tctx)
+/* Edge word of the rwsem that @p sleeps on, 0 if none. */
+static __always_inline u64 rwsem_waited_for(struct task_struct *p, const struct task_ctx *tctx)
 {
+	struct task_struct___blocker *t = (void *)p;
 	u64 lock = tctx->contended_lock;
 
-	return lock_type(lock) == LOCK_RWSEM ? lock : 0;
+	if (lock_type(lock) == LOCK_RWSEM)
+		return lock;
+	/* of other classes only what the tracepoint has seen begin, and not end */
+	if (!bpf_core_field_exists(t->blocker) || tctx->place == PLACE_OTHER)
+		return 0;
+	lock = BPF_CORE_READ(t, blocker);
+	return (lock & BLOCKER_MASK) >= BLOCKER_RWSEM ? (lock & ~BLOCKER_MASK) | LOCK_RWSEM : 0;
 }
 
 static __always_inline u64 rwsem_count(u64 at)
@@ -64,20 +84,34 @@ static __always_inline u64 rwsem_count(u64 at)
 	return rwsem_readable() ? BPF_CORE_READ(s, count.counter) : 0;
 }
 
-/* Address of the writer that owns the rwsem at @at, 0 if none does. Not to be dereferenced. */
-static __always_inline u64 rwsem_owner_word(u64 at)
+/* The pid of the reader that @word names, 0 unless that one has the lock. */
+static __always_inline u32 rwsem_reader_pid(u64 word)
+{
+	u32 pid;
+
+	if (!&is_rwsem_reader_owned || !(word & RWSEM_READER_OWNED))
+		return 0;
+	pid = edge_task_pid(word & ~RWSEM_OWNER_FLAGS);
+	return pid && stack_is_in_kernel(pid) ? pid : 0;
+}
+
+/* The pid of who owns the rwsem at @at, 0 if nobody does, or nobody proves to. */
+static __always_inline u32 rwsem_owner_pid(u64 at)
 {
 	struct rw_semaphore___proxy *s = (void *)at;
 	u64 count = rwsem_count(at), word;
+	u32 pid;
 
-	if (count & RWSEM_WRITER_LOCKED) {
-		word = (u64)BPF_CORE_READ(s, owner.counter);
-		/* the writer has not put its name there yet: it is the one of a reader before it */
-		return word & RWSEM_READER_OWNED ? 0 : word & ~RWSEM_OWNER_FLAGS;
-	}
-	if (count & RWSEM_READERS)
+	if (!(count & (RWSEM_WRITER_LOCKED | RWSEM_READERS)))
+		return 0;
+	word = (u64)BPF_CORE_READ(s, owner.counter);
+	/* else the writer has not put its name there yet: it is the one of a reader before it */
+	if (count & RWSEM_WRITER_LOCKED)
+		return word & RWSEM_READER_OWNED ? 0 : edge_task_pid(word & ~RWSEM_OWNER_FLAGS);
+	pid = rwsem_reader_pid(word);
+	if (!pid)
 		stat_inc(STAT_READER_OWNED);
-	return 0;
+	return pid;
 }
 
 /*

@@ -202,43 +202,21 @@ static __always_inline bool edge_candidate_proven(struct task_struct *p, u32 pid
  * defer of Go have it there. That of a global lock stands in the code alone: then all candidates are alike.
  */
 #define POINTER_REGS 15 /* all but orig_ax and what the entry itself pushes */
-#define POINTER_STACK_BYTES 1024
 /* the address of a lock, whose futex word is so many bytes into it at most */
 #define POINTER_WITHIN 16
 
-/* [its CPU: a torn look is a wrong guess] */
-struct pointer_words {
-	u64 word[POINTER_STACK_BYTES / sizeof(u64)];
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, struct pointer_words);
-} pointer_words SEC(".maps");
-
 /* Whether one of the first @bytes of this CPU's words is an address at or a little before @addr. */
-__noinline u32 points_among(u32 bytes, u64 addr)
+static __always_inline bool points_among(u32 bytes, u64 addr)
 {
-	u32 key = 0, i;
-	struct pointer_words *w = bpf_map_lookup_elem(&pointer_words, &key);
-
-	if (!w)
-		return 0;
-	bpf_for(i, 0, bytes / sizeof(u64)) {
-		if (i < POINTER_STACK_BYTES / sizeof(u64) && addr - w->word[i] < POINTER_WITHIN)
-			return 1;
-	}
-	return 0;
+	return stack_has(bytes, addr - (POINTER_WITHIN - 1), POINTER_WITHIN);
 }
 
 /* As points_among(), of @bytes at user address @sp, which lie on one page. */
-static __always_inline u32 points_on_page(u64 pgd, struct pointer_words *w, u64 sp, u32 bytes, u64 addr)
+static __always_inline u32 points_on_page(u64 pgd, struct stack_words *w, u64 sp, u32 bytes, u64 addr)
 {
 	u64 at = user_to_kernel(pgd, sp);
 
-	if (!at || bytes > POINTER_STACK_BYTES || bpf_probe_read_kernel(w->word, bytes, (void *)at))
+	if (!at || bytes > STACK_LOOK_BYTES || bpf_probe_read_kernel(w->word, bytes, (void *)at))
 		return 0;
 	return points_among(bytes, addr);
 }
@@ -246,10 +224,10 @@ static __always_inline u32 points_on_page(u64 pgd, struct pointer_words *w, u64 
 /* Whether thread @pid points at the lock of user address @addr. */
 __noinline u32 user_points_at(u32 pid, u64 addr)
 {
-	u32 key = 0, bytes;
-	struct pointer_words *w = bpf_map_lookup_elem(&pointer_words, &key);
+	struct stack_words *w = stack_words_here();
 	struct task_struct *c = w ? bpf_task_from_pid(pid) : NULL;
 	u64 pgd, sp;
+	u32 bytes;
 
 	if (!c)
 		return 0;
@@ -261,10 +239,10 @@ __noinline u32 user_points_at(u32 pid, u64 addr)
 	if (points_among(bytes, addr))
 		return 1;
 	bytes = PAGE_BYTES - (sp & (PAGE_BYTES - 1));
-	if (bytes >= POINTER_STACK_BYTES)
-		return points_on_page(pgd, w, sp, POINTER_STACK_BYTES, addr);
+	if (bytes >= STACK_LOOK_BYTES)
+		return points_on_page(pgd, w, sp, STACK_LOOK_BYTES, addr);
 	return points_on_page(pgd, w, sp, bytes, addr) ||
-	       points_on_page(pgd, w, sp + bytes, POINTER_STACK_BYTES - bytes, addr);
+	       points_on_page(pgd, w, sp + bytes, STACK_LOOK_BYTES - bytes, addr);
 }
 
 /* See core/ports.h. Only of one that is proven to be of the waiter's process. */

@@ -30,7 +30,7 @@ LISTS_MAX_AGE_SECS = 24 * 3600
 SPACE_NEEDED_MB = 500
 
 # What scripts/test boots, where a series says nothing else.
-MACHINE = {"cpus": 4, "threads": 1, "cpus_max": None, "append": [], "memory": "2G", "virtual_time": False}
+MACHINE = {"cpus": 4, "threads": 1, "cpus_max": None, "append": [], "memory": "2G", "virtual_time": False, "even_us": None}
 
 # What virtme-ng's initramfs loads with a plain insmod, which cannot read .xz.
 INITRAMFS_MODULES = ("overlay", "virtio_mmio")
@@ -74,7 +74,9 @@ def machine(table):
         parts.insert(1, f"{table['threads']} threads a core")
     if table["cpus_max"]:
         parts.insert(1, f"room for {table['cpus_max']}")
-    return ", ".join([*parts, "virtual time"] if table["virtual_time"] else parts)
+    if table["virtual_time"]:
+        parts.append("virtual time, even" if table["even_us"] else "virtual time")
+    return ", ".join(parts)
 
 
 def version_of(kernel_dir):

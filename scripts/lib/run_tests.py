@@ -107,6 +107,7 @@ def guest_job(series, table, binary, only, out):
         append=table["append"],
         memory=table["memory"],
         virtual_time=table["virtual_time"],
+        even_us=table["even_us"],
     )
 
 

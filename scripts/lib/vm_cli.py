@@ -74,6 +74,12 @@ def parse(argv):
         action="store_true",
         help="emulate, on a clock that counts instructions (2 ns each) and nothing else; slow",
     )
+    parser.add_argument(
+        "--even-us",
+        type=int,
+        metavar="USECS",
+        help="with --virtual-time: no CPU stands still for much longer while others are busy (200 is good); slower",
+    )
     parser.add_argument("--offline", action="store_true", help="take the cached kernel, without asking the network")
     args = parser.parse_args(own)
     if not command:
@@ -100,6 +106,7 @@ def main(argv):
             rw=[os.path.realpath(path) for path in args.rw],
             append=args.append,
             virtual_time=args.virtual_time,
+            even_us=args.even_us,
             kernel_log=args.kernel_log,
             fail_boots=int(os.environ.get("SCX_PROXY_VM_FAIL_BOOTS", "0")),
         )

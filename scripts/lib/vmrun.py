@@ -54,6 +54,7 @@ STATUS_VM_FAILED = 125
 VNG_VERSION_GLOB = "vng-*/bin/vng"
 VIRTIOFSD_GLOB = "virtiofsd-*/bin"
 GUEST_SCRIPT = Path(__file__).resolve().parent / "guest.sh"
+EVEN_SCRIPT = GUEST_SCRIPT.with_name("even_clock.py")
 
 # Lines that a healthy kernel does not print.
 COMPLAINT = re.compile(
@@ -89,6 +90,7 @@ class Job:
     stdout: object = None  # binary streams; None: this process's own
     stderr: object = None
     virtual_time: bool = False  # emulated: the clock counts instructions, 2 ns each, and nothing else
+    even_us: int | None = None  # CPUs of such a machine take turns of about that length (even_clock.py)
     fail_boots: int = 0  # for the self-test: let that many boots die early
 
 
@@ -148,6 +150,8 @@ def check_cpus(job):
         raise VmError(f"{job.cpus} to {most} CPUs are no cores of {job.threads} threads")
     if job.cpus > CPUS_REAL_TIME and not job.virtual_time:
         raise VmError(f"more than {CPUS_REAL_TIME} CPUs want --virtual-time")
+    if job.even_us and not job.virtual_time:
+        raise VmError("--even-us wants --virtual-time")
 
 
 def write_job(job, run_dir):
@@ -161,6 +165,8 @@ def write_job(job, run_dir):
     }
     if job.cpus_max:
         environment["SCX_PROXY_VM_PLUG"] = str(run_dir / "plug")
+    if job.even_us:
+        environment["SCX_PROXY_VM_EVEN_US"] = str(job.even_us)
     for name in ("RUST_BACKTRACE", "RUST_LOG", "TERM", "CI"):
         if name in os.environ:
             environment[name] = os.environ[name]
@@ -169,7 +175,8 @@ def write_job(job, run_dir):
     # A subshell with exec: the command's status is the subshell's, and nothing interprets its words.
     lines += ["job() {", "exec " + shlex.join(job.command), "}"]
     # A copy, since the repository may be where the guest has a tmpfs of its own.
-    shutil.copy(GUEST_SCRIPT, run_dir / "guest.sh")
+    for script in (GUEST_SCRIPT, EVEN_SCRIPT):
+        shutil.copy(script, run_dir / script.name)
     (run_dir / "job.sh").write_text("\n".join(lines) + "\n")
     for name in ("out", "err"):
         (run_dir / name).touch()

@@ -21,7 +21,7 @@ pub use rights::Rights;
 
 use serde::Serialize;
 
-use crate::loader::preflight;
+use crate::loader::{preflight, programs};
 use crate::locks::{KernelFacts, LockSet, Plan, Probe, Row, State};
 use checks::Refusal;
 
@@ -115,7 +115,9 @@ impl Report {
         let loads = Loads::new(checked, preflight::is_root());
         let facts = KernelFacts::live().map_err(|error| error.to_string());
         let facts = facts.as_ref().map_err(Clone::clone);
-        Self::new(loads, facts, wanted, root.release(), host)
+        let mut report = Self::new(loads, facts, wanted, root.release(), host);
+        programs::note_skipped(&mut report.probes);
+        report
     }
 
     fn judge(&self) -> String {
@@ -239,7 +241,7 @@ mod tests {
                 "lock": "rwsem",
                 "state": "off",
                 "seen": "tracepoint lock:contention_begin",
-                "owner": "rw_semaphore.owner while count says writer",
+                "owner": "rw_semaphore.owner",
                 "why": "not asked for",
                 "help": "--locks +rwsem",
                 "programs": [],

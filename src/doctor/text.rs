@@ -57,13 +57,16 @@ impl Report {
     }
 
     fn push_probes(&self, text: &mut String) {
-        let mut table = Table::new(&["probe", "would attach to", "exists", "used for"]);
+        let mut table = Table::new(&["probe", "would attach to", "exists", "skipped", "used for"]);
         for probe in &self.probes {
             let locks: Vec<_> = probe.locks.iter().map(|lock| lock.name()).collect();
             table.row(vec![
                 probe.program.to_owned(),
                 format!("{} {}", probe.kind.name(), probe.target),
                 yes_no(probe.exists).to_owned(),
+                probe
+                    .skipped
+                    .map_or_else(|| "-".to_owned(), |n| n.to_string()),
                 match probe.attached {
                     true => locks.join(", "),
                     false => "nothing: not attached".to_owned(),

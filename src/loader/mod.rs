@@ -2,6 +2,7 @@
 //! Only this module touches the skeleton.
 
 pub mod preflight;
+pub mod programs;
 mod refused;
 mod topology;
 pub mod verify;
@@ -331,7 +332,10 @@ fn report_costs() {
         let name = program.name.to_string_lossy();
         if program.run_cnt > 0 && name.starts_with("proxy_") {
             let each_ns = program.run_time_ns / program.run_cnt;
-            debug!("{name}: {} runs, {each_ns} ns each", program.run_cnt);
+            debug!(
+                "{name}: {} runs, {each_ns} ns each, {} skipped",
+                program.run_cnt, program.recursion_misses
+            );
         }
     }
 }
@@ -623,6 +627,7 @@ impl<'a> Scheduler<'a> {
             readings.events_missed = state.missed.load(Ordering::Relaxed);
             readings.deadlocks = state.deadlocks.load(Ordering::Relaxed);
         }
+        readings.recursion_misses = programs::recursion_misses(&self.skel)?;
         readings.cpus = online.len() as u64;
         let most = u64::from(abi::PERF_ONE) * readings.cpus.max(1);
         readings.cpuperf_percent_now = perf * 100 / most;

@@ -3,13 +3,12 @@
 //! nothing, and gone again. Whatever else schedules is not disturbed.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
-use libbpf_rs::libbpf_sys;
 use libbpf_rs::skel::Skel;
 use serde::Serialize;
 
+use super::programs;
 use super::refused;
 use super::skel::BpfSkel;
 use super::{cpu_ids, load, prepare};
@@ -91,27 +90,13 @@ fn programs(skel: &BpfSkel) -> Result<Vec<Program>> {
     let programs = skel.object().progs().filter(|program| program.autoload());
     let verified = programs.map(|program| {
         let name = program.name().to_string_lossy().into_owned();
-        let verified_insns = verified_insns(&program).with_context(|| name.clone())?;
+        let info = programs::info(&program).with_context(|| name.clone())?;
         Ok(Program {
             name,
-            verified_insns,
+            verified_insns: info.verified_insns,
         })
     });
     verified.collect()
-}
-
-fn verified_insns(program: &libbpf_rs::Program<'_>) -> Result<u32> {
-    let mut info = libbpf_sys::bpf_prog_info::default();
-    let mut len = u32::try_from(size_of_val(&info))?;
-    let into: *mut libbpf_sys::bpf_prog_info = &mut info;
-    // SAFETY: an open program, and `len` bytes that the kernel may write.
-    let failed = unsafe {
-        libbpf_sys::bpf_obj_get_info_by_fd(program.as_fd().as_raw_fd(), into.cast(), &mut len)
-    };
-    if failed != 0 {
-        Err(std::io::Error::last_os_error()).context("the kernel does not describe the program")?;
-    }
-    Ok(info.verified_insns)
 }
 
 #[cfg(test)]

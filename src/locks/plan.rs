@@ -146,8 +146,19 @@ fn rwsem(facts: &KernelFacts) -> Row {
         facts,
         &[("rw_semaphore", "owner"), ("rw_semaphore", "count")],
     ));
-    let owner = "rw_semaphore.owner while count says writer";
-    Row::on(LockType::Rwsem, BY_CONTENTION, owner, &CONTENTION).needs(&missing, KNOWN_KERNEL)
+    let row = Row::on(
+        LockType::Rwsem,
+        BY_CONTENTION,
+        "rw_semaphore.owner",
+        &CONTENTION,
+    );
+    let row = match facts.func("is_rwsem_reader_owned") {
+        true => row,
+        false => row
+            .because("readers are not lent to: this kernel goes on naming those that have gone")
+            .helped_by("boot Linux 6.18 or later with CONFIG_DETECT_HUNG_TASK_BLOCKER=y"),
+    };
+    row.needs(&missing, KNOWN_KERNEL)
 }
 
 /// No program is needed to see waiters. Of real-time ones none need be seen: the kernel itself makes their owner real-time.

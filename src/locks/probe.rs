@@ -64,6 +64,8 @@ pub struct Probe {
     pub attached: bool,
     /// The lock types that want it.
     pub locks: Vec<LockType>,
+    /// How often the kernel left it out, of a scheduler that is loaded now; if that is known.
+    pub skipped: Option<u64>,
 }
 
 impl Probe {
@@ -85,9 +87,17 @@ impl Probe {
                 },
                 attached: !locks.is_empty(),
                 locks,
+                skipped: None,
             }
         };
         PROGRAMS.into_iter().map(probe).collect()
+    }
+
+    /// Whether a program of that name, as the kernel has it, is this one: it keeps 15 bytes.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        const KEPT: usize = libbpf_rs::libbpf_sys::BPF_OBJ_NAME_LEN as usize - 1;
+        name == &self.program[..self.program.len().min(KEPT)]
     }
 }
 
@@ -114,6 +124,15 @@ mod tests {
             }
         }
         found.sort();
+        let kept: std::collections::BTreeSet<_> = found
+            .iter()
+            .map(|(name, ..)| &name[..name.len().min(15)])
+            .collect();
+        assert_eq!(
+            kept.len(),
+            found.len(),
+            "told apart by what the kernel keeps"
+        );
         let kind = |kind| match kind {
             Kind::Tracepoint => "tp_btf",
             other => other.name(),

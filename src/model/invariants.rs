@@ -280,9 +280,11 @@ fn donors_wait(world: &World, view: &View) -> Check {
 
 /// Who keeps the waiters of a lock waiting, as it really is.
 fn holder(world: &World, t: Pid, l: LockIdx) -> Option<Pid> {
-    let lock = &world.locks[l];
     let first = || world.first_in_line(l);
-    lock.owner.or_else(first).filter(|&holder| holder != t)
+    world
+        .named_owner(l)
+        .or_else(first)
+        .filter(|&holder| holder != t)
 }
 
 /// Whether the chain of `donor` really ends at `owner`.

@@ -103,6 +103,8 @@ pub struct LockState {
     pub owner: Option<Pid>,
     /// Who shares it.
     pub readers: Vec<Pid>,
+    /// Of these, who came last, while it has not gone: the kernel names one only.
+    pub last_reader: Option<Pid>,
     /// Who waits, first in line first.
     pub waiters: VecDeque<Pid>,
     /// Of an unnamed one: who woke somebody from there or was woken, the last first.
@@ -372,6 +374,12 @@ impl World {
             Pending::Retry(_, mode) => Some(mode),
             _ => None,
         }
+    }
+
+    /// Who is named as the owner of lock `l`: who has it alone, or the last that came to share it.
+    pub fn named_owner(&self, l: LockIdx) -> Option<Pid> {
+        let lock = &self.locks[l];
+        lock.owner.or(lock.last_reader)
     }
 
     /// The first in line for lock `l`, if anybody can tell.

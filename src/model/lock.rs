@@ -48,7 +48,11 @@ impl Sim {
     fn take(&mut self, t: Pid, l: LockIdx, mode: Mode) {
         match mode {
             Mode::Alone => self.world.locks[l].owner = Some(t),
-            Mode::Shared => self.world.locks[l].readers.push(t),
+            Mode::Shared => {
+                let lock = &mut self.world.locks[l];
+                lock.readers.push(t);
+                lock.last_reader = Some(t);
+            }
         }
         self.world.task_mut(t).held.push(l);
     }
@@ -94,6 +98,7 @@ impl Sim {
         self.world.task_mut(t).held.retain(|&h| h != l);
         let lock = &mut self.world.locks[l];
         lock.readers.retain(|&r| r != t);
+        lock.last_reader = lock.last_reader.filter(|&r| r != t);
         if !lock.readers.is_empty() {
             return;
         }

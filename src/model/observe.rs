@@ -172,7 +172,7 @@ impl Observer {
         self.tally.donations += 1;
         self.tally.urgent_donations += u64::from(world.is_rt(donor.pid));
         let lock = world.edge(donor.pid);
-        let direct = lock.is_some_and(|l| world.locks[l].owner == Some(owner));
+        let direct = lock.is_some_and(|l| world.named_owner(l) == Some(owner));
         self.tally.chains += u64::from(!direct);
         let cpu = world.task(owner).cpu;
         let donation = Donation {
@@ -255,8 +255,8 @@ impl Observer {
 /// CPU time that stands between `waiter` and the lock: what its owner still runs until
 /// it releases it, and what stands between that one and its lock.
 fn needed(world: &World, waiter: Pid, lock: LockIdx, depth: usize) -> u64 {
-    let Some(owner) = world.locks[lock]
-        .owner
+    let Some(owner) = world
+        .named_owner(lock)
         .filter(|&o| o != waiter && depth > 0)
     else {
         return 0;

@@ -104,8 +104,9 @@ impl Kernel for World {
 
     fn owner_of(&self, l: Lock) -> Option<Pid> {
         self.asks_about_locks();
-        let lock = &self.locks[lock_index(l)];
-        lock.owner.filter(|_| lock.kind != LockKind::Unnamed)
+        let l = lock_index(l);
+        let names = self.locks[l].kind != LockKind::Unnamed;
+        self.named_owner(l).filter(|_| names)
     }
 
     fn first_waiter_of(&self, l: Lock) -> Option<Pid> {

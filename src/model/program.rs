@@ -86,7 +86,7 @@ pub enum LockKind {
     /// A kernel mutex.
     #[default]
     Mutex,
-    /// A reader-writer semaphore: only a writer is known as its owner.
+    /// A reader-writer semaphore: a writer is known as its owner, or one of its readers.
     Rwsem,
     /// An rt_mutex. The kernel itself serves real-time waiters: the policy does not hear of them.
     Rtmutex,

@@ -14,10 +14,11 @@ macro_rules! metrics {
     (
         levels { $($level:ident $level_desc:literal)* }
         agent { $($agent:ident $agent_desc:literal)* }
+        kernel { $($kernel:ident $kernel_desc:literal)* }
         counters { $($stat:ident $field:ident $desc:literal)* }
     ) => {
         /// What is read elsewhere than from BPF's counters: levels, which hold at the
-        /// moment of reading, and what the agent counts.
+        /// moment of reading, what the agent counts, and what the kernel does.
         #[derive(Clone, Copy, Debug, Default)]
         pub struct Readings {
             $(
@@ -27,6 +28,10 @@ macro_rules! metrics {
             $(
                 #[doc = $agent_desc]
                 pub $agent: u64,
+            )*
+            $(
+                #[doc = $kernel_desc]
+                pub $kernel: u64,
             )*
         }
 
@@ -52,6 +57,11 @@ macro_rules! metrics {
                 #[stat(desc = $agent_desc)]
                 pub $agent: u64,
             )*
+            $(
+                /// See the description.
+                #[stat(desc = $kernel_desc)]
+                pub $kernel: u64,
+            )*
         }
 
         impl Metrics {
@@ -60,6 +70,7 @@ macro_rules! metrics {
                 let mut metrics = Self::default();
                 $(metrics.$level = readings.$level;)*
                 $(metrics.$agent = readings.$agent;)*
+                $(metrics.$kernel = readings.$kernel;)*
                 $(metrics.$field = totals[abi::$stat as usize];)*
                 metrics.donors_waiting_now = metrics.edges.saturating_sub(metrics.edges_woken);
                 metrics
@@ -70,6 +81,7 @@ macro_rules! metrics {
                 let mut delta = self.clone();
                 $(delta.$field = self.$field.wrapping_sub(last.$field);)*
                 $(delta.$agent = self.$agent.wrapping_sub(last.$agent);)*
+                $(delta.$kernel = self.$kernel.wrapping_sub(last.$kernel);)*
                 delta
             }
 
@@ -79,7 +91,7 @@ macro_rules! metrics {
             }
 
             #[cfg(test)]
-            const NR_AGENT: usize = [$(stringify!($agent)),*].len();
+            const NR_READ: usize = [$(stringify!($agent)),*, $(stringify!($kernel)),*].len();
             #[cfg(test)]
             const NR_LEVELS: usize = [$(stringify!($level)),*].len() + 1;
         }
@@ -102,6 +114,9 @@ metrics! {
         agent_rebuilds "Times that the agent read all waits anew: at its start and after a loss, since the last reading"
         agent_restarts "Times that the agent was started again after a failure, since the last reading"
         deadlocks "Deadlocks that lasted for a second and were reported, since the last reading"
+    }
+    kernel {
+        recursion_misses "Times that the kernel left out one of the programs by which waits are seen, since it was at work on that CPU already, since the last reading"
     }
     counters {
         proxy_stat_STAT_DISPATCH_QUEUE dispatch_queue "Dispatches of the head of the CPU's own run queue, since the last reading"
@@ -163,7 +178,7 @@ metrics! {
         proxy_stat_STAT_AFFINITY_REFUSED affinity_refusals "Owners that may not run on the donor's CPU, since the last reading"
         proxy_stat_STAT_OTHER_CLASS other_class "Looks at a chain whose end is scheduled by another class (RT, deadline), since the last reading"
         proxy_stat_STAT_LOST_RACE lost_races "Owners that were gone from their run queue when they were to be moved, since the last reading"
-        proxy_stat_STAT_READER_OWNED reader_owned "Looks at an rwsem that readers hold: nobody is lent to, since the last reading"
+        proxy_stat_STAT_READER_OWNED reader_owned "Looks at an rwsem that readers hold, none of whom proves to have it: nobody is lent to, since the last reading"
         proxy_stat_STAT_UNPROVEN unproven "Owners named by memory of user space, by binder or by ntsync that did not prove to be it: nobody is lent to, since the last reading"
         proxy_stat_STAT_QUEUE_FULL queue_full "Donors refused because a donor queue was full, since the last reading"
         proxy_stat_STAT_ATTACH_FULL attach_full "Donors put off because too many wait for the same owner, since the last reading"
@@ -278,12 +293,14 @@ mod tests {
             cpus: 4,
             donors_queued_now: 2,
             tasks_queued_now: 9,
+            recursion_misses: 3,
             ..Readings::default()
         };
         let first = Metrics::new(&totals, levels);
         totals[abi::proxy_stat_STAT_EDGE as usize] = 9;
         let delta = Metrics::new(&totals, levels).since(&first);
         assert_eq!((delta.edges, delta.edges_woken), (2, 0));
+        assert_eq!((first.recursion_misses, delta.recursion_misses), (3, 0));
         assert_eq!(delta.donors_waiting_now, 5);
         assert_eq!(
             (delta.cpus, delta.donors_queued_now, delta.tasks_queued_now),
@@ -300,7 +317,7 @@ mod tests {
         let text = String::from_utf8(text).expect("UTF-8");
         let levels = text.matches("Level:").count();
         let deltas = text.matches("since the last reading").count();
-        let counted = NR + Metrics::NR_AGENT;
+        let counted = NR + Metrics::NR_READ;
         assert_eq!((levels, deltas), (Metrics::NR_LEVELS, counted), "{text}");
     }
 }

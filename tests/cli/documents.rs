@@ -19,8 +19,9 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("schedload", env!("CARGO_BIN_EXE_schedload")),
 ];
 /// Scripts whose `--help` changes nothing; they want Debian's Python.
-const SCRIPTS: [&str; 9] = [
+const SCRIPTS: [&str; 10] = [
     "bench",
+    "campaign",
     "check-trace",
     "demo",
     "facts",

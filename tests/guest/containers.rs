@@ -7,7 +7,7 @@ use std::time::Duration;
 use libtest_mimic::Failed;
 
 use crate::Test;
-use crate::donation::{DONATED_MAX, staged_under};
+use crate::donation::{donated_max, staged_under};
 use crate::forge::Threads;
 use crate::load::Load;
 use crate::machine::ensure;
@@ -56,7 +56,7 @@ fn donates(command: &[&str], lock: &str) -> Result<(), Failed> {
         ensure(metrics.donations_pthread > 0, || {
             "nothing was donated".into()
         })?;
-        ensure(factor <= DONATED_MAX, || {
+        ensure(factor <= donated_max(), || {
             format!("factor {factor:.2} with donation")
         })
     })

@@ -8,8 +8,8 @@ use scx_proxy::stats::Metrics;
 use serde_json::Value;
 
 use crate::Test;
-use crate::donation::{DONATED_MAX, staged};
-use crate::machine::{ensure, has_mutex_owner};
+use crate::donation::{NOT_DONATED_MIN, donated_max, staged};
+use crate::machine::{clears_readers, ensure, has_mutex_owner};
 use crate::sched::{self, SCX_PROXY};
 
 /// Locks with an owner, one test a type at least.
@@ -57,6 +57,7 @@ pub const MORE: &[Test] = &[
     ("kinds::pthread_of_two_processes", || {
         donates("pthread_shared", "cross", PTHREAD)
     }),
+    ("kinds::pthread_of_32_bits", pthread_of_32_bits),
     ("kinds::musl_mutex", || {
         donates("musl_mutex", "cross", PTHREAD)
     }),
@@ -70,13 +71,13 @@ pub const MORE: &[Test] = &[
     }),
     ("kinds::go_like_sema", || donates_unnamed("go_like_sema")),
     ("kinds::musl_normal", || donates_unnamed("musl_normal")),
+    ("kinds::rwsem_reader", rwsem_reader),
     ("kinds::rt_waiter_rwsem", || rt_waiter("i_rwsem")),
     ("kinds::rt_waiter_pthread", || rt_waiter("pthread")),
 ];
 
 /// Nobody is lent to.
 pub const NEVER: &[Test] = &[
-    ("unowned::rwsem_of_readers", never_rwsem_of_readers),
     ("unowned::percpu_rwsem", || {
         never("percpu_rwsem", |m| m.waits_percpu_rwsem)
     }),
@@ -167,7 +168,7 @@ fn doctor_says(name: &str) -> Result<String, Failed> {
 }
 
 fn was_donated(factor: f64) -> Result<(), Failed> {
-    ensure(factor <= DONATED_MAX, || {
+    ensure(factor <= donated_max(), || {
         format!("factor {factor:.2} with donation")
     })
 }
@@ -254,14 +255,29 @@ fn never(lock: &str, waits: fn(&Metrics) -> u64) -> Result<(), Failed> {
         ensure(metrics.donated_ns < NEED_NS / 10, || {
             format!("{} ns were donated", metrics.donated_ns)
         })?;
-        ensure(factor > 2.0 * DONATED_MAX, || {
+        ensure(factor > NOT_DONATED_MIN, || {
             format!("factor {factor:.2}: somebody was lent to")
         })
     })
 }
 
-fn never_rwsem_of_readers() -> Result<(), Failed> {
-    never("rwsem_read_owned", |m| m.reader_owned)
+/// Every kernel that we know runs 32-bit programs.
+fn pthread_of_32_bits() -> Result<(), Failed> {
+    for topology in ["same", "cross", "unpinned"] {
+        donates("pthread_32", topology, PTHREAD)?;
+    }
+    Ok(())
+}
+
+/// A reader is lent to where the kernel clears the names of those that have gone.
+fn rwsem_reader() -> Result<(), Failed> {
+    if !clears_readers() {
+        return never("rwsem_reader", |m| m.reader_owned);
+    }
+    for topology in ["same", "cross", "unpinned"] {
+        donates("rwsem_reader", topology, RWSEM)?;
+    }
+    Ok(())
 }
 
 /// `--locks` switches types off, in the kernel as well.
@@ -270,7 +286,7 @@ fn only_those_chosen() -> Result<(), Failed> {
         let (factor, metrics) = staged("pthread", "cross", &[NEED_MS])?;
         let seen = metrics.edges_pthread + metrics.edges_rwsem + metrics.waits_futex;
         ensure(seen == 0, || format!("followed all the same: {metrics:?}"))?;
-        ensure(factor > 2.0 * DONATED_MAX, || {
+        ensure(factor > NOT_DONATED_MIN, || {
             format!("factor {factor:.2} without donation")
         })?;
         let (factor, _) = staged("f_pos_lock", "cross", &[NEED_MS])?;

@@ -11,6 +11,11 @@ pub fn in_guest() -> bool {
     std::env::var_os("SCX_PROXY_VM").is_some()
 }
 
+/// Whether time goes on as CPUs do, and CPUs go on side by side, whatever the host is busy with.
+pub fn is_even() -> bool {
+    std::env::var_os("SCX_PROXY_VM_EVEN_US").is_some()
+}
+
 pub fn has_blocked_on() -> bool {
     scx_utils::compat::struct_has_field("task_struct", "blocked_on").unwrap_or(false)
 }
@@ -18,6 +23,14 @@ pub fn has_blocked_on() -> bool {
 /// False on PREEMPT_RT, where mutexes and rwsems are made of rt_mutexes.
 pub fn has_mutex_owner() -> bool {
     scx_utils::compat::struct_has_field("mutex", "owner").unwrap_or(false)
+}
+
+/// Whether an rwsem names no reader that has gone (CONFIG_DETECT_HUNG_TASK_BLOCKER, 6.18).
+pub fn clears_readers() -> bool {
+    let symbols = read("/proc/kallsyms");
+    symbols
+        .lines()
+        .any(|line| line.split(' ').nth(2) == Some("is_rwsem_reader_owned"))
 }
 
 /// CPUs that this process may run on: all of them, and their numbers have no holes.

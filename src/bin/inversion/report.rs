@@ -245,6 +245,8 @@ pub mod tests {
             Some(Summary {
                 mean: 3.0,
                 median: 3.0,
+                p90: Some(4.0),
+                p99: Some(4.0),
                 max: 4.0
             })
         );

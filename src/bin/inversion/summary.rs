@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the summary of a list of samples: mean, median and maximum.
+//! Owns the summary of a list of samples: mean, percentiles and maximum.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +7,12 @@ use serde::{Deserialize, Serialize};
 pub struct Summary {
     pub mean: f64,
     pub median: f64,
+    /// What nine of ten are not above; reports of older versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p90: Option<f64>,
+    /// What 99 of a hundred are not above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99: Option<f64>,
     pub max: f64,
 }
 
@@ -23,12 +29,21 @@ impl Summary {
             sorted[middle]
         };
         let mean = mean(samples)?;
+        let percentile = |percent| nearest_rank(&sorted, percent).map(round3);
         Some(Summary {
             mean: round3(mean),
             median: round3(median),
+            p90: percentile(90),
+            p99: percentile(99),
             max: round3(max),
         })
     }
+}
+
+/// The least sample that `percent` of all are not above.
+fn nearest_rank(sorted: &[f64], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
 }
 
 pub fn mean(samples: &[f64]) -> Option<f64> {
@@ -61,6 +76,8 @@ mod tests {
             Some(Summary {
                 mean: 4.0,
                 median: 2.0,
+                p90: Some(9.0),
+                p99: Some(9.0),
                 max: 9.0
             })
         );
@@ -70,6 +87,8 @@ mod tests {
             Some(Summary {
                 mean: 2.5,
                 median: 2.5,
+                p90: Some(4.0),
+                p99: Some(4.0),
                 max: 4.0
             })
         );
@@ -79,8 +98,18 @@ mod tests {
             Some(Summary {
                 mean: 1.235,
                 median: 1.235,
+                p90: Some(1.235),
+                p99: Some(1.235),
                 max: 1.235
             })
         );
+    }
+
+    #[test]
+    fn percentiles_are_samples() {
+        let samples: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        let summary = Summary::of(&samples).expect("samples");
+        assert_eq!((summary.p90, summary.p99), (Some(180.0), Some(198.0)));
+        assert_eq!(summary.max, 200.0);
     }
 }

@@ -9,7 +9,7 @@ use scx_proxy::output::Table;
 pub fn table(report: &Report) -> String {
     let mut table = Table::new(&[
         "lock", "topology", "waiter", "hogs", "staged", "need ms", "wait ms", "slept ms", "factor",
-        "median", "max", "ideal",
+        "median", "p90", "p99", "max", "ideal",
     ]);
     for scenario in &report.scenarios {
         table.row(row(scenario));
@@ -53,6 +53,8 @@ fn row(scenario: &ScenarioReport) -> Vec<String> {
         number(scenario.slept_ms_mean, 1),
         number(factor.map(|factor| factor.mean), 2),
         number(factor.map(|factor| factor.median), 2),
+        number(factor.and_then(|factor| factor.p90), 2),
+        number(factor.and_then(|factor| factor.p99), 2),
         number(factor.map(|factor| factor.max), 2),
         number(Some(scenario.fair_ideal), 2),
     ]

@@ -17,6 +17,7 @@ mod musl;
 mod ntsync;
 mod percpu_rwsem;
 mod pthread;
+mod pthread_32;
 mod seq_file;
 mod signal;
 mod sleeping;
@@ -54,6 +55,7 @@ pub const RECIPES: &[&Recipe] = &[
     &pthread::ADAPTIVE,
     &pthread::ROBUST,
     &pthread::SHARED,
+    &pthread_32::RECIPE,
     &musl::RECIPE,
     &unnamed::RWLOCK_WRITER,
     &unnamed::SHARED_MUTEX,
