@@ -17,6 +17,7 @@ use scx_proxy::locks::KernelFacts;
 use scx_proxy::metrics::Exporter;
 use scx_proxy::watch::{Client, client};
 use scx_proxy::watcher::child::{self, Kept};
+use scx_proxy::watcher::confine;
 use scx_proxy::{manual, memory, metrics, output, record, replay, stats, top, watcher};
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
@@ -133,7 +134,12 @@ fn record(opts: &RecordOpts) -> Result<()> {
 fn export(opts: &MetricsOpts) -> Result<()> {
     init_log(0)?;
     let listener = match opts.parent {
-        Some(parent) => TcpListener::from(child::begin("proxy_metrics", parent)?),
+        Some(parent) => {
+            let listener = child::begin("proxy_metrics", parent)?;
+            confine::keep_capabilities(&[]).context("capabilities")?;
+            confine::only_read()?;
+            TcpListener::from(listener)
+        }
         None => metrics::listen(opts.addr)?,
     };
     let shutdown = shutdown()?;

@@ -6,9 +6,10 @@
 //! Data flow: the agent's stream of events → `keeper` (in the scheduler's process: starts the watcher,
 //! feeds it, ends it) → `feed` (the bytes between the two) → `service` (`crate::naming`,
 //! `crate::watch`) → `server`, a stats socket of its own, for `crate::watch::Client`. `child` is what all
-//! processes have in common that the scheduler starts.
+//! processes have in common that the scheduler starts, `confine` what they may not do.
 
 pub mod child;
+pub mod confine;
 mod desk;
 mod feed;
 mod keeper;
@@ -38,6 +39,8 @@ use server::Clients;
 pub fn run(opts: &WatcherOpts) -> Result<()> {
     let feed = child::begin("proxy_watcher", opts.parent)?;
     naming::use_proc(!opts.no_proc);
+    // before there are other threads
+    confine::keep_capabilities(&confine::NAMING).context("capabilities")?;
     let feed = UnixStream::from(feed);
     let outbox = Outbox::new(feed.try_clone().context("the feed")?);
     let clients = Arc::new(Clients::default());
@@ -45,6 +48,7 @@ pub fn run(opts: &WatcherOpts) -> Result<()> {
     let server =
         StatsServer::new(server::server_data(desk, clients.clone())).set_path(&opts.socket);
     let server = private_umask(|| server.launch()).context("the watcher's socket")?;
+    confine::only_read()?;
     let events = feed::listen(feed, outbox.clone())?;
     let service = service::Service::new(events, questions, outbox, clients)?;
     service.run();

@@ -14,7 +14,7 @@ use crate::Test;
 use crate::load::Load;
 use crate::machine::{ensure, run, wait_for};
 use crate::sched::{self, SCX_PROXY, Stats};
-use crate::watch::{producers, replay, scrape};
+use crate::watch::{has_class, producers, replay, scrape};
 
 pub const TESTS: &[Test] = &[
     (
@@ -23,6 +23,10 @@ pub const TESTS: &[Test] = &[
     ),
     ("watcher::killed_it_comes_back", killed_it_comes_back),
     ("watcher::stopped_it_is_replaced", stopped_it_is_replaced),
+    (
+        "watcher::hostile_programs_name_nothing",
+        hostile_programs_name_nothing,
+    ),
     (
         "watcher::scheduler_opens_no_files_of_others",
         scheduler_opens_no_files_of_others,
@@ -220,6 +224,58 @@ fn stopped_it_is_replaced() -> Result<(), Failed> {
             sched::log().contains("does not answer, and is ended"),
             sched::log,
         )
+    })
+}
+
+/// Its threads call themselves what a terminal would obey, and contend for a mutex; at the path of their
+/// program there is a FIFO by then.
+const HOSTILE: &str = r#"
+import ctypes, os, sys, threading, time
+os.remove(sys.executable)
+os.mkfifo(sys.executable)
+libc = ctypes.CDLL("libc.so.6")
+mutex = ctypes.create_string_buffer(64)
+def work():
+    libc.prctl(15, b"\x1b[2J\nevil")
+    while True:
+        libc.pthread_mutex_lock(mutex)
+        libc.usleep(20000)
+        libc.pthread_mutex_unlock(mutex)
+        libc.usleep(1000)
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(600)
+"#;
+const HOSTILE_PROGRAM: &str = "/run/hostile";
+
+/// The watcher stays as it was, names go on, and nothing that is shown moves a cursor.
+fn hostile_programs_name_nothing() -> Result<(), Failed> {
+    sched::with(&[], || {
+        top()?;
+        let watcher = pid().ok_or("no watcher")?;
+        let mut load = Load::default();
+        fs::copy("/usr/bin/python3", HOSTILE_PROGRAM)?;
+        load.start(&["env", "PYTHONHOME=/usr", HOSTILE_PROGRAM, "-c", HOSTILE])?;
+        let mut text = String::new();
+        wait_for("the hostile program to be seen", PATIENCE, || {
+            text = top().unwrap_or_default();
+            text.contains(r"\u{1b}[2J\nevil")
+        })
+        .map_err(|_| text.clone())?;
+        let moves = |c: char| c.is_control() && c != '\n';
+        ensure(!text.contains(moves), || format!("{text:?}"))?;
+        // what it has mapped is named, or not; the thread that names goes on
+        staged()?;
+        let mut client = connect()?;
+        has_class(&mut client, "mutex fdget_pos")?;
+        ensure(pid() == Some(watcher), || {
+            "the watcher did not survive it".into()
+        })?;
+        let status = fs::read_to_string(format!("/proc/{watcher}/status"))?;
+        let confined = ["NoNewPrivs:\t1", "Seccomp:\t2", "CapEff:\t0000010400080004"];
+        ensure(confined.iter().all(|line| status.contains(line)), || {
+            status.clone()
+        })
     })
 }
 
