@@ -40,8 +40,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long dropping it waits for the thread, which may be waiting for a file.
 const STOP_MAX: Duration = Duration::from_millis(500);
 
-/// One batch of questions takes no longer, unless a file or a process is made to hold it up.
-const STUCK: Duration = Duration::from_secs(10);
+/// One batch of questions takes no longer, unless a file or a process is made to hold it up: also where
+/// heavier tasks are on every CPU and the kernel's symbols take many times the usual second.
+const STUCK: Duration = Duration::from_secs(60);
 /// Threads that may be left behind before places in programs are left alone, and before all is.
 const LEFT_BEHIND_PROGRAMS: u32 = 2;
 const LEFT_BEHIND_MAX: u32 = 4;
@@ -134,6 +135,8 @@ impl Namer {
             return;
         }
         self.left_behind += 1;
+        // what it was asked has no answer
+        self.asked = Asked::default();
         let programs = self.left_behind < LEFT_BEHIND_PROGRAMS;
         self.helper = match self.left_behind {
             LEFT_BEHIND_MAX.. => None,

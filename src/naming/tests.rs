@@ -181,8 +181,11 @@ fn a_thread_that_is_held_up_is_replaced() {
     for left_behind in 1..LEFT_BEHIND_MAX {
         std::thread::sleep(Duration::from_millis(300));
         hold_up(&namer);
-        namer.ask(&[]);
+        namer.ask(&[event()]);
         assert_eq!(namer.left_behind, left_behind);
+        // what was asked of the one before is asked again
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!namer.take().tasks.is_empty());
         assert_eq!(
             namer.helper.as_ref().map(Helper::busy_for),
             Some(Duration::ZERO)
