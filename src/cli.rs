@@ -208,6 +208,10 @@ pub enum Command {
     #[command(hide = true)]
     Facts,
 
+    /// What the scheduler starts when somebody watches.
+    #[command(hide = true)]
+    Watcher(WatcherOpts),
+
     /// Record what a running scx_proxy sees, until Ctrl-C: who waits for whom,
     /// for how long, and what came of it.
     Record(RecordOpts),
@@ -223,6 +227,22 @@ pub enum Command {
     /// Watch a running scx_proxy: who waits for which lock, for how long, and
     /// who runs in whose place. `?` shows the keys, `q` quits.
     Top(TopOpts),
+}
+
+/// Flags of the process that `crate::watcher` is; the scheduler sets them.
+#[derive(Debug, Clone, Args)]
+pub struct WatcherOpts {
+    /// Process of the scheduler.
+    #[arg(long, hide = true)]
+    pub parent: u32,
+
+    /// Socket to make.
+    #[arg(long, hide = true)]
+    pub socket: PathBuf,
+
+    /// Tasks have other numbers in /proc than the kernel's own.
+    #[arg(long, hide = true)]
+    pub no_proc: bool,
 }
 
 /// Flags of `scx_proxy record`.
@@ -301,6 +321,10 @@ pub struct MetricsOpts {
     /// Address to listen on.
     #[arg(value_name = "ADDR", default_value = METRICS_ADDR)]
     pub addr: SocketAddr,
+
+    /// Started by the scheduler with this process id: the standard input listens already.
+    #[arg(long, hide = true)]
+    pub parent: Option<u32>,
 
     /// Socket of the scheduler.
     #[arg(long, value_name = "PATH", default_value = SOCKET)]

@@ -1,7 +1,7 @@
 //! `scx_proxy`: parse, run, exit code.
 
 use std::mem::MaybeUninit;
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +10,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{LevelFilter, warn};
-use scx_proxy::cli::{Command, DoctorOpts, MetricsOpts, Opts, RecordOpts, SwitchOpts};
+use scx_proxy::cli::{Command, DoctorOpts, MetricsOpts, Opts, RecordOpts, SwitchOpts, WatcherOpts};
 use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Scheduler, preflight, verify};
 use scx_proxy::locks::KernelFacts;
 use scx_proxy::metrics::Exporter;
 use scx_proxy::watch::{Client, client};
-use scx_proxy::{manual, output, record, replay, stats, top};
-use scx_rustland_core::ALLOCATOR;
+use scx_proxy::watcher::child::{self, Kept};
+use scx_proxy::watcher::confine;
+use scx_proxy::{manual, memory, metrics, output, record, replay, stats, top, watcher};
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 
 fn init_log(verbose: u8) -> Result<()> {
@@ -47,37 +48,6 @@ fn version() -> String {
     )
 }
 
-/// From here on nothing that this process touches has to be paged in, so that the agent
-/// never waits for memory under the scheduler that it serves. Using `ALLOCATOR` also makes
-/// it the program's global allocator: a heap of 64 MiB that is part of the program.
-fn lock_memory() -> Result<()> {
-    let unlimited = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: a live rlimit.
-    let raised = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &unlimited) } == 0;
-    // SAFETY: no memory is changed by that.
-    if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
-        let error = std::io::Error::last_os_error();
-        anyhow::bail!(preflight::Refusal {
-            why: format!("the memory of this process cannot be locked: {error}"),
-            remedy:
-                "start it with CAP_IPC_LOCK, or with ulimit -l unlimited (LimitMEMLOCK=infinity)"
-                    .into(),
-        });
-    }
-    // It panics where either of the above fails. What it adds are huge pages for the heap.
-    // It takes the memory that the kernel would otherwise move about to compact it, too, by
-    // a sysctl for the whole machine. That would outlive a `kill -9`, and a page that moves
-    // costs the agent microseconds: the sysctl gets its value back at once.
-    if raised {
-        ALLOCATOR.lock_memory();
-        ALLOCATOR.unlock_memory();
-    }
-    Ok(())
-}
-
 /// Set when a signal asks us to end.
 fn shutdown() -> Result<Arc<AtomicBool>> {
     let shutdown = Arc::new(AtomicBool::new(false));
@@ -90,15 +60,26 @@ fn shutdown() -> Result<Arc<AtomicBool>> {
     Ok(shutdown)
 }
 
+/// The port is opened here, where it can be said that it cannot; a process of its own serves there.
+fn keep_exporter(addr: SocketAddr) -> Result<Kept> {
+    let listener = metrics::listen(addr)?;
+    let parent = std::process::id().to_string();
+    let args = ["metrics", "--parent", &parent, "--socket", client::SOCKET];
+    let args = args.map(str::to_owned).to_vec();
+    Kept::start("proxy_metrics", args, move || {
+        Ok(listener.try_clone()?.into())
+    })
+}
+
 fn run(opts: &Opts) -> Result<()> {
+    memory::begin();
     init_log(opts.verbose)?;
     let shutdown = shutdown()?;
     if let Some(secs) = opts.monitor {
         return stats::monitor(Duration::from_secs_f64(secs), shutdown);
     }
     preflight::check()?;
-    let serve = |addr| Exporter::start(addr, Path::new(client::SOCKET));
-    let _exporter = opts.metrics.map(serve).transpose()?;
+    let _exporter = opts.metrics.map(keep_exporter).transpose()?;
     if let Some(secs) = opts.stats {
         let shutdown = shutdown.clone();
         std::thread::spawn(move || {
@@ -111,7 +92,7 @@ fn run(opts: &Opts) -> Result<()> {
     let donating = Arc::new(AtomicBool::new(!opts.observe));
     loop {
         let mut object = MaybeUninit::uninit();
-        let scheduler = Scheduler::load(opts, &donating, lock_memory, &mut object)?;
+        let scheduler = Scheduler::load(opts, &donating, memory::lock, &mut object)?;
         let exit = scheduler.run(&shutdown)?;
         // CPU hotplug: the kernel asks for a restart with the new set of CPUs
         if !exit.should_restart() || shutdown.load(Ordering::Relaxed) {
@@ -150,14 +131,29 @@ fn record(opts: &RecordOpts) -> Result<()> {
     record::run(opts, &*shutdown()?)
 }
 
-fn metrics(opts: &MetricsOpts) -> Result<()> {
+fn export(opts: &MetricsOpts) -> Result<()> {
     init_log(0)?;
+    let listener = match opts.parent {
+        Some(parent) => {
+            let listener = child::begin("proxy_metrics", parent)?;
+            confine::keep_capabilities(&[]).context("capabilities")?;
+            confine::only_read()?;
+            TcpListener::from(listener)
+        }
+        None => metrics::listen(opts.addr)?,
+    };
     let shutdown = shutdown()?;
-    let _exporter = Exporter::start(opts.addr, &opts.socket)?;
+    let _exporter = Exporter::start(listener, &opts.socket)?;
     while !shutdown.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
+}
+
+fn watch(opts: &WatcherOpts) -> Result<ExitCode> {
+    init_log(0)?;
+    watcher::run(opts)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn switch(opts: &SwitchOpts, on: bool) -> Result<ExitCode> {
@@ -186,7 +182,8 @@ fn obey(opts: &Opts) -> Result<ExitCode> {
         Some(Command::Completions { shell }) => answer(&manual::completions(*shell)?),
         Some(Command::Record(opts)) => record(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Replay(opts)) => replay::run(opts).map(|()| ExitCode::SUCCESS),
-        Some(Command::Metrics(opts)) => metrics(opts).map(|()| ExitCode::SUCCESS),
+        Some(Command::Metrics(opts)) => export(opts).map(|()| ExitCode::SUCCESS),
+        Some(Command::Watcher(opts)) => watch(opts),
         Some(Command::Top(opts)) => top::run(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Facts) => answer(&KernelFacts::live()?.to_string()),
         None if opts.version => answer(&version()),
@@ -195,8 +192,8 @@ fn obey(opts: &Opts) -> Result<ExitCode> {
     }
 }
 
-/// No backtraces, whatever the environment asks for: to make one takes more memory than the heap of
-/// fixed size has (see `lock_memory`), and to run out of it in a panic is to hang.
+/// No backtraces, whatever the environment asks for: to make one reads this program's file and takes many
+/// megabytes, which a process whose memory is locked has no room for.
 fn forbid_backtraces() {
     for name in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
         // SAFETY: no other thread has been started yet.

@@ -224,7 +224,7 @@ mod tests {
             .filter(|sub| sub.is_hide_set())
             .map(|sub| sub.get_name().to_owned())
             .collect();
-        assert_eq!(hidden, ["facts"]);
+        assert_eq!(hidden, ["facts", "watcher"]);
         let shells = [
             Shell::Bash,
             Shell::Zsh,
@@ -239,7 +239,9 @@ mod tests {
                 "{shell}"
             );
             assert!(
-                !text.contains("facts") && !text.contains("verify-cpus"),
+                !["facts", "watcher", "verify-cpus", "--parent"]
+                    .iter()
+                    .any(|hidden| text.contains(hidden)),
                 "{shell}"
             );
         }

@@ -65,6 +65,17 @@ fn wants_colors(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     no_color.is_none_or(OsStr::is_empty) && term.is_some_and(|term| term != "dumb")
 }
 
+/// Files and sockets that `make` makes are this user's only, at no moment another's, whatever the umask was.
+/// The umask is the whole process's: no other thread may make files meanwhile.
+pub fn private_umask<T>(make: impl FnOnce() -> T) -> T {
+    // SAFETY: no memory is involved.
+    let umask = unsafe { libc::umask(0o177) };
+    let made = make();
+    // SAFETY: as above.
+    unsafe { libc::umask(umask) };
+    made
+}
+
 /// Lets the standard error lead nowhere if its reader has gone away, for code of others that panics
 /// then.
 pub fn mute_unread_stderr() {
@@ -83,6 +94,30 @@ pub fn mute_unread_stderr() {
         // SAFETY: two open files; the standard error stays open, as another one.
         unsafe { libc::dup2(nowhere.as_raw_fd(), stderr) };
     }
+}
+
+/// What a program or a file is called, as it may stand in a terminal, a log or a label: whoever chose the
+/// name may have put characters there that move the cursor, or begin a line.
+#[must_use]
+pub fn printable(name: &str) -> String {
+    let unprintable = |c: &char| c.is_control() || is_format(*c);
+    if !name.chars().any(|c| unprintable(&c)) {
+        return name.to_owned();
+    }
+    let mut text = String::with_capacity(name.len() + 8);
+    for c in name.chars() {
+        if unprintable(&c) {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// Characters that show nothing and change how others are shown: direction, line and paragraph.
+fn is_format(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A text table: words to the left, numbers to the right, columns as wide as needed.
@@ -155,6 +190,20 @@ mod tests {
         ] {
             let got = wants_colors(no_color.map(OsStr::new), term.map(OsStr::new));
             assert_eq!(got, wanted, "NO_COLOR {no_color:?} TERM {term:?}");
+        }
+    }
+
+    #[test]
+    fn names_cannot_move_the_cursor() {
+        for (name, expected) in [
+            ("tar", "tar"),
+            ("日本語 ä", "日本語 ä"),
+            ("a\nb", r"a\nb"),
+            ("\x1b]0;x\x07", r"\u{1b}]0;x\u{7}"),
+            ("\u{9b}2J", r"\u{9b}2J"),
+            ("\u{202e}gpj", r"\u{202e}gpj"),
+        ] {
+            assert_eq!(printable(name), expected);
         }
     }
 

@@ -39,7 +39,7 @@ impl Stage {
         let tmux = Tmux::new(folder.path(), 80, 24);
         let stage = Stage { tmux, fake, folder };
         stage.start(before);
-        stage.tmux.wait_for("up ");
+        stage.tmux.wait_for("watched ");
         stage
     }
 

@@ -4,9 +4,9 @@
 use std::fmt::Write;
 
 use super::edge;
-use super::graph::{Graph, Wait};
+use super::graph::Graph;
 use crate::naming::proc;
-use crate::watch::NameTable;
+use crate::output::printable;
 
 /// Tasks of one deadlock that are described.
 const TASKS_MAX: usize = 32;
@@ -37,42 +37,36 @@ impl Machine for Proc {
     }
 }
 
-/// `mutex fdget_pos 0xffff888004a51c40`, `mutex cgroup_mutex 0xffffffff82e5d0a0`: type, what is
-/// known, address.
-fn lock_name(wait: &Wait, names: &NameTable) -> String {
-    let (type_name, at) = (edge::type_name(wait.lock), edge::address(wait.lock));
-    match names.lock(wait.lock).or_else(|| names.site(wait.site)) {
-        Some(name) => format!("{type_name} {name} {at:#x}"),
-        None => format!("{type_name} {at:#x}"),
-    }
+/// `mutex 0xffff888004a51c40`: type and address. What asked for it shows in the waiter's stack.
+fn lock_name(lock: u64) -> String {
+    format!("{} {:#x}", edge::type_name(lock), edge::address(lock))
+}
+
+/// A name as it may stand in a log: whoever runs a program chooses it.
+fn shown_name(comm: Option<&str>) -> String {
+    comm.map_or_else(|| NO_NAME.to_owned(), printable)
 }
 
 fn task_name(pid: u32, machine: &dyn Machine) -> String {
     let comm = machine.task(pid).0;
-    format!("{} ({pid})", comm.as_deref().unwrap_or(NO_NAME))
+    format!("{} ({pid})", shown_name(comm.as_deref()))
 }
 
 /// The lines of a report about `cycle`, each of which waits for the next in `graph`, and the last
 /// for the first. The first line says all in short.
-pub fn lines(
-    cycle: &[u32],
-    graph: &Graph,
-    names: &NameTable,
-    now_ns: u64,
-    machine: &dyn Machine,
-) -> Vec<String> {
+pub fn lines(cycle: &[u32], graph: &Graph, now_ns: u64, machine: &dyn Machine) -> Vec<String> {
     let shown = &cycle[..cycle.len().min(TASKS_MAX)];
     let mut lines = vec![summary(shown, cycle, graph, machine)];
     for pid in shown {
         let (comm, tgid) = machine.task(*pid);
-        let mut line = format!("  {} ({pid}", comm.as_deref().unwrap_or(NO_NAME));
+        let mut line = format!("  {} ({pid}", shown_name(comm.as_deref()));
         if let Some(tgid) = tgid {
             let _ = write!(line, ", process {tgid}");
         }
         line.push(')');
         if let Some(wait) = graph.wait(*pid) {
             let waited_s = now_ns.saturating_sub(wait.since_ns) as f64 / 1e9;
-            let lock = lock_name(wait, names);
+            let lock = lock_name(wait.lock);
             let _ = write!(line, " waits for {lock} since {waited_s:.1} s");
         }
         if let Some(owner) = graph.waits_for(*pid) {
@@ -92,9 +86,8 @@ fn summary(shown: &[u32], cycle: &[u32], graph: &Graph, machine: &dyn Machine) -
     let mut text = "deadlock: ".to_owned();
     for pid in shown {
         let lock = graph.wait(*pid).map_or(0, |wait| wait.lock);
-        let (name, at) = (edge::type_name(lock), edge::address(lock));
-        let task = task_name(*pid, machine);
-        let _ = write!(text, "{task} waits for {name} {at:#x} of ");
+        let (lock, task) = (lock_name(lock), task_name(*pid, machine));
+        let _ = write!(text, "{task} waits for {lock} of ");
     }
     if shown.len() < cycle.len() {
         text.push_str("... of ");
@@ -130,7 +123,6 @@ mod tests {
     use super::super::graph::tests::{block, chain};
     use super::*;
     use crate::abi;
-    use crate::watch::{Names, Site};
 
     /// Tasks have names and stacks, but for task 2.
     struct Still {
@@ -169,38 +161,37 @@ mod tests {
 
     #[test]
     fn a_deadlock_is_told_in_full() {
-        let site = Site {
-            kind: abi::proxy_site_kind_SITE_KERNEL,
-            tgid: 0,
-            at: 0x55,
-        };
-        let mut names = NameTable::default();
-        names.learn(&Names {
-            sites: vec![(site, "fdget_pos".to_owned())],
-            locks: vec![(0x200, "cgroup_mutex".to_owned())],
-            ..Names::default()
-        });
         let machine = Still { frames: 2 };
-        let told = lines(&[1, 2], &two(), &names, 4_000_000_000, &machine);
+        let told = lines(&[1, 2], &two(), 4_000_000_000, &machine);
         let expected = [
             "deadlock: tar (1) waits for mutex 0x100 of ? (2) waits for mutex 0x200 of tar (1)",
-            "  tar (1, process 1001) waits for mutex fdget_pos 0x100 since 3.0 s, which ? (2) has",
+            "  tar (1, process 1001) waits for mutex 0x100 since 3.0 s, which ? (2) has",
             "    [<0>] __mutex_lock+0x1/0x2",
             "    [<0>] __mutex_lock+0x1/0x2",
-            "  ? (2) waits for mutex cgroup_mutex 0x200 since 2.0 s, which tar (1) has",
+            "  ? (2) waits for mutex 0x200 since 2.0 s, which tar (1) has",
             "    stack not readable: No such process (os error 3)",
         ];
         assert_eq!(told, expected);
     }
 
     #[test]
-    fn what_has_no_name_is_told_by_address() {
-        let machine = Still { frames: 0 };
-        let told = lines(&[1, 2], &two(), &NameTable::default(), 0, &machine);
+    fn what_a_program_is_called_cannot_forge_a_line() {
+        struct Hostile;
+        impl Machine for Hostile {
+            fn task(&self, pid: u32) -> (Option<String>, Option<u32>) {
+                (Some("a\n\x1b[2Jb".to_owned()), Some(pid))
+            }
+
+            fn stack(&self, _: u32) -> std::io::Result<String> {
+                Ok(String::new())
+            }
+        }
+        let told = lines(&[1, 2], &two(), 0, &Hostile);
         assert!(
-            told[1].contains(" waits for mutex 0x100 since 0.0 s"),
+            told[0].starts_with(r"deadlock: a\n\u{1b}[2Jb (1) waits"),
             "{told:?}"
         );
+        assert!(told.iter().all(|line| !line.contains(char::is_control)));
         assert_eq!(told[2], "    stack empty");
     }
 
@@ -210,7 +201,7 @@ mod tests {
         graph.apply(&block(100, 0x99, 1, 1));
         let cycle: Vec<u32> = (1..=100).collect();
         let machine = Still { frames: 100 };
-        let told = lines(&cycle, &graph, &NameTable::default(), 0, &machine);
+        let told = lines(&cycle, &graph, 0, &machine);
         assert!(
             told.len() <= 2 + TASKS_MAX * (2 + FRAMES_MAX),
             "{}",

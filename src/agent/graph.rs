@@ -1,12 +1,16 @@
-//! The wait-for graph: who waits for which lock, who owns it, as told by events.
+//! The wait-for graph: who waits for which lock, who owns it, as told by events. Whatever events come, it
+//! has at most [`WAITS_MAX`] waits, and to follow all chains takes no more steps than there are waits.
 //! Pure: no I/O, no clock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::abi;
-use crate::watch::Site;
 
 use super::edge;
+
+/// Most waits that are known. Those beyond get no hints while they last.
+pub const WAITS_MAX: usize = 16_384;
 
 /// A task that sleeps on a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +21,6 @@ pub struct Wait {
     pub seq: u64,
     /// When it began, `bpf_ktime_get_ns()`.
     pub since_ns: u64,
-    /// What asked for the lock.
-    pub site: Site,
 }
 
 /// All waits that are known, and the owners of the locks in them.
@@ -40,8 +42,50 @@ struct Owner {
 pub enum ChainEnd {
     /// At this waiter, whose lock's owner waits for nothing (or is not known).
     Waiter(u32),
-    /// In these tasks, each of which waits for the next and the last for the first.
-    Cycle(Vec<u32>),
+    /// In these tasks, each of which waits for the next and the last for the first; the same for all
+    /// whose chains lead there.
+    Cycle(Rc<[u32]>),
+}
+
+/// Ends of chains, as the graph stands now: each task is passed once, however many chains lead through it.
+pub struct Ends<'a> {
+    graph: &'a Graph,
+    known: HashMap<u32, ChainEnd>,
+    steps: usize,
+}
+
+impl Ends<'_> {
+    /// The end of the chain from waiter `pid`; `None` if it does not wait.
+    pub fn of(&mut self, pid: u32) -> Option<ChainEnd> {
+        self.graph.wait(pid)?;
+        let mut path = Vec::new();
+        // task → its place in the path
+        let mut passed = HashMap::new();
+        let mut at = pid;
+        let end = loop {
+            if let Some(end) = self.known.get(&at) {
+                break end.clone();
+            }
+            if let Some(start) = passed.insert(at, path.len()) {
+                break ChainEnd::Cycle(path[start..].into());
+            }
+            path.push(at);
+            self.steps += 1;
+            match self.graph.waits_for(at) {
+                Some(next) if self.graph.wait(next).is_some() => at = next,
+                _ => break ChainEnd::Waiter(at),
+            }
+        };
+        for pid in path {
+            self.known.insert(pid, end.clone());
+        }
+        Some(end)
+    }
+
+    /// Tasks that were passed.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
 }
 
 impl Graph {
@@ -58,11 +102,13 @@ impl Graph {
 
     fn blocked(&mut self, event: &abi::proxy_event) {
         self.forget(event.pid);
+        if self.waits.len() >= WAITS_MAX {
+            return;
+        }
         let wait = Wait {
             lock: event.lock,
             seq: event.value,
             since_ns: event.time_ns,
-            site: Site::of(event),
         };
         self.waits.insert(event.pid, wait);
         let owner = self.owners.entry(event.lock).or_default();
@@ -115,23 +161,13 @@ impl Graph {
         (owner != 0 && owner != pid).then_some(owner)
     }
 
-    /// Follows the chain from waiter `pid` to its end; `None` if it does not wait.
-    pub fn chain_end(&self, pid: u32) -> Option<ChainEnd> {
-        self.waits.get(&pid)?;
-        let mut path = vec![pid];
-        let mut seen = HashSet::from([pid]);
-        let mut last = pid;
-        while let Some(next) = self.waits_for(last)
-            && self.waits.contains_key(&next)
-        {
-            if !seen.insert(next) {
-                let start = path.iter().position(|p| *p == next)?;
-                return Some(ChainEnd::Cycle(path.split_off(start)));
-            }
-            path.push(next);
-            last = next;
+    /// To follow chains with.
+    pub fn ends(&self) -> Ends<'_> {
+        Ends {
+            graph: self,
+            known: HashMap::new(),
+            steps: 0,
         }
-        Some(ChainEnd::Waiter(last))
     }
 
     /// Whether each of these tasks waits for the next, and the last for the first.
@@ -180,9 +216,9 @@ pub(super) mod tests {
     #[test]
     fn chains_are_followed_to_the_last_waiter() {
         let graph = chain(100);
-        assert_eq!(graph.chain_end(1), Some(ChainEnd::Waiter(99)));
-        assert_eq!(graph.chain_end(99), Some(ChainEnd::Waiter(99)));
-        assert_eq!(graph.chain_end(100), None, "it waits for nothing");
+        assert_eq!(graph.ends().of(1), Some(ChainEnd::Waiter(99)));
+        assert_eq!(graph.ends().of(99), Some(ChainEnd::Waiter(99)));
+        assert_eq!(graph.ends().of(100), None, "it waits for nothing");
         assert_eq!(graph.waits_for(99), Some(100));
     }
 
@@ -220,11 +256,45 @@ pub(super) mod tests {
     fn cycles_are_found_from_inside_and_outside() {
         let mut graph = chain(4);
         graph.apply(&block(4, 0x99, 2, 1));
-        assert_eq!(graph.chain_end(1), Some(ChainEnd::Cycle(vec![2, 3, 4])));
-        assert_eq!(graph.chain_end(3), Some(ChainEnd::Cycle(vec![3, 4, 2])));
+        assert_eq!(graph.ends().of(1), Some(ChainEnd::Cycle([2, 3, 4].into())));
+        assert_eq!(graph.ends().of(3), Some(ChainEnd::Cycle([3, 4, 2].into())));
         assert!(graph.has_cycle(&[2, 3, 4]) && !graph.has_cycle(&[2, 3]));
         graph.apply(&wake(3));
-        assert_eq!(graph.chain_end(1), Some(ChainEnd::Waiter(2)));
+        assert_eq!(graph.ends().of(1), Some(ChainEnd::Waiter(2)));
         assert!(!graph.has_cycle(&[2, 3, 4]));
+    }
+    #[test]
+    fn a_ring_is_passed_once_whoever_is_asked_about() {
+        const RING: u32 = 5000;
+        let mut graph = chain(RING);
+        graph.apply(&block(RING, 1 << 40, 1, 1));
+        let mut ends = graph.ends();
+        let first = ends.of(1);
+        assert!(matches!(&first, Some(ChainEnd::Cycle(all)) if all.len() == RING as usize));
+        for pid in 1..=RING {
+            assert_eq!(ends.of(pid), first);
+        }
+        assert_eq!(ends.steps(), RING as usize);
+    }
+
+    #[test]
+    fn waits_have_a_bound() {
+        let mut graph = Graph::default();
+        for pid in 1..=200_000 {
+            graph.apply(&block(pid, u64::from(pid) << 8, pid + 1, 1));
+        }
+        assert_eq!(graph.waits().len(), WAITS_MAX);
+        assert_eq!(graph.owners.len(), WAITS_MAX);
+        let mut ends = graph.ends();
+        for pid in 1..=200_000 {
+            ends.of(pid);
+        }
+        assert_eq!(ends.steps(), WAITS_MAX);
+        // there is room again when some are over
+        graph.apply(&wake(1));
+        graph.apply(&block(200_000, 0x77, 5, 9));
+        assert_eq!(graph.waits_for(200_000), Some(5));
+        (1..=200_000).for_each(|pid| graph.apply(&wake(pid)));
+        assert!(graph.waits().is_empty() && graph.owners.is_empty());
     }
 }

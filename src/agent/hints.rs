@@ -1,7 +1,9 @@
 //! Which hints about waits stand: concluded from the graph for the waiters that BPF
-//! has asked about by giving up a walk. Pure: no I/O, no clock of its own.
+//! has asked about by giving up a walk. A look takes no more steps than there are waits. Pure: no I/O, no
+//! clock of its own.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::abi;
@@ -13,6 +15,11 @@ pub const LIFETIME: Duration = Duration::from_millis(200);
 /// How long a cycle must stand to be reported as a deadlock: signals and timeouts end some.
 const DEADLOCK_AFTER: Duration = Duration::from_secs(1);
 
+/// Waiters that are asked about at a time; BPF asks again about those beyond.
+const ASKED_MAX: usize = 4 * abi::HINTS_MAX as usize;
+/// Deadlocks that are told at a time; the others wait for their turn.
+const NEW_DEADLOCKS_MAX: usize = 4;
+
 /// What has to be done to the hint map.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -21,7 +28,9 @@ pub struct Changes {
     /// Waiters whose hint is to be removed.
     pub removed: Vec<u32>,
     /// Cycles that have stood for long, each once.
-    pub new_deadlocks: Vec<Vec<u32>>,
+    pub new_deadlocks: Vec<Rc<[u32]>>,
+    /// Waits that were looked at.
+    pub steps: usize,
 }
 
 /// The hints that stand, and the waiters that BPF wants to know about.
@@ -31,7 +40,7 @@ pub struct HintTable {
     asked: HashSet<u32>,
     standing: HashSet<u32>,
     /// cycle, its least pid first → when it was first seen, and whether it was reported
-    cycles: HashMap<Vec<u32>, (u64, bool)>,
+    cycles: HashMap<Rc<[u32]>, (u64, bool)>,
     rounds: u64,
 }
 
@@ -43,21 +52,27 @@ impl HintTable {
 
     /// Notes what BPF could not find out.
     pub fn learn(&mut self, event: &abi::proxy_event) {
-        match event.kind {
-            abi::proxy_event_kind_EVENT_TRUNCATED => self.asked.insert(event.other),
-            abi::proxy_event_kind_EVENT_CYCLE => self.asked.insert(event.pid),
-            _ => false,
+        let about = match event.kind {
+            abi::proxy_event_kind_EVENT_TRUNCATED => event.other,
+            abi::proxy_event_kind_EVENT_CYCLE => event.pid,
+            _ => return,
         };
+        if self.asked.len() < ASKED_MAX {
+            self.asked.insert(about);
+        }
     }
 
-    /// All hints anew, as the graph is at `now_ns` (`bpf_ktime_get_ns()`).
-    pub fn refresh(&mut self, graph: &Graph, now_ns: u64) -> Changes {
+    /// All hints anew, as the graph is at `now_ns` (`bpf_ktime_get_ns()`). Without `tell` no deadlock is
+    /// told: those that stand are told later.
+    pub fn refresh(&mut self, graph: &Graph, now_ns: u64, tell: bool) -> Changes {
         self.rounds += 1;
         let mut changes = Changes::default();
-        let mut cycles = HashMap::new();
+        let (mut ends, mut cycles) = (graph.ends(), HashMap::new());
+        // each cycle once, whoever is asked about: its members share one list
+        let mut noted = HashSet::new();
         let asked: Vec<u32> = self.asked.iter().copied().collect();
         for pid in asked {
-            let hint = match graph.chain_end(pid) {
+            let hint = match ends.of(pid) {
                 // who was asked about has gone on
                 None => {
                     self.asked.remove(&pid);
@@ -67,11 +82,25 @@ impl HintTable {
                     self.hint(graph, abi::hint_kind_HINT_SKIP, pid, last, now_ns)
                 }
                 Some(ChainEnd::Cycle(members)) => {
-                    self.note_cycle(members, now_ns, &mut cycles, &mut changes);
+                    if noted.insert(Rc::as_ptr(&members).cast::<u32>()) {
+                        let (cycle, seen) = self.cycle(&members, now_ns);
+                        cycles.insert(cycle, seen);
+                    }
                     self.hint(graph, abi::hint_kind_HINT_CYCLE, pid, pid, now_ns)
                 }
             };
             changes.set.extend(hint.map(|hint| (pid, hint)));
+        }
+        changes.steps = ends.steps();
+        if tell {
+            let stand = |(since_ns, told): (u64, bool)| {
+                !told && now_ns.saturating_sub(since_ns) >= DEADLOCK_AFTER.as_nanos() as u64
+            };
+            let new = cycles.iter_mut().filter(|(_, seen)| stand(**seen));
+            for (cycle, seen) in new.take(NEW_DEADLOCKS_MAX) {
+                seen.1 = true;
+                changes.new_deadlocks.push(cycle.clone());
+            }
         }
         changes.set.truncate(abi::HINTS_MAX as usize);
         let standing: HashSet<u32> = changes.set.iter().map(|(pid, _)| *pid).collect();
@@ -108,26 +137,13 @@ impl HintTable {
         })
     }
 
-    fn note_cycle(
-        &self,
-        mut members: Vec<u32>,
-        now_ns: u64,
-        cycles: &mut HashMap<Vec<u32>, (u64, bool)>,
-        changes: &mut Changes,
-    ) {
-        // the same cycle whoever is asked about
+    /// A cycle as it is known by, the least pid first, and since when; and whether it was told.
+    fn cycle(&self, members: &[u32], now_ns: u64) -> (Rc<[u32]>, (u64, bool)) {
+        let mut members = members.to_vec();
         let least = (0..members.len()).min_by_key(|i| members[*i]).unwrap_or(0);
         members.rotate_left(least);
-        if cycles.contains_key(&members) {
-            return;
-        }
-        let known = self.cycles.get(&members).copied();
-        let (since_ns, mut reported) = known.unwrap_or((now_ns, false));
-        if !reported && now_ns - since_ns >= DEADLOCK_AFTER.as_nanos() as u64 {
-            reported = true;
-            changes.new_deadlocks.push(members.clone());
-        }
-        cycles.insert(members, (since_ns, reported));
+        let known = self.cycles.get(members.as_slice()).copied();
+        (members.into(), known.unwrap_or((now_ns, false)))
     }
 }
 
@@ -151,16 +167,19 @@ mod tests {
     fn a_walk_given_up_goes_on_at_the_last_waiter() {
         let graph = chain(100);
         let mut table = HintTable::default();
-        assert!(table.refresh(&graph, 0).set.is_empty(), "nobody asked");
+        assert!(
+            table.refresh(&graph, 0, true).set.is_empty(),
+            "nobody asked"
+        );
         table.learn(&given_up(TRUNCATED, 1, 17));
-        let changes = table.refresh(&graph, 5);
+        let changes = table.refresh(&graph, 5, true);
         let (pid, hint) = changes.set[0];
         assert_eq!(
             (pid, hint.to_pid, hint.kind),
             (17, 99, abi::hint_kind_HINT_SKIP)
         );
         assert_eq!(hint.expires_ns, 5 + LIFETIME.as_nanos() as u64);
-        let again = table.refresh(&graph, 6).set[0].1;
+        let again = table.refresh(&graph, 6, true).set[0].1;
         assert!(again.hint_seq > hint.hint_seq && again.expires_ns > hint.expires_ns);
     }
 
@@ -169,9 +188,9 @@ mod tests {
         let mut graph = chain(40);
         let mut table = HintTable::default();
         table.learn(&given_up(TRUNCATED, 1, 17));
-        table.refresh(&graph, 0);
+        table.refresh(&graph, 0, true);
         graph.apply(&wake(17));
-        let changes = table.refresh(&graph, 1);
+        let changes = table.refresh(&graph, 1, true);
         assert_eq!((changes.set.len(), changes.removed), (0, vec![17]));
         assert_eq!(table.len(), 0);
     }
@@ -184,13 +203,52 @@ mod tests {
         for pid in [3, 4] {
             table.learn(&given_up(abi::proxy_event_kind_EVENT_CYCLE, pid, 2));
         }
-        let changes = table.refresh(&graph, 10);
+        let changes = table.refresh(&graph, 10, true);
         assert_eq!(changes.set.len(), 2);
         let kind = abi::hint_kind_HINT_CYCLE;
         assert!(changes.set.iter().all(|(_, hint)| hint.kind == kind));
         assert!(changes.new_deadlocks.is_empty(), "it may be over at once");
-        let changes = table.refresh(&graph, 10 + SECOND);
-        assert_eq!(changes.new_deadlocks, vec![vec![2, 3, 4]]);
-        assert!(table.refresh(&graph, 20 + SECOND).new_deadlocks.is_empty());
+        let early = table.refresh(&graph, 10 + SECOND, false);
+        assert!(early.new_deadlocks.is_empty(), "not now");
+        let changes = table.refresh(&graph, 11 + SECOND, true);
+        assert_eq!(changes.new_deadlocks, vec![Rc::from([2, 3, 4])]);
+        let again = table.refresh(&graph, 20 + SECOND, true);
+        assert!(again.new_deadlocks.is_empty());
+    }
+
+    #[test]
+    fn a_look_at_a_ring_takes_a_step_for_each_of_its_tasks() {
+        const RING: u32 = 5000;
+        let mut graph = chain(RING);
+        graph.apply(&block(RING, 1 << 40, 1, 1));
+        let mut table = HintTable::default();
+        for pid in 1..=RING {
+            table.learn(&given_up(abi::proxy_event_kind_EVENT_CYCLE, pid, pid));
+        }
+        let changes = table.refresh(&graph, 0, true);
+        assert_eq!(changes.steps, RING as usize);
+        assert_eq!(changes.set.len(), abi::HINTS_MAX as usize);
+        let changes = table.refresh(&graph, SECOND, true);
+        assert_eq!(changes.new_deadlocks.len(), 1);
+    }
+
+    #[test]
+    fn who_is_asked_about_has_a_bound_and_deadlocks_come_in_turns() {
+        let (mut graph, mut table) = (Graph::default(), HintTable::default());
+        for pid in (1..=200_000).step_by(2) {
+            for (pid, owner) in [(pid, pid + 1), (pid + 1, pid)] {
+                graph.apply(&block(pid, u64::from(pid) << 8, owner, 1));
+                table.learn(&given_up(abi::proxy_event_kind_EVENT_CYCLE, pid, pid));
+            }
+        }
+        let changes = table.refresh(&graph, 0, true);
+        assert_eq!((table.asked.len(), changes.steps), (ASKED_MAX, ASKED_MAX));
+        let mut told = HashSet::new();
+        for round in 1..=3 {
+            let new = table.refresh(&graph, round * SECOND, true).new_deadlocks;
+            assert_eq!(new.len(), NEW_DEADLOCKS_MAX);
+            told.extend(new);
+        }
+        assert_eq!(told.len(), 3 * NEW_DEADLOCKS_MAX, "each once");
     }
 }

@@ -8,10 +8,13 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 
+use super::graph::WAITS_MAX;
 use crate::abi;
 
 /// Most events taken in one look; the rest waits for the next.
 const EVENTS_PER_LOOK: usize = 16_384;
+/// Events of a snapshot that are read at a time.
+const PIECE_EVENTS: usize = 512;
 
 /// Handles of the maps, and the iterator over tasks.
 pub struct KernelSide {
@@ -28,6 +31,26 @@ pub struct KernelSide {
 fn bytes_of<T: Copy>(value: &T) -> &[u8] {
     // SAFETY: only used for the structs of include/hints.h, which have no padding.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// At most `max` events from `source`, a piece at a time.
+fn read_events(source: impl Read, max: usize) -> std::io::Result<Vec<abi::proxy_event>> {
+    let mut source = source.take((max * abi::EVENT_BYTES) as u64);
+    let mut piece = vec![0; PIECE_EVENTS * abi::EVENT_BYTES];
+    let (mut events, mut filled) = (Vec::new(), 0);
+    loop {
+        match source.read(&mut piece[filled..]) {
+            Ok(0) => return Ok(events),
+            Ok(bytes) => filled += bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        }
+        let whole = filled - filled % abi::EVENT_BYTES;
+        let read = piece[..whole].chunks_exact(abi::EVENT_BYTES);
+        events.extend(read.filter_map(abi::proxy_event::from_bytes));
+        piece.copy_within(whole..filled, 0);
+        filled -= whole;
+    }
 }
 
 impl KernelSide {
@@ -89,17 +112,13 @@ impl KernelSide {
         Ok(copies.unwrap_or_default().into_iter().map(count).sum())
     }
 
-    /// All waits that go on now, as events.
+    /// The waits that go on now, as events, `WAITS_MAX` of them at the most.
     ///
     /// # Errors
     /// What the iterator said.
     pub fn snapshot(&self) -> Result<Vec<abi::proxy_event>> {
-        let mut bytes = Vec::new();
-        Iter::new(&self.snapshot)
-            .and_then(|mut iter| Ok(iter.read_to_end(&mut bytes)?))
-            .context("snapshot of all waits")?;
-        let events = bytes.chunks_exact(abi::EVENT_BYTES);
-        Ok(events.filter_map(abi::proxy_event::from_bytes).collect())
+        let iter = Iter::new(&self.snapshot).context("snapshot of all waits")?;
+        read_events(iter, WAITS_MAX).context("snapshot of all waits")
     }
 
     /// Writes the hint about the wait of `pid`.
@@ -131,5 +150,40 @@ impl KernelSide {
         self.return_hints
             .update(&class.to_ne_bytes(), bytes_of(hint), MapFlags::ANY)
             .context("hint about return migration")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives what it has in odd pieces.
+    struct Odd<'a>(&'a [u8]);
+
+    impl Read for Odd<'_> {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            let bytes = into.len().min(77);
+            self.0.read(&mut into[..bytes])
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_read_whole_up_to_its_bound() {
+        let bytes: Vec<u8> = (0..2000_u32)
+            .flat_map(|pid| {
+                let event = abi::proxy_event {
+                    pid,
+                    kind: abi::proxy_event_kind_EVENT_SNAPSHOT,
+                    ..Default::default()
+                };
+                event.as_bytes().to_vec()
+            })
+            .collect();
+        let pids = |max| {
+            let events = read_events(Odd(&bytes), max).expect("events");
+            events.iter().map(|event| event.pid).collect::<Vec<_>>()
+        };
+        assert_eq!(pids(5000), (0..2000).collect::<Vec<_>>());
+        assert_eq!(pids(700), (0..700).collect::<Vec<_>>());
     }
 }

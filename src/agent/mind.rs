@@ -1,7 +1,9 @@
 //! What the agent knows and concludes: the graph of waits, hints, deadlocks. No I/O but through
 //! [`KernelSide`], and for the report of a deadlock.
 
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use anyhow::Result;
 use log::warn;
@@ -13,7 +15,16 @@ use super::outcomes::Outcomes;
 use super::{AgentState, deadlock};
 use crate::abi;
 use crate::clock;
-use crate::watch::NameTable;
+
+/// Between two rounds of reports: each asks the kernel for all waits, and reads what is in `/proc`.
+const REPORT_PERIOD: Duration = Duration::from_secs(1);
+/// Deadlocks that are described at once, and how long until another may be: whoever makes them by the
+/// thousand must not fill the log.
+const REPORTS_MAX: u32 = 8;
+const REPORT_AGAIN: Duration = Duration::from_secs(10);
+/// So long after each look at a wait comes no other look: chains of many thousands do not keep the agent
+/// busy.
+const REST_PER_STEP: Duration = Duration::from_micros(1);
 
 /// See above.
 #[derive(Default)]
@@ -22,6 +33,38 @@ pub struct Mind {
     hints: HintTable,
     outcomes: Outcomes,
     deadlocks: u64,
+    reports: Reports,
+    reported_ns: u64,
+    /// No hints before.
+    rest_until_ns: u64,
+}
+
+/// How many reports may be made: a bucket of `REPORTS_MAX` that fills by one in `REPORT_AGAIN`.
+#[derive(Debug, Default)]
+struct Reports {
+    made: u32,
+    since_ns: u64,
+    left_out: u64,
+}
+
+impl Reports {
+    /// Whether one more may be made at `now_ns`.
+    fn may(&mut self, now_ns: u64) -> bool {
+        let again_ns = REPORT_AGAIN.as_nanos() as u64;
+        let back = now_ns.saturating_sub(self.since_ns) / again_ns;
+        let back = u32::try_from(back).unwrap_or(u32::MAX).min(self.made);
+        self.made -= back;
+        self.since_ns = match self.made {
+            0 => now_ns,
+            _ => self.since_ns + u64::from(back) * again_ns,
+        };
+        if self.made >= REPORTS_MAX {
+            self.left_out += 1;
+            return false;
+        }
+        self.made += 1;
+        true
+    }
 }
 
 impl Mind {
@@ -39,9 +82,15 @@ impl Mind {
     }
 
     /// Writes what follows from the graph into the maps, and reports deadlocks.
-    pub fn give_hints(&mut self, side: &mut KernelSide, names: &NameTable) -> Result<()> {
+    pub fn give_hints(&mut self, side: &mut KernelSide) -> Result<()> {
         let now_ns = clock::monotonic_ns();
-        let changes = self.hints.refresh(&self.graph, now_ns);
+        if now_ns < self.rest_until_ns {
+            return Ok(());
+        }
+        let tell = now_ns.saturating_sub(self.reported_ns) >= REPORT_PERIOD.as_nanos() as u64;
+        let changes = self.hints.refresh(&self.graph, now_ns, tell);
+        let rest = REST_PER_STEP * u32::try_from(changes.steps)?;
+        self.rest_until_ns = now_ns + rest.as_nanos() as u64;
         // the map has room for those that stand, no more
         for pid in &changes.removed {
             side.remove_wait_hint(*pid)?;
@@ -52,9 +101,10 @@ impl Mind {
         if !changes.new_deadlocks.is_empty() {
             // owners are remembered from when somebody last blocked: ask the kernel who has
             // the locks now, before anybody is told
+            self.reported_ns = now_ns;
             let mut now = Graph::default();
             side.snapshot()?.iter().for_each(|event| now.apply(event));
-            self.report(&changes.new_deadlocks, &now, names, now_ns);
+            self.report(&changes.new_deadlocks, &now, now_ns);
         }
         for (class, hint) in self.outcomes.hints(now_ns) {
             side.set_return_hint(class, &hint)?;
@@ -63,15 +113,22 @@ impl Mind {
     }
 
     /// Says which of these cycles stand in `now`; the others are looked at again later.
-    fn report(&mut self, cycles: &[Vec<u32>], now: &Graph, names: &NameTable, now_ns: u64) {
+    fn report(&mut self, cycles: &[Rc<[u32]>], now: &Graph, now_ns: u64) {
         for cycle in cycles {
             if !now.has_cycle(cycle) {
                 self.hints.not_confirmed(cycle, now_ns);
                 continue;
             }
             self.deadlocks += 1;
+            if !self.reports.may(now_ns) {
+                continue;
+            }
+            let left_out = std::mem::take(&mut self.reports.left_out);
+            if left_out > 0 {
+                warn!("{left_out} more deadlocks were found, and are not described");
+            }
             // a line each, so that what reads the log keeps them apart
-            for line in deadlock::lines(cycle, now, names, now_ns, &deadlock::Proc) {
+            for line in deadlock::lines(cycle, now, now_ns, &deadlock::Proc) {
                 warn!("{line}");
             }
         }
@@ -86,5 +143,25 @@ impl Mind {
         let hints = self.hints.len() as u64;
         state.hints_now.store(hints, Ordering::Relaxed);
         state.deadlocks.store(self.deadlocks, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_come_in_a_burst_and_then_now_and_then() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut reports = Reports::default();
+        let made = |reports: &mut Reports, at_s: u64| {
+            (0..100).filter(|_| reports.may(at_s * SECOND)).count()
+        };
+        assert_eq!(made(&mut reports, 1000), REPORTS_MAX as usize);
+        assert_eq!(reports.left_out, 92);
+        assert_eq!(made(&mut reports, 1009), 0);
+        assert_eq!(made(&mut reports, 1011), 1);
+        assert_eq!(made(&mut reports, 1032), 2);
+        assert_eq!(made(&mut reports, 9999), REPORTS_MAX as usize);
     }
 }

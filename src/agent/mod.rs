@@ -2,9 +2,10 @@
 //! within its own bounds. BPF is complete without it: a slow, stopped or dead agent
 //! costs hints, never correctness.
 //!
-//! Data flow: events (ring) → `mind` (`graph` → `hints`, `outcomes`) → hint maps; and events →
-//! `crate::watch` → views, for whoever asks at the `desk`. Only this module's thread, which
-//! `service` is, writes those maps and tables; `kernel` is its whole contact with BPF.
+//! Data flow: events (ring) → `mind` (`graph` → `hints`, `outcomes`) → hint maps; and events as they
+//! are → whoever follows, by the `desk`: the watcher (`crate::watcher`), if there is one. Only this
+//! module's thread, which `service` is, writes those maps; `kernel` is its whole contact with BPF. It
+//! opens no file but those of a deadlock's tasks in `/proc`, and knows no names.
 
 mod deadlock;
 pub mod desk;

@@ -1,5 +1,4 @@
-//! The agent at work: reads events, hands them to [`Mind`], to the [`Watch`] and to those who
-//! follow, and answers at the desk.
+//! The agent at work: reads events, hands them to [`Mind`] and to whoever follows, and answers at the desk.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,22 +7,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use crossbeam::channel::Receiver;
-use log::{debug, warn};
+use log::debug;
 
-use super::desk::{Followers, Question};
+use super::desk::Question;
 use super::kernel::KernelSide;
 use super::mind::Mind;
 use super::{AgentState, Options, hints, line};
 use crate::abi;
 use crate::clock;
-use crate::naming::Namer;
-use crate::watch::{Batch, View, Watch};
+use crate::watch::Batch;
+use crate::watch::stream::Followers;
 
 /// How often the agent looks at the ring while something happens, and while nothing does.
 const BUSY_PERIOD: Duration = Duration::from_millis(5);
 const IDLE_PERIOD: Duration = Duration::from_millis(40);
 /// Looks that empty a ring of the largest size, also while events keep coming.
 const DRAINS_MAX: u32 = 256;
+/// After reading all waits anew the agent does something else for so many times as long as that took, also
+/// while events are lost.
+const REBUILD_REST: u32 = 4;
 /// Questions answered between two looks at the ring.
 const ANSWERS_MAX: u32 = 16;
 
@@ -31,15 +33,15 @@ const ANSWERS_MAX: u32 = 16;
 pub struct Service<'a> {
     side: KernelSide,
     mind: Mind,
-    watch: Watch,
     followers: Followers,
-    /// `None` if its thread could not be started: then there are no names.
-    namer: Option<Namer>,
     state: &'a AgentState,
     desk: &'a Receiver<Question>,
     donating: Arc<AtomicBool>,
     print: bool,
     lost_seen: u64,
+    /// Lost, and not told to anybody yet: what is known is wrong until all waits are read anew.
+    lost: u64,
+    rebuild_at: Instant,
     refreshed: Instant,
 }
 
@@ -58,16 +60,14 @@ impl<'a> Service<'a> {
         let mut service = Self {
             side,
             mind: Mind::default(),
-            watch: Watch::new(clock::monotonic_ns()),
             followers: Followers::default(),
-            namer: Namer::start()
-                .inspect_err(|e| warn!("locks and tasks have no names: {e:#}"))
-                .ok(),
             state,
             desk,
             donating: opts.donating.clone(),
             print: opts.print_events,
             lost_seen,
+            lost: 0,
+            rebuild_at: Instant::now(),
             refreshed: Instant::now(),
         };
         service.rebuild(0)?;
@@ -100,21 +100,25 @@ impl<'a> Service<'a> {
         // the reader went away: nobody is left to print for
         self.print = self.print && print_all(&events).is_ok();
         let lost = self.side.events_lost()?;
-        if lost == self.lost_seen {
+        self.lost += lost.wrapping_sub(self.lost_seen);
+        self.lost_seen = lost;
+        if self.lost == 0 {
             events.iter().for_each(|event| self.mind.learn(event));
             self.publish(Batch {
                 events,
                 ..self.batch()
             })?;
         } else {
-            let newly = lost.wrapping_sub(self.lost_seen);
-            debug!("{newly} events were lost");
-            self.lost_seen = lost;
-            self.rebuild(newly + nr_events as u64)?;
+            self.lost += nr_events as u64;
+            if Instant::now() >= self.rebuild_at {
+                debug!("{} events were lost", self.lost);
+                let lost = std::mem::take(&mut self.lost);
+                self.rebuild(lost)?;
+            }
         }
         if nr_events > 0 || self.refreshed.elapsed() >= hints::LIFETIME / 4 {
             self.refreshed = Instant::now();
-            self.mind.give_hints(&mut self.side, self.watch.names())?;
+            self.mind.give_hints(&mut self.side)?;
         }
         Ok(nr_events)
     }
@@ -126,30 +130,22 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Hands a batch to all who want it.
+    /// Hands a batch to whoever follows.
     fn publish(&mut self, mut batch: Batch) -> Result<()> {
-        if let Some(namer) = &mut self.namer {
-            namer.ask(&batch.events);
-            batch.names = namer.take();
-        }
-        if batch.is_new() {
-            return Ok(());
-        }
-        self.watch.learn(&batch);
-        if self.followers.is_empty() {
+        if self.followers.is_empty() || batch.is_new() {
             return Ok(());
         }
         // the ring may have given it much more room than it needs
         batch.events.shrink_to_fit();
-        let (side, watch) = (&self.side, &self.watch);
-        self.followers.send(&Arc::new(batch), || {
-            first_batch(side, watch, &self.donating)
-        })
+        let (side, donating) = (&self.side, &self.donating);
+        self.followers
+            .send(&Arc::new(batch), || first_batch(side, donating))
     }
 
     /// Forgets all waits and reads them anew from the kernel. What the ring still holds is
     /// older than that, and dropped; `lost` is what was lost before.
     fn rebuild(&mut self, mut lost: u64) -> Result<()> {
+        let began = Instant::now();
         for _ in 0..DRAINS_MAX {
             let dropped = self.side.take_events()?.len() as u64;
             lost += dropped;
@@ -160,6 +156,7 @@ impl<'a> Service<'a> {
         let events = self.side.snapshot()?;
         self.mind.restate(&events);
         self.state.rebuilds.fetch_add(1, Ordering::Relaxed);
+        self.rebuild_at = Instant::now() + began.elapsed() * REBUILD_REST;
         self.publish(Batch {
             events,
             snapshot: true,
@@ -185,17 +182,20 @@ impl<'a> Service<'a> {
     /// Whoever asked may have gone meanwhile; that is no error.
     fn answer(&mut self, question: Question) -> Result<()> {
         match question {
-            Question::View(rows, reply) => {
-                let _ = reply.send(self.view(rows)?);
-            }
-            Question::History(pid, reply) => {
-                let _ = reply.send(self.watch.history(pid));
-            }
             Question::Follow(outlet, reply) => {
                 // what it is told first holds all that the ring does
                 self.look()?;
-                let now = first_batch(&self.side, &self.watch, &self.donating)?;
+                let now = first_batch(&self.side, &self.donating)?;
                 let _ = reply.send(self.followers.add(outlet, now));
+            }
+            Question::Restate => {
+                // first what is older than the snapshot
+                self.look()?;
+                self.publish(Batch {
+                    events: self.side.snapshot()?,
+                    restated: true,
+                    ..self.batch()
+                })?;
             }
             Question::Switched(on) => {
                 let switch = abi::proxy_event {
@@ -212,27 +212,15 @@ impl<'a> Service<'a> {
         }
         Ok(())
     }
-
-    /// The tables, with waits that go on brought up to date.
-    fn view(&mut self, rows: usize) -> Result<View> {
-        // first what is older than the snapshot
-        self.look()?;
-        self.watch.learn(&Batch {
-            events: self.side.snapshot()?,
-            ..self.batch()
-        });
-        Ok(self.watch.view(clock::monotonic_ns(), rows))
-    }
 }
 
-/// What somebody is told first: all waits that go on, all names that are known.
-fn first_batch(side: &KernelSide, watch: &Watch, donating: &AtomicBool) -> Result<Batch> {
+/// What somebody is told first: all waits that go on.
+fn first_batch(side: &KernelSide, donating: &AtomicBool) -> Result<Batch> {
     Ok(Batch {
         events: side.snapshot()?,
         snapshot: true,
-        lost: 0,
-        names: watch.names().to_names(),
         donating: donating.load(Ordering::Relaxed),
+        ..Batch::default()
     })
 }
 

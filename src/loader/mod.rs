@@ -8,8 +8,9 @@ mod topology;
 pub mod verify;
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +39,7 @@ use crate::naming;
 use crate::output;
 use crate::stats::{self, Answer, GroupRow, Metrics, Readings, Request};
 use crate::watch::client::SOCKET;
+use crate::watcher::{self, Keeper};
 
 #[allow(missing_docs, dead_code, non_camel_case_types, non_snake_case)] // generated
 #[allow(clippy::all, clippy::unwrap_used, clippy::undocumented_unsafe_blocks)] // generated
@@ -61,24 +63,24 @@ pub struct Scheduler<'a> {
     _socket: OwnSocket,
     /// What the agent is told by us; `None` without one.
     desk: Option<Desk>,
+    /// Ended first: it asks the agent.
+    keeper: Option<Keeper>,
     donating: Arc<AtomicBool>,
     /// What was read last, for when nothing can be read.
     last: Metrics,
     agent: Option<Agent>,
 }
 
-/// Its socket also switches donation: no other user may connect, at no moment, whatever the umask was.
-fn launch_private<Req, Res>(server: StatsServer<Req, Res>) -> Result<StatsServer<Req, Res>>
-where
-    Req: Send + 'static,
-    Res: Send + 'static,
-{
-    // SAFETY: no memory is involved. The umask is the whole process's: our other threads make no files.
-    let umask = unsafe { libc::umask(0o177) };
-    let launched = server.launch();
-    // SAFETY: as above.
-    unsafe { libc::umask(umask) };
-    launched.context("stats server: is /var/run writable?")
+/// The folder of both sockets: its owner may make files in it without any capability, as the watcher has
+/// to. scx_stats would make it with whatever umask there is.
+fn make_socket_folder() -> std::io::Result<()> {
+    let folder = Path::new(SOCKET).parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder)?;
+    let mode = std::fs::metadata(folder)?.mode();
+    if mode & 0o700 != 0o700 {
+        std::fs::set_permissions(folder, Permissions::from_mode(0o755))?;
+    }
+    Ok(())
 }
 
 /// The inode of the socket that our server made. Dropped, it is gone, unless another one has taken its place.
@@ -142,8 +144,8 @@ fn kernels_pid() -> u32 {
     probe().map_or_else(|_| std::process::id(), |probed| probed.tgid)
 }
 
-/// In a pid namespace `/proc` may know other tasks by the numbers that the kernel tells.
-fn look_for_names() {
+/// Whether `/proc` knows tasks by the kernel's numbers: in a pid namespace it may not.
+fn look_for_names() -> bool {
     let pid = kernels_pid();
     let shows_all = Root("/".into()).shows_all_tasks(pid);
     naming::use_proc(shows_all);
@@ -153,6 +155,15 @@ fn look_for_names() {
              tasks: tasks and places in programs have no names (start it with the machine's /proc: hostPID)"
         );
     }
+    shows_all
+}
+
+/// What the watcher is started with.
+fn watcher_args(shows_all_tasks: bool) -> Vec<String> {
+    let parent = std::process::id().to_string();
+    let args = ["watcher", "--parent", &parent, "--socket", watcher::SOCKET];
+    let no_proc = (!shows_all_tasks).then_some("--no-proc");
+    args.into_iter().chain(no_proc).map(str::to_owned).collect()
 }
 
 /// The types of include/locks.h that are followed, a bit each.
@@ -465,7 +476,7 @@ impl<'a> Scheduler<'a> {
         }
         note_topology(&mut skel, &online)?;
         lock_memory()?;
-        look_for_names();
+        let shows_all_tasks = look_for_names();
         let mut kernel_log = KernelLog::from_now_on();
         let attached = scx_ops_attach!(skel, proxy_ops);
         let attached = attached.map_err(|error| refused::to_attach(&error, &mut kernel_log));
@@ -484,9 +495,17 @@ impl<'a> Scheduler<'a> {
                 Some(start_agent(&mut skel, agent_opts, questions)?),
             )
         };
-        let stats_server =
-            StatsServer::new(stats::server_data(desk.clone(), std::thread::current()));
-        let stats_server = launch_private(stats_server)?;
+        let keeper = desk
+            .clone()
+            .map(|desk| Keeper::start(desk, watcher_args(shows_all_tasks)))
+            .transpose()?;
+        let watcher = keeper.as_ref().map(Keeper::handle);
+        let server = StatsServer::new(stats::server_data(watcher, std::thread::current()));
+        const WRITABLE: &str = "stats server: is /var/run writable?";
+        make_socket_folder().context(WRITABLE)?;
+        // it also switches donation: no other user may connect
+        let server = output::private_umask(|| server.launch());
+        let stats_server = server.context(WRITABLE)?;
         let socket = OwnSocket(std::fs::metadata(SOCKET).ok().map(|file| file.ino()));
         info!("scx_proxy is scheduling {} CPUs", online.len());
         Ok(Self {
@@ -495,6 +514,7 @@ impl<'a> Scheduler<'a> {
             stats_server,
             _socket: socket,
             desk,
+            keeper,
             donating: donating.clone(),
             last: Metrics::default(),
             agent,
@@ -523,6 +543,7 @@ impl<'a> Scheduler<'a> {
         report_costs();
         // first what schedules: whatever the rest is held up by must not keep it in the kernel
         drop(self.struct_ops.take());
+        drop(self.keeper.take());
         drop(self.agent.take());
         // the report panics where it cannot be written
         output::mute_unread_stderr();

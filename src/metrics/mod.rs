@@ -1,6 +1,6 @@
 //! `--metrics` and `scx_proxy metrics`: the scheduler's statistics in the OpenMetrics format, over
-//! HTTP. The exporter is a client of the stats socket like any other: nothing in the scheduler's
-//! loop waits for whoever reads here.
+//! HTTP. The exporter is a process, and a client of the stats sockets like any other; with `--metrics`
+//! the scheduler opens its port, and starts it.
 //!
 //! Data flow: the stats socket → `collect` (a thread) → `series`, with classes of locks from
 //! `classes` and cgroups from `groups` → `serve` (another thread). `docs/metrics.md` lists what there is.
@@ -22,29 +22,33 @@ use prometheus_client::registry::Registry;
 
 use series::Series;
 
-/// Stack of each thread: the scheduler's memory is locked.
-const STACK_BYTES: usize = 512 << 10;
-
 /// The running exporter; dropped, it stops.
 pub struct Exporter {
     stop: Arc<AtomicBool>,
+}
+
+/// Opens the port, and says so.
+///
+/// # Errors
+/// Nothing can listen at `addr`.
+pub fn listen(addr: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(addr)
+        .with_context(|| format!("cannot serve metrics at {addr}: name another address or port"))?;
+    listener.set_nonblocking(true)?;
+    let addr = listener.local_addr()?;
+    if !addr.ip().is_loopback() {
+        warn!("metrics are served at {addr}, to whoever can reach it");
+    }
+    info!("metrics: http://{addr}/metrics");
+    Ok(listener)
 }
 
 impl Exporter {
     /// Serves what the scheduler at `socket` says, whenever there is one.
     ///
     /// # Errors
-    /// Nothing can listen at `addr`.
-    pub fn start(addr: SocketAddr, socket: &Path) -> Result<Self> {
-        let listener = TcpListener::bind(addr).with_context(|| {
-            format!("cannot serve metrics at {addr}: name another address or port")
-        })?;
-        listener.set_nonblocking(true)?;
-        let addr = listener.local_addr()?;
-        if !addr.ip().is_loopback() {
-            warn!("metrics are served at {addr}, to whoever can reach it");
-        }
-        info!("metrics: http://{addr}/metrics");
+    /// No thread could be started.
+    pub fn start(listener: TcpListener, socket: &Path) -> Result<Self> {
         let mut registry = Registry::with_prefix("scx_proxy");
         let series = Series::new(&mut registry);
         let stop = Arc::new(AtomicBool::new(false));
@@ -65,7 +69,6 @@ impl Exporter {
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let builder = std::thread::Builder::new().name(name.to_owned());
     builder
-        .stack_size(STACK_BYTES)
         .spawn(work)
         .with_context(|| format!("thread {name}"))?;
     Ok(())

@@ -15,6 +15,8 @@ use serde_json::Value;
 use super::classes::{Observed, Settled};
 use crate::stats::Metrics;
 
+/// Label of a version.
+type Build = [(&'static str, String); 1];
 /// Label of a cgroup.
 type Cgroup = [(&'static str, String); 1];
 /// Labels of a waiter's and an owner's cgroup.
@@ -72,6 +74,10 @@ impl Series {
             group_throttled_time: Family::default(),
         };
         series.register_cgroups(registry);
+        let build = Family::<Build, Gauge>::default();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        build.get_or_create(&[("version", version)]).set(1);
+        registry.register("build_info", "1, of the exporter's version", build);
         registry.register(
             "up",
             "1 while there is a scheduler that answers, 0 otherwise",
@@ -263,8 +269,8 @@ mod tests {
         text
     }
 
-    /// Name, type and unit of each series, as exposed.
-    fn exposed() -> BTreeSet<[String; 3]> {
+    /// All series with made-up values, as they are scraped.
+    fn scraped() -> String {
         let mut registry = Registry::with_prefix("scx_proxy");
         let series = Series::new(&mut registry);
         // histograms of no class are not exposed
@@ -281,7 +287,12 @@ mod tests {
             inverted_ns: 0,
         });
         series.group("/a".into(), 100.0, (1, 1));
-        let text = text(&registry);
+        text(&registry)
+    }
+
+    /// Name, type and unit of each series, as exposed.
+    fn exposed() -> BTreeSet<[String; 3]> {
+        let text = scraped();
         let about = |what: &str| -> BTreeMap<String, String> {
             let lines = text.lines();
             let lines = lines.filter_map(|line| line.strip_prefix(&format!("# {what} ")));
@@ -314,6 +325,62 @@ mod tests {
         let gone: Vec<_> = listed.difference(&exposed).collect();
         assert!(missing.is_empty(), "docs/metrics.md lacks {missing:#?}");
         assert!(gone.is_empty(), "docs/metrics.md has also {gone:#?}");
+    }
+
+    /// Each series of the dashboard and of the alerts is scraped, and has the labels that they sort by.
+    #[test]
+    fn dashboard_and_alerts_show_what_there_is() {
+        let text = scraped();
+        let mut labels: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let series = line.rsplit_once(' ').map_or(line, |(series, _)| series);
+            let (name, inside) = series.split_once('{').unwrap_or((series, ""));
+            let names = inside
+                .split("=\"")
+                .filter_map(|part| part.rsplit(['"', ',']).next());
+            labels
+                .entry(name)
+                .or_default()
+                .extend(names.filter(|name| !name.is_empty() && *name != "}"));
+        }
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+        let read = |name: &str| std::fs::read_to_string(format!("{root}/{name}")).expect(name);
+        let dashboard: Value = serde_json::from_str(&read("grafana.json")).expect("JSON");
+        let panels = dashboard["panels"].as_array().expect("panels");
+        let targets = panels
+            .iter()
+            .flat_map(|panel| panel["targets"].as_array().expect("targets"));
+        let mut asked: Vec<String> = targets
+            .map(|target| target["expr"].as_str().expect("an expression").to_owned())
+            .collect();
+        let alerts = read("alerts.yml");
+        let rules = alerts
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("expr: "));
+        asked.extend(rules.map(str::to_owned));
+        assert!(asked.len() > 25, "{}", asked.len());
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        for expr in asked {
+            let words = expr.split(|c| !is_word(c));
+            let names: Vec<_> = words
+                .filter(|word| word.starts_with("scx_proxy_"))
+                .collect();
+            assert!(!names.is_empty(), "{expr}");
+            for name in names {
+                let has = labels
+                    .get(name)
+                    .unwrap_or_else(|| panic!("{name} of {expr}"));
+                let by = expr
+                    .split("by (")
+                    .nth(1)
+                    .and_then(|rest| rest.split(')').next());
+                // whoever scrapes adds the instance
+                let by = by.into_iter().flat_map(|by| by.split(", "));
+                for label in by.filter(|label| *label != "instance") {
+                    assert!(has.contains(label), "{label} of {name}, which has {has:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -50,19 +50,33 @@ impl PutOff {
 }
 
 /// Answers, and remembers what it has put off.
-#[derive(Default)]
 pub struct Answerer {
     /// Return addresses, and edge words of locks: what is code is no lock.
     symbols: PutOff,
     /// Which of them are locks.
     locks: HashSet<u64>,
     cgroups: PutOff,
-    /// Where they are mounted, once it was looked for.
+    /// `None`: places in programs are not looked at.
+    programs: Option<Programs>,
+    /// Where cgroups are mounted, once it was looked for.
     mount_point: Option<Option<PathBuf>>,
     warned: bool,
 }
 
 impl Answerer {
+    /// Nothing is put off yet. Without `programs` places in programs have no names, and no file is opened
+    /// but the kernel's.
+    pub fn new(programs: bool) -> Self {
+        Self {
+            symbols: PutOff::default(),
+            locks: HashSet::new(),
+            cgroups: PutOff::default(),
+            programs: programs.then(Programs::new),
+            mount_point: None,
+            warned: false,
+        }
+    }
+
     /// Whether it must be called again though nobody asks.
     pub fn has_put_off(&self) -> bool {
         !(self.symbols.keys.is_empty() && self.cgroups.keys.is_empty())
@@ -71,7 +85,9 @@ impl Answerer {
     /// Answers these questions, and such as were put off. What has no answer is left out.
     pub fn answer(&mut self, questions: &[Question], now: Instant) -> Names {
         let mut names = Names::default();
-        let mut programs = None;
+        if let Some(programs) = &mut self.programs {
+            programs.begin();
+        }
         for question in questions {
             match *question {
                 Question::Task { pid, tgid } => names
@@ -82,8 +98,7 @@ impl Answerer {
                         self.symbols.put(site.at);
                     }
                     _ => {
-                        let programs = programs.get_or_insert_with(Programs::new);
-                        let name = place(site, programs);
+                        let name = place(site, self.programs.as_mut());
                         names.sites.extend(name.map(|name| (site, name)));
                     }
                 },
@@ -172,9 +187,9 @@ fn task_name(pid: u32, tgid: u32) -> Option<TaskName> {
 }
 
 /// A site that is not in the kernel.
-fn place(site: Site, programs: &mut Programs) -> Option<String> {
+fn place(site: Site, programs: Option<&mut Programs>) -> Option<String> {
     match site.kind {
-        abi::proxy_site_kind_SITE_USER => programs.name(site.tgid, site.at),
+        abi::proxy_site_kind_SITE_USER => programs?.name(site.tgid, site.at),
         abi::proxy_site_kind_SITE_MMAP => {
             let comm = proc::comm(u32::try_from(site.at).ok()?)?;
             Some(format!("mmap_lock of {comm}"))

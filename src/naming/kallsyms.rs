@@ -1,10 +1,8 @@
 //! Names of kernel functions and of static locks, from `/proc/kallsyms`.
 //!
 //! The file is read through once for all addresses that are wanted, and nothing of it is kept but
-//! the best match of each. blazesym would keep it whole: measured for 122,000 symbols (Debian's 7.3
-//! has 199,000) that takes 11.5 MiB of a heap like ours, and 19.5 MiB at its peak. Our heap is an
-//! arena of 64 MiB, that of `scx_rustland_core::ALLOCATOR`, where each symbol's name alone takes
-//! 64 bytes. Reading those 122,000 through takes 39 ms, and Debian's 0.7 s under emulation.
+//! the best match of each. To keep it whole took 11.5 MiB for 122,000 symbols (Debian's 7.3 has 199,000),
+//! and 19.5 MiB at its peak; reading them through takes 39 ms, and Debian's 0.7 s under emulation.
 
 use std::io::BufRead;
 

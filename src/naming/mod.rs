@@ -3,17 +3,20 @@
 //! Data flow: events → `asked`, which knows what was asked before → questions (a bounded
 //! channel) → `answer`, in a thread of its own, since it reads files and may wait for them →
 //! [`Names`]. Nobody waits for a name. What does not fit into the channel is asked again when it
-//! comes up again.
+//! comes up again. A thread that waits for too long is left behind, and another takes its place.
 
 mod answer;
 mod asked;
 pub mod cgroups;
+mod elf;
 mod kallsyms;
 pub(crate) mod proc;
 mod user;
 
 pub use proc::use_proc;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -37,25 +40,78 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How long dropping it waits for the thread, which may be waiting for a file.
 const STOP_MAX: Duration = Duration::from_millis(500);
 
-/// Light enough not to be favoured, and no lighter: while it reads about a process it holds the lock of
-/// that process's address space, and shares the heap with the agent.
-const NICE: i32 = 1;
-
-/// Reading all symbols of the kernel takes as long as it takes: nobody is to wait for a CPU
-/// because of it. The scheduler does not favour its own threads that have stepped back.
-fn step_back() {
-    // SAFETY: no memory is involved; on Linux 0 is the thread that calls. Should it fail, it is no worse
-    // than before.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-}
+/// One batch of questions takes no longer, unless a file or a process is made to hold it up: also where
+/// heavier tasks are on every CPU and the kernel's symbols take many times the usual second.
+const STUCK: Duration = Duration::from_secs(60);
+/// Threads that may be left behind before places in programs are left alone, and before all is.
+const LEFT_BEHIND_PROGRAMS: u32 = 2;
+const LEFT_BEHIND_MAX: u32 = 4;
 
 /// Gives names to what is in events. Dropped, it stops.
 pub struct Namer {
     asked: Asked,
-    /// `None` while it is dropped, as `answers`.
-    questions: Option<SyncSender<Question>>,
-    answers: Option<Receiver<Names>>,
-    thread: Option<JoinHandle<()>>,
+    helper: Option<Helper>,
+    left_behind: u32,
+    stuck_after: Duration,
+}
+
+/// The thread, and the ways to it and back.
+struct Helper {
+    questions: SyncSender<Question>,
+    answers: Receiver<Names>,
+    /// Since when it works on a batch, in ms after `began`; 0: it does not.
+    busy_ms: Arc<AtomicU64>,
+    began: Instant,
+    thread: JoinHandle<()>,
+}
+
+impl Helper {
+    fn start(answerer: impl FnOnce() -> Answerer + Send + 'static) -> Result<Self> {
+        let (questions, asked) = sync_channel(QUESTIONS_MAX);
+        let (answers, answered) = sync_channel(ANSWERS_MAX);
+        let (busy_ms, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
+        let busy = Busy {
+            since_ms: busy_ms.clone(),
+            began,
+        };
+        let thread = std::thread::Builder::new()
+            .name("proxy_names".into())
+            .spawn(move || serve(answerer(), &asked, &answers, &busy))
+            .context("thread that finds out names")?;
+        Ok(Self {
+            questions,
+            answers: answered,
+            busy_ms,
+            began,
+            thread,
+        })
+    }
+
+    fn busy_for(&self) -> Duration {
+        match self.busy_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since_ms => self
+                .began
+                .elapsed()
+                .saturating_sub(Duration::from_millis(since_ms)),
+        }
+    }
+}
+
+/// The thread's word on what it does.
+struct Busy {
+    since_ms: Arc<AtomicU64>,
+    began: Instant,
+}
+
+impl Busy {
+    fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        let now_ms = self.began.elapsed().as_millis() as u64;
+        self.since_ms.store(now_ms.max(1), Ordering::Relaxed);
+        let result = work();
+        self.since_ms.store(0, Ordering::Relaxed);
+        result
+    }
 }
 
 impl Namer {
@@ -64,39 +120,58 @@ impl Namer {
     /// # Errors
     /// No thread could be started.
     pub fn start() -> Result<Self> {
-        let (questions, asked) = sync_channel(QUESTIONS_MAX);
-        let (answers, answered) = sync_channel(ANSWERS_MAX);
-        let thread = std::thread::Builder::new()
-            .name("proxy_names".into())
-            .spawn(move || {
-                step_back();
-                serve(&asked, &answers)
-            })
-            .context("thread that finds out names")?;
         Ok(Self {
             asked: Asked::default(),
-            questions: Some(questions),
-            answers: Some(answered),
-            thread: Some(thread),
+            helper: Some(Helper::start(|| Answerer::new(true))?),
+            left_behind: 0,
+            stuck_after: STUCK,
         })
+    }
+
+    /// Puts another thread in the place of one that is held up.
+    fn look_after(&mut self) {
+        let stuck = |helper: &Helper| helper.busy_for() >= self.stuck_after;
+        if !self.helper.as_ref().is_some_and(stuck) {
+            return;
+        }
+        self.left_behind += 1;
+        // what it was asked has no answer
+        self.asked = Asked::default();
+        let programs = self.left_behind < LEFT_BEHIND_PROGRAMS;
+        self.helper = match self.left_behind {
+            LEFT_BEHIND_MAX.. => None,
+            _ => Helper::start(move || Answerer::new(programs)).ok(),
+        };
+        let now = match (&self.helper, programs) {
+            (None, _) => "nothing is named any more",
+            (_, false) => "places in programs have no names any more",
+            _ => "another goes on",
+        };
+        warn!("finding out names is held up by a file or a process: {now}");
     }
 
     /// Asks for the names of all that is in these events and was not asked for of late.
     pub fn ask(&mut self, events: &[abi::proxy_event]) {
-        let Some(questions) = &self.questions else {
+        self.look_after();
+        let Some(helper) = &self.helper else {
             return;
         };
         let now = Instant::now();
         for event in events {
-            self.asked
-                .learn(event, now, |question| questions.try_send(question).is_ok());
+            self.asked.learn(event, now, |question| {
+                helper.questions.try_send(question).is_ok()
+            });
         }
     }
 
     /// The names that were found out since the last call. Does not wait.
     pub fn take(&mut self) -> Names {
         let mut all = Names::default();
-        for names in self.answers.iter().flat_map(Receiver::try_iter) {
+        for names in self
+            .helper
+            .iter()
+            .flat_map(|helper| helper.answers.try_iter())
+        {
             all.tasks.extend(names.tasks);
             all.sites.extend(names.sites);
             all.locks.extend(names.locks);
@@ -108,12 +183,10 @@ impl Namer {
 
 impl Drop for Namer {
     fn drop(&mut self) {
-        // the thread ends when there is nobody to ask or to answer
-        self.questions = None;
-        self.answers = None;
-        let Some(thread) = self.thread.take() else {
+        let Some(Helper { thread, .. }) = self.helper.take() else {
             return;
         };
+        // the thread ends when there is nobody to ask or to answer
         // it may be waiting for a dead file server: then it is left behind
         let begun = Instant::now();
         while !thread.is_finished() && begun.elapsed() < STOP_MAX {
@@ -126,9 +199,15 @@ impl Drop for Namer {
 }
 
 /// Answers until there is nobody to answer to. A panic costs what was being looked up.
-fn serve(questions: &Receiver<Question>, answers: &SyncSender<Names>) {
+fn serve(
+    mut answerer: Answerer,
+    questions: &Receiver<Question>,
+    answers: &SyncSender<Names>,
+    busy: &Busy,
+) {
     loop {
-        let work = std::panic::AssertUnwindSafe(|| answer_all(questions, answers));
+        let work =
+            std::panic::AssertUnwindSafe(|| answer_all(&mut answerer, questions, answers, busy));
         if std::panic::catch_unwind(work).is_ok() {
             return;
         }
@@ -136,8 +215,12 @@ fn serve(questions: &Receiver<Question>, answers: &SyncSender<Names>) {
     }
 }
 
-fn answer_all(questions: &Receiver<Question>, answers: &SyncSender<Names>) {
-    let mut answerer = Answerer::default();
+fn answer_all(
+    answerer: &mut Answerer,
+    questions: &Receiver<Question>,
+    answers: &SyncSender<Names>,
+    busy: &Busy,
+) {
     loop {
         let first = match answerer.has_put_off() {
             true => questions.recv_timeout(LOOK_AGAIN),
@@ -152,7 +235,7 @@ fn answer_all(questions: &Receiver<Question>, answers: &SyncSender<Names>) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        let names = answerer.answer(&together, Instant::now());
+        let names = busy.during(|| answerer.answer(&together, Instant::now()));
         if !names.is_empty() && answers.send(names).is_err() {
             return;
         }
@@ -170,7 +253,7 @@ pub fn names_of(events: &[abi::proxy_event]) -> Names {
             true
         });
     }
-    Answerer::default().answer(&together, now)
+    Answerer::new(true).answer(&together, now)
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::output::printable;
+
 static USED: AtomicBool = AtomicBool::new(true);
 
 /// Whether the numbers of tasks in `/proc` are the kernel's own, those of the initial pid namespace.
@@ -19,11 +21,11 @@ pub fn file(pid: u32, file: &str) -> Option<PathBuf> {
     used.then(|| format!("/proc/{pid}/{file}").into())
 }
 
-/// `/proc/PID/comm`.
+/// `/proc/PID/comm`, as it may be shown.
 pub fn comm(pid: u32) -> Option<String> {
     let comm = fs::read(file(pid, "comm")?).ok()?;
     let comm = String::from_utf8_lossy(&comm);
-    Some(comm.strip_suffix('\n').unwrap_or(&comm).to_owned())
+    Some(printable(comm.strip_suffix('\n').unwrap_or(&comm)))
 }
 
 /// The process that thread `pid` belongs to.

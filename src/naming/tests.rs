@@ -139,7 +139,7 @@ fn kernel_addresses_are_named() {
 
 #[test]
 fn walks_are_put_off_until_the_last_was_a_while_ago() {
-    let (mut answerer, now) = (Answerer::default(), Instant::now());
+    let (mut answerer, now) = (Answerer::new(true), Instant::now());
     let gone = |id| [Question::Cgroup(id)];
     assert_eq!(answerer.answer(&gone(u64::MAX), now).cgroups.len(), 1);
     assert!(answerer.answer(&gone(u64::MAX - 1), now).is_empty());
@@ -166,4 +166,33 @@ fn cost_of_asking() {
     namer.ask(&events);
     let each = begun.elapsed().as_nanos() / 1_000_000;
     println!("{each} ns per event whose names were all asked for");
+}
+
+/// A thread that is held up is left behind, and there are names again; held up again and again, it is left
+/// alone in the end.
+#[test]
+fn a_thread_that_is_held_up_is_replaced() {
+    let mut namer = Namer::start().expect("a thread");
+    namer.stuck_after = Duration::from_millis(200);
+    let hold_up = |namer: &Namer| {
+        let helper = namer.helper.as_ref().expect("a thread");
+        helper.busy_ms.store(1, Ordering::Relaxed);
+    };
+    for left_behind in 1..LEFT_BEHIND_MAX {
+        std::thread::sleep(Duration::from_millis(300));
+        hold_up(&namer);
+        namer.ask(&[event()]);
+        assert_eq!(namer.left_behind, left_behind);
+        // what was asked of the one before is asked again
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!namer.take().tasks.is_empty());
+        assert_eq!(
+            namer.helper.as_ref().map(Helper::busy_for),
+            Some(Duration::ZERO)
+        );
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    hold_up(&namer);
+    namer.ask(&[event()]);
+    assert!(namer.helper.is_none() && namer.take().is_empty());
 }

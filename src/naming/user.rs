@@ -1,28 +1,39 @@
 //! Names of places in programs: `mysqld+0x1a2b (trx_lock)`. The offset is the virtual address in
 //! the ELF file, as `nm`, `objdump` and `addr2line -e` have it.
 //!
-//! blazesym reads the symbols. It maps a file whole, and all that this process maps is locked into
-//! memory (`mlockall`), so it is not asked about very large files, and forgets all after each batch.
+//! Whoever runs a program chooses what it maps, and under which path, and may put something else there
+//! afterwards: a FIFO, a device, a link out of a container. So no file is opened by its path.
+//! `/proc/PID/map_files` leads to what is mapped; it is looked at before it is opened, and must be a regular
+//! file, of a file system whose reads do not depend on a user's process or on the network. What it says is
+//! read by `elf`, within bounds.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::os::unix::fs::FileExt;
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{Input, Symbolizer};
-
+use super::elf::{self, Budget};
 use super::proc;
+use crate::output::printable;
 
-/// Largest file whose symbols are looked at. Its heap is small: 16 bytes a symbol.
-const FILE_MAX: u64 = 128 << 20;
-/// Files that are mapped at a time.
-const FILES_MAX: usize = 4;
-/// Longest name of a function.
+/// Largest file whose symbols are looked at.
+const FILE_MAX: u64 = 1 << 30;
+/// Longest name of a function, and of a file.
 const FUNCTION_LEN_MAX: usize = 100;
-/// Program headers that are looked at.
-const HEADERS_MAX: usize = 128;
+const FILE_NAME_LEN_MAX: usize = 100;
+/// Executable mappings of one process that are known, and bytes of its list of them that are read.
+const MAPPINGS_MAX: usize = 16_384;
+const MAPS_BYTES_MAX: u64 = 16 << 20;
+const MOUNTS_BYTES_MAX: u64 = 1 << 20;
+/// What is read of files in a second, and may be saved up.
+const BYTES_PER_SEC: u64 = 64 << 20;
+/// File systems that wait for a process of anybody's, or for another machine.
+const SLOW: [&str; 8] = [
+    "fuse", "nfs", "cifs", "smb", "ceph", "afs", "autofs", "lustre",
+];
 
 /// A line of `/proc/PID/maps`: a piece of a file that may be executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +41,8 @@ struct Mapping {
     start: u64,
     end: u64,
     offset: u64,
+    /// Major and minor number of its device.
+    device: (u32, u32),
     path: PathBuf,
 }
 
@@ -43,48 +56,62 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
     let (start, end) = word()?.split_once('-')?;
     let executable = word()?.as_bytes().get(2) == Some(&b'x');
     let offset = word()?;
-    let (_device, _inode) = (word()?, word()?);
+    let (major, minor) = word()?.split_once(':')?;
+    let _inode = word()?;
     // what begins with no slash is no file: [vdso], or nothing
     let path = rest.trim_start();
     let hex = |digits| u64::from_str_radix(digits, 16).ok();
+    let number = |digits| u32::from_str_radix(digits, 16).ok();
     (executable && path.starts_with('/')).then_some(())?;
     Some(Mapping {
         start: hex(start)?,
         end: hex(end)?,
         offset: hex(offset)?,
+        device: (number(major)?, number(minor)?),
         path: path.into(),
     })
+}
+
+/// The type of the file system on `device`, by the text of a `mountinfo`.
+fn file_system(mountinfo: impl BufRead, device: (u32, u32)) -> Option<String> {
+    let device = format!("{}:{}", device.0, device.1);
+    let mut lines = mountinfo.lines().map_while(Result::ok);
+    let line = lines.find(|line| line.split(' ').nth(2) == Some(&device))?;
+    let (_, after) = line.split_once(" - ")?;
+    after.split(' ').next().map(str::to_owned)
+}
+
+/// Whether reading from it waits for nobody. What is mounted nowhere that is known may be anything.
+fn is_local(pid: u32, device: (u32, u32)) -> bool {
+    let of = |path: PathBuf| {
+        let file = File::open(path).ok()?;
+        file_system(BufReader::new(file.take(MOUNTS_BYTES_MAX)), device)
+    };
+    let found = of("/proc/self/mountinfo".into()).or_else(|| of(proc::file(pid, "mountinfo")?));
+    found.is_some_and(|name| !SLOW.iter().any(|slow| name.starts_with(slow)))
+}
+
+/// Opens what `path` leads to, if that is a regular file. To open anything else may have effects, or wait
+/// for ever: so it is only looked at first.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let mut look = File::options();
+    look.read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC);
+    let found = look.open(path)?;
+    let metadata = found.metadata()?;
+    if !metadata.is_file() || metadata.len() > FILE_MAX {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut open = File::options();
+    open.read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC);
+    open.open(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
 /// The name of a file, also of one that was replaced since.
 fn file_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy();
-    let name = name.strip_suffix(" (deleted)").unwrap_or(&name);
-    Some(name.to_owned())
-}
-
-/// Where in memory the linker wanted byte `offset` of the 64-bit ELF file.
-fn virtual_address(file: &File, offset: u64) -> Option<u64> {
-    let mut header = [0; 64];
-    file.read_exact_at(&mut header, 0).ok()?;
-    if !header.starts_with(b"\x7fELF\x02\x01") {
-        return None;
-    }
-    let u16_at = |i: usize| Some(u16::from_le_bytes(*header[i..].first_chunk()?));
-    let table = u64::from_le_bytes(*header[32..].first_chunk()?);
-    let (size, count) = (usize::from(u16_at(54)?), usize::from(u16_at(56)?));
-    (0..count.min(HEADERS_MAX)).find_map(|i| {
-        let mut segment = [0; 56];
-        let at = table.checked_add((i * size) as u64)?;
-        file.read_exact_at(&mut segment, at).ok()?;
-        let u64_at = |i: usize| Some(u64::from_le_bytes(*segment[i..].first_chunk()?));
-        let (begin, address, length) = (u64_at(8)?, u64_at(16)?, u64_at(32)?);
-        let is_load = segment.starts_with(&1_u32.to_le_bytes());
-        let inside = offset.checked_sub(begin).filter(|inside| *inside < length);
-        inside
-            .filter(|_| is_load)
-            .and_then(|inside| address.checked_add(inside))
-    })
+    let name = printable(name.strip_suffix(" (deleted)").unwrap_or(&name));
+    Some(name[..name.floor_char_boundary(FILE_NAME_LEN_MAX)].to_owned())
 }
 
 /// A demangled name without the parameters of C++, and not too long.
@@ -129,9 +156,12 @@ impl Process {
     /// Its mappings, read when first wanted: reading them waits for the process's mmap_lock.
     fn mapping(&mut self, pid: u32, at: u64) -> Option<&Mapping> {
         if self.mappings.is_empty() {
-            let maps = BufReader::new(File::open(proc::file(pid, "maps")?).ok()?);
-            let lines = maps.lines().map_while(Result::ok);
-            self.mappings = lines.filter_map(|line| parse_mapping(&line)).collect();
+            let maps = File::open(proc::file(pid, "maps")?).ok()?;
+            let lines = BufReader::new(maps.take(MAPS_BYTES_MAX)).lines();
+            let mappings = lines
+                .map_while(Result::ok)
+                .filter_map(|line| parse_mapping(&line));
+            self.mappings = mappings.take(MAPPINGS_MAX).collect();
         }
         self.mappings
             .iter()
@@ -139,16 +169,12 @@ impl Process {
     }
 }
 
-/// Finds out places in programs, for one batch of questions.
+/// Finds out places in programs.
 pub struct Programs {
+    /// Of this batch of questions.
     processes: HashMap<u32, Option<Process>>,
-    symbolizer: Symbolizer,
-    /// What the symbolizer has mapped.
-    files: HashSet<PathBuf>,
-}
-
-fn symbolizer() -> Symbolizer {
-    Symbolizer::builder().enable_code_info(false).build()
+    budget: Budget,
+    filled: Instant,
 }
 
 impl Programs {
@@ -156,9 +182,17 @@ impl Programs {
     pub fn new() -> Self {
         Self {
             processes: HashMap::new(),
-            symbolizer: symbolizer(),
-            files: HashSet::new(),
+            budget: Budget(BYTES_PER_SEC),
+            filled: Instant::now(),
         }
+    }
+
+    /// Another batch of questions: what was known of processes may be wrong by now.
+    pub fn begin(&mut self) {
+        self.processes.clear();
+        let more = self.filled.elapsed().as_millis() as u64 * (BYTES_PER_SEC / 1000);
+        self.budget.0 = self.budget.0.saturating_add(more).min(BYTES_PER_SEC);
+        self.filled = Instant::now();
     }
 
     /// The place at address `at` of process `pid`; with `at` 0, its program.
@@ -168,51 +202,35 @@ impl Programs {
             .entry(pid)
             .or_insert_with(|| Process::read(pid));
         let process = process.as_mut()?;
-        let exe = process.exe.clone();
+        let exe = file_name(&process.exe);
         if at == 0 {
-            return file_name(&exe);
+            return exe;
         }
-        let Some(mapping) = process.mapping(pid, at) else {
-            return file_name(&exe);
+        let Some(mapping) = process.mapping(pid, at).cloned() else {
+            return exe;
         };
         let binary = file_name(&mapping.path)?;
-        // as the process sees it: it may be in a container, its program replaced
-        let path = match mapping.path == exe {
-            true => PathBuf::from(format!("/proc/{pid}/exe")),
-            false => PathBuf::from(format!("/proc/{pid}/root{}", mapping.path.display())),
-        };
-        let in_file = at - mapping.start + mapping.offset;
-        let place = File::open(&path).ok().and_then(|file| {
-            let address = virtual_address(&file, in_file)?;
-            Some((address, file.metadata().ok()?.len()))
-        });
-        let Some((address, size)) = place else {
+        let Some((address, function)) = self.place(pid, &mapping, at) else {
             return Some(binary);
         };
-        let function = (size <= FILE_MAX)
-            .then(|| self.function(path, address))
-            .flatten();
         Some(match function {
             Some(function) => format!("{binary}+{address:#x} ({function})"),
             None => format!("{binary}+{address:#x}"),
         })
     }
 
-    fn function(&mut self, path: PathBuf, address: u64) -> Option<String> {
-        if !self.files.contains(&path) {
-            if self.files.len() >= FILES_MAX {
-                self.symbolizer = symbolizer();
-                self.files.clear();
-            }
-            self.files.insert(path.clone());
+    fn place(&mut self, pid: u32, mapping: &Mapping, at: u64) -> Option<(u64, Option<String>)> {
+        if !is_local(pid, mapping.device) {
+            return None;
         }
-        let mut elf = Elf::new(path);
-        elf.debug_syms = false;
+        let range = format!("map_files/{:x}-{:x}", mapping.start, mapping.end);
+        let file = open_regular(&proc::file(pid, &range)?).ok()?;
+        let in_file = (at - mapping.start).checked_add(mapping.offset)?;
+        let address = elf::virtual_address(&file, in_file, &mut self.budget)?;
         // a call at the very end of a function returns to the next one: look a byte before
-        let input = Input::VirtOffset(address.checked_sub(1)?);
-        let found = self.symbolizer.symbolize_single(&Source::Elf(elf), input);
-        let found = found.ok()?.into_sym()?;
-        Some(short(&found.name).to_owned())
+        let before = address.checked_sub(1)?;
+        let function = elf::function(&file, before, &mut self.budget);
+        Some((address, function.map(|name| printable(short(&name)))))
     }
 }
 
@@ -227,6 +245,7 @@ mod tests {
             start: 0x55d0_a000,
             end: 0x55d0_b000,
             offset: 0x2000,
+            device: (0xfd, 1),
             path: "/usr/bin/with blank (deleted)".into(),
         };
         assert_eq!(parse_mapping(text), Some(expected.clone()));
@@ -260,5 +279,137 @@ mod tests {
             assert_eq!(short(name), expected);
         }
         assert_eq!(short(&"x".repeat(500)).len(), FUNCTION_LEN_MAX);
+    }
+
+    #[test]
+    fn file_systems_are_known_by_device() {
+        let mounts = "22 1 253:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw\n\
+                      40 22 0:37 / /home/a/mnt rw - fuse.sshfs a:/ rw\n";
+        let of = |device| file_system(mounts.as_bytes(), device);
+        assert_eq!(of((253, 1)).as_deref(), Some("ext4"));
+        assert_eq!(of((0, 37)).as_deref(), Some("fuse.sshfs"));
+        assert_eq!(of((0, 3)), None);
+    }
+
+    /// A folder of a test, gone with it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("scxp-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).expect("a folder");
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn make(what: libc::mode_t, device: u64, path: &Path) -> bool {
+        let path = std::ffi::CString::new(path.to_str().expect("UTF-8")).expect("a path");
+        // SAFETY: a path that lives as long as the call.
+        unsafe { libc::mknod(path.as_ptr(), what | 0o600, device) == 0 }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_opened() {
+        let folder = Folder::new("regular");
+        let path = |name: &str| folder.0.join(name);
+        std::fs::write(path("file"), "text").expect("a file");
+        std::os::unix::fs::symlink(path("fifo"), path("link")).expect("a link");
+        assert!(make(libc::S_IFIFO, 0, &path("fifo")));
+        let mut text = String::new();
+        let mut file = open_regular(&path("file")).expect("a file");
+        file.read_to_string(&mut text).expect("text");
+        assert_eq!(text, "text");
+        for other in [
+            path("fifo"),
+            path("link"),
+            folder.0.clone(),
+            "/dev/zero".into(),
+            "/dev/ptmx".into(),
+        ] {
+            assert!(open_regular(&other).is_err(), "{}", other.display());
+        }
+        let long = File::create(path("long")).expect("a file");
+        long.set_len(FILE_MAX + 1).expect("long");
+        assert!(open_regular(&path("long")).is_err(), "too long");
+    }
+
+    /// Executable memory of this process that is the file.
+    fn map(file: &File, length: usize) -> u64 {
+        let (read, private) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE);
+        // SAFETY: new memory, which nobody uses but by its address.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                read,
+                private,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        assert_ne!(at, libc::MAP_FAILED);
+        at as u64
+    }
+
+    /// A program maps a file, and puts something else at its path: what is read is what was mapped, and
+    /// nothing waits.
+    #[test]
+    fn a_path_that_was_swapped_leads_nowhere() {
+        if std::fs::read_dir("/proc/self/map_files").is_ok_and(|mut dir| {
+            dir.next()
+                .is_none_or(|entry| entry.is_ok_and(|entry| File::open(entry.path()).is_err()))
+        }) {
+            println!("skipped: this user may not look at what is mapped");
+            return;
+        }
+        let folder = Folder::new("swapped");
+        let (path, other) = (folder.0.join("prog"), folder.0.join("secret"));
+        let bytes = elf::tests::elf(&[("mine", 0x1000, 0x1000)], 1);
+        std::fs::write(&path, &bytes).expect("a file");
+        let secret = elf::tests::elf(&[("secret", 0x1000, 0x1000)], 1);
+        std::fs::write(&other, secret).expect("a file");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .expect("a file");
+        let at = map(&file, 4096);
+        let name = || {
+            let begun = Instant::now();
+            let name = Programs::new().name(std::process::id(), at + 0x20);
+            assert!(begun.elapsed().as_secs() < 5, "it waited");
+            name
+        };
+        assert_eq!(name().as_deref(), Some("prog+0x1020 (mine)"));
+        for step in ["link", "fifo", "device", "folder"] {
+            let _ = std::fs::remove_file(&path);
+            match step {
+                "link" => std::os::unix::fs::symlink(&other, &path).expect("a link"),
+                "fifo" => assert!(make(libc::S_IFIFO, 0, &path)),
+                // it may be forbidden to make one here
+                "device" => drop(make(libc::S_IFCHR, libc::makedev(5, 2), &path)),
+                _ => std::fs::create_dir(&path).expect("a folder"),
+            }
+            assert_eq!(name().as_deref(), Some("prog+0x1020 (mine)"), "{step}");
+        }
+        // cut short under the mapping: no byte of it is touched there
+        file.set_len(100).expect("cut");
+        assert_eq!(name().as_deref(), Some("prog"));
+        file.set_len(0).expect("cut");
+        assert_eq!(name().as_deref(), Some("prog"));
+    }
+
+    #[test]
+    fn names_of_files_cannot_move_the_cursor() {
+        let name = file_name(Path::new("/tmp/a\x1b[2J\nb (deleted)"));
+        assert_eq!(name.as_deref(), Some(r"a\u{1b}[2J\nb"));
+        let long = format!("/{}", "ä".repeat(500));
+        assert!(file_name(Path::new(&long)).is_some_and(|name| name.len() <= FILE_NAME_LEN_MAX));
     }
 }

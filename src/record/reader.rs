@@ -316,6 +316,7 @@ impl Iterator for Batches<'_> {
             if self.begun {
                 return Some(Ok(Batch {
                     events,
+                    restated: false,
                     snapshot,
                     lost: if was_begun || self.from_ns == 0 {
                         chunk.lost + missing

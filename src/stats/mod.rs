@@ -1,5 +1,4 @@
-//! What the scheduler did: counters read from BPF, served over scx_stats with what the agent
-//! knows (`server`), printed by `--stats` and `--monitor`.
+//! What the scheduler did: counters read from BPF, served over scx_stats (`server`), printed by `--stats` and `--monitor`.
 
 mod groups;
 mod metrics;
@@ -7,6 +6,7 @@ mod server;
 
 pub use groups::GroupRow;
 pub use metrics::{Metrics, Readings};
+pub(crate) use server::number;
 pub use server::{Answer, NO_AGENT, Request, server_data};
 
 use std::io::Write;

@@ -1,23 +1,17 @@
-//! The stats server's targets. Counters and the switch are asked of the scheduler's main loop, by
-//! its channel; views, histories and events of the agent, at its desk. `crate::watch::Client` is
-//! the other end.
+//! The targets of the scheduler's socket. Counters, cgroups and the switch are asked of its main loop, by a
+//! channel; `watcher` has the watcher started, and says where that listens. `crate::watch::Client` is the
+//! other end.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
 use std::thread::Thread;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use crossbeam::channel::{Receiver, Sender};
 use scx_stats::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{GroupRow, Metrics};
-use crate::agent::desk::{Desk, Follower};
-use crate::watch::wire;
-
-/// Rows of each table of a view, unless `rows` says how many.
-const ROWS: usize = 100;
-const ROWS_MAX: usize = 1024;
+use crate::watcher::Handle;
 
 /// What is asked of the main loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +91,11 @@ fn switch(args: &Args, main_loop: &MainLoop, channels: Channels) -> Result<Value
     }
 }
 
-fn number<T: std::str::FromStr>(args: &Args, name: &str) -> Result<Option<T>> {
+/// The argument `name`, if there is one.
+///
+/// # Errors
+/// It is no number.
+pub(crate) fn number<T: std::str::FromStr>(args: &Args, name: &str) -> Result<Option<T>> {
     let Some(text) = args.get(name) else {
         return Ok(None);
     };
@@ -120,31 +118,14 @@ where
     StatsOps { open, close: None }
 }
 
-/// Each reader gets what happened since its own last read; the first time, what goes on.
-fn events(desk: Option<Desk>) -> StatsOps<Request, Answer> {
-    let open: Box<dyn StatsOpener<Request, Answer>> = Box::new(move |_channels| {
-        let mut follower: Follower = attended(&desk)?.follow()?;
-        let read: Reader = Box::new(move |_args, _channels| wire::to_json(&follower.take()?));
-        Ok(read)
-    });
-    StatsOps { open, close: None }
-}
-
 /// Why a scheduler without an agent has no events: not now, and not later.
 pub const NO_AGENT: &str =
     "this scheduler runs without an agent (--no-agent), which is what watches";
 
-fn attended(desk: &Option<Desk>) -> Result<&Desk> {
-    desk.as_ref().context(NO_AGENT)
-}
-
-/// All targets; without a desk, those that need the agent say that there is none. `main_loop` is woken
-/// by [`Thread::unpark`] when it is asked something.
-pub fn server_data(desk: Option<Desk>, main_loop: Thread) -> StatsServerData<Request, Answer> {
-    let (views, histories) = (desk.clone(), desk.clone());
+/// All targets; `watcher` is `None` without an agent. `main_loop` is woken by [`Thread::unpark`] when it is
+/// asked something.
+pub fn server_data(watcher: Option<Handle>, main_loop: Thread) -> StatsServerData<Request, Answer> {
     let (switched, listing) = (main_loop.clone(), main_loop.clone());
-    // a view is copied several times on its way out: one at a time has room in the heap
-    let one_view = Arc::new(Mutex::new(()));
     StatsServerData::new()
         .add_meta(Metrics::meta())
         .add_ops("top", counters(main_loop))
@@ -157,25 +138,12 @@ pub fn server_data(desk: Option<Desk>, main_loop: Thread) -> StatsServerData<Req
             plain(move |_args, channels| groups(&listing, channels)),
         )
         .add_ops(
-            "watch",
-            plain(move |args, _channels| {
-                let _turn = one_view
-                    .lock()
-                    .map_err(|_| anyhow!("a view failed before"))?;
-                let rows = number(args, "rows")?.unwrap_or(ROWS).min(ROWS_MAX);
-                // as text: as values it would take ten times the room
-                let view = attended(&views)?.view(rows)?;
-                Ok(Value::String(serde_json::to_string(&view)?))
+            "watcher",
+            plain(move |_args, _channels| {
+                let watcher = watcher.as_ref().context(NO_AGENT)?;
+                Ok(json!({ "socket": watcher.want() }))
             }),
         )
-        .add_ops(
-            "history",
-            plain(move |args, _channels| {
-                let pid = number(args, "pid")?.context("history wants pid=NUMBER")?;
-                Ok(serde_json::to_value(attended(&histories)?.history(pid)?)?)
-            }),
-        )
-        .add_ops("events", events(desk))
 }
 
 #[cfg(test)]
@@ -218,11 +186,7 @@ mod tests {
         for (args, why) in [
             (&[("target", "control"), ("donate", "x")][..], "donate=on"),
             (&[("target", "control")], "donate=on"),
-            (&[("target", "history")], "pid=NUMBER"),
-            (&[("target", "history"), ("pid", "x")], "no number"),
-            (&[("target", "history"), ("pid", "1")], "--no-agent"),
-            (&[("target", "watch")], "--no-agent"),
-            (&[("target", "events")], "--no-agent"),
+            (&[("target", "watcher")], "--no-agent"),
         ] {
             let error = ask(&mut client, args).expect_err("refused");
             assert!(format!("{error:?}").contains(why), "{args:?}: {error:?}");

@@ -32,8 +32,8 @@ pub fn state(app: &App, theme: Theme) -> Vec<Piece> {
     } else {
         ("observing".into(), theme.notice())
     });
-    let up = text::time(view.time_ns.saturating_sub(view.since_ns));
-    pieces.push(plain(format!("  up {up}"), theme));
+    let watched = text::time(view.time_ns.saturating_sub(view.since_ns));
+    pieces.push(plain(format!("  watched {watched}"), theme));
     pieces.push(plain(format!("  waiting now {}", view.waiting_now), theme));
     let deadlocks = view.chains.iter().filter(|chain| chain.cycle).count();
     if deadlocks > 0 {

@@ -40,7 +40,7 @@ pub fn tables(reading: Reading) -> String {
 fn head(view: &View) -> String {
     let total = &view.total;
     format!(
-        "{}, up {}; waits {}, waited {}, inverted {}, donations {}; waiting now {}, events lost {}\n",
+        "{}, watched {}; waits {}, waited {}, inverted {}, donations {}; waiting now {}, events lost {}\n",
         if view.donating {
             "donating"
         } else {

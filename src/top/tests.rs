@@ -143,7 +143,7 @@ fn at_80_columns_the_most_important_ones_stand() {
     read(&mut app, view(11, 3));
     let lines = picture(&mut app, 80, 24);
     assert!(
-        lines[0].starts_with("scx_proxy donating  up 11.0s  waiting now 1"),
+        lines[0].starts_with("scx_proxy donating  watched 11.0s  waiting now 1"),
         "{lines:#?}"
     );
     assert_eq!(

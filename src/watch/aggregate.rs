@@ -113,6 +113,12 @@ impl Watch {
         self.history.of(pid, Labels(&self.names))
     }
 
+    /// The waits that go on, as events: what somebody who follows is told first.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<abi::proxy_event> {
+        self.waits.snapshot()
+    }
+
     /// All names that are known.
     #[must_use]
     pub fn names(&self) -> &NameTable {

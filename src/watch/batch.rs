@@ -12,6 +12,9 @@ pub struct Batch {
     /// The events begin with an `EVENT_SNAPSHOT` for each wait that goes on, and a wait that has
     /// none is over. So it is in the first batch that a watcher gets, and in the first after a loss.
     pub snapshot: bool,
+    /// The events are waits that go on, said again because somebody asked for that: no news, and for the
+    /// watcher's own tables only.
+    pub restated: bool,
     /// Events that are missing before these: the ring was full, or the watcher too slow.
     pub lost: u64,
     /// Names that are new since the last batch; of a first batch all that are known.
@@ -24,12 +27,17 @@ impl Batch {
     /// Whether nothing is in it yet.
     #[must_use]
     pub fn is_new(&self) -> bool {
-        self.events.is_empty() && !self.snapshot && self.lost == 0 && self.names.is_empty()
+        self.events.is_empty()
+            && !self.snapshot
+            && !self.restated
+            && self.lost == 0
+            && self.names.is_empty()
     }
 
     /// Takes in what came after it. `later` must not begin with a snapshot, unless this is new.
     pub fn append(&mut self, later: &Self) {
         self.snapshot |= later.snapshot;
+        self.restated |= later.restated;
         self.events.extend_from_slice(&later.events);
         self.lost += later.lost;
         self.names.append(&later.names);

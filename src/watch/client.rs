@@ -1,13 +1,16 @@
-//! A watcher's end of the stats socket. Every consumer comes this way: `top`, `record`, `--metrics`.
+//! A client's end of two stats sockets, the scheduler's and its watcher's. Every consumer comes this way:
+//! `top`, `record`, `--metrics`.
 //!
-//! Targets of scx_stats' request `stats`: none for [`Metrics`], `watch` for a [`View`], `history`
-//! for the events of a task, `events` for a [`Batch`], `control` to switch donation.
+//! Targets of scx_stats' request `stats`. At the scheduler: none for [`Metrics`], `cgroups`, `control` to
+//! switch donation, `watcher` to have the watcher started. At the watcher, which is connected to when it
+//! is first needed: `watch` for a [`View`], `history` for the events of a task, `events` for a [`Batch`].
 
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use scx_stats::StatsClient;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -21,8 +24,46 @@ pub const SOCKET: &str = "/var/run/scx/root/stats";
 /// Longest time that one request may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to a running scheduler.
-pub struct Client(StatsClient);
+/// How long the watcher may take to start, and how often it is looked for meanwhile.
+const STARTS_WITHIN: Duration = Duration::from_secs(45);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A connection to a running scheduler, and to its watcher once that was needed.
+pub struct Client {
+    scheduler: StatsClient,
+    watcher: Option<StatsClient>,
+}
+
+/// Answer of the target `watcher`.
+#[derive(Deserialize)]
+struct Watcher {
+    /// `None` while it is being started.
+    socket: Option<PathBuf>,
+}
+
+fn connect(socket: &Path) -> Result<StatsClient> {
+    let timeout_ms = u64::try_from(TIMEOUT.as_millis())?;
+    StatsClient::new()
+        .set_path(socket)
+        .connect(Some(timeout_ms))
+}
+
+fn ask<T: DeserializeOwned>(
+    client: &mut StatsClient,
+    target: &str,
+    args: &[(&str, String)],
+) -> Result<T> {
+    let mut all = vec![("target".to_owned(), target.to_owned())];
+    all.extend(
+        args.iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone())),
+    );
+    match client.request("stats", all)? {
+        // large answers come as text
+        Value::String(text) => Ok(serde_json::from_str(&text)?),
+        value => Ok(serde_json::from_value(value)?),
+    }
+}
 
 impl Client {
     /// Connects to the scheduler that listens on `socket`.
@@ -30,28 +71,39 @@ impl Client {
     /// # Errors
     /// Nobody listens there, or not to us.
     pub fn connect(socket: &Path) -> Result<Self> {
-        let timeout_ms = u64::try_from(TIMEOUT.as_millis())?;
-        let client = StatsClient::new()
-            .set_path(socket)
-            .connect(Some(timeout_ms));
-        client.map(Self).with_context(|| {
+        let scheduler = connect(socket).with_context(|| {
             format!(
                 "cannot connect to a scheduler at {}: is scx_proxy running, and are you root?",
                 socket.display()
             )
+        })?;
+        Ok(Self {
+            scheduler,
+            watcher: None,
         })
     }
 
-    fn ask<T: DeserializeOwned>(&mut self, target: &str, args: &[(&str, String)]) -> Result<T> {
-        let mut all = vec![("target".to_owned(), target.to_owned())];
-        all.extend(
-            args.iter()
-                .map(|(name, value)| ((*name).to_owned(), value.clone())),
-        );
-        match self.0.request("stats", all)? {
-            // large answers come as text
-            Value::String(text) => Ok(serde_json::from_str(&text)?),
-            value => Ok(serde_json::from_value(value)?),
+    /// The watcher; it is started if there is none.
+    fn watcher(&mut self) -> Result<&mut StatsClient> {
+        if self.watcher.is_none() {
+            self.watcher = Some(self.start_watcher()?);
+        }
+        self.watcher.as_mut().context("no watcher")
+    }
+
+    fn start_watcher(&mut self) -> Result<StatsClient> {
+        let until = Instant::now() + STARTS_WITHIN;
+        loop {
+            let watcher: Watcher = ask(&mut self.scheduler, "watcher", &[])?;
+            // it may have ended just now
+            if let Some(client) = watcher.socket.and_then(|socket| connect(&socket).ok()) {
+                return Ok(client);
+            }
+            anyhow::ensure!(
+                Instant::now() < until,
+                "the scheduler's watcher does not start: its log says why"
+            );
+            std::thread::sleep(LOOK);
         }
     }
 
@@ -60,7 +112,7 @@ impl Client {
     /// # Errors
     /// The scheduler has gone, or says why it cannot answer. Likewise for all below.
     pub fn metrics(&mut self) -> Result<Metrics> {
-        self.0.request("stats", Vec::new())
+        self.scheduler.request("stats", Vec::new())
     }
 
     /// The tables, `rows` of each at the most.
@@ -68,7 +120,7 @@ impl Client {
     /// # Errors
     /// As above.
     pub fn view(&mut self, rows: usize) -> Result<View> {
-        self.ask("watch", &[("rows", rows.to_string())])
+        ask(self.watcher()?, "watch", &[("rows", rows.to_string())])
     }
 
     /// The cgroups that there are.
@@ -76,7 +128,7 @@ impl Client {
     /// # Errors
     /// As above.
     pub fn groups(&mut self) -> Result<Vec<GroupRow>> {
-        self.ask("cgroups", &[])
+        ask(&mut self.scheduler, "cgroups", &[])
     }
 
     /// What happened to `pid` lately, the oldest first.
@@ -84,7 +136,7 @@ impl Client {
     /// # Errors
     /// As above.
     pub fn history(&mut self, pid: u32) -> Result<Vec<HistoryLine>> {
-        self.ask("history", &[("pid", pid.to_string())])
+        ask(self.watcher()?, "history", &[("pid", pid.to_string())])
     }
 
     /// What happened since this connection last asked. Ask several times a second: what does not
@@ -93,7 +145,7 @@ impl Client {
     /// # Errors
     /// As above; or the answer is none of ours.
     pub fn batch(&mut self) -> Result<Batch> {
-        wire::from_json(&self.ask("events", &[])?)
+        wire::from_json(&ask(self.watcher()?, "events", &[])?)
     }
 
     /// Switches donation on, or off: then the scheduler only observes.
@@ -102,7 +154,11 @@ impl Client {
     /// As above.
     pub fn set_donating(&mut self, on: bool) -> Result<()> {
         let value = if on { "on" } else { "off" };
-        self.ask::<bool>("control", &[("donate", value.to_owned())])?;
+        ask::<bool>(
+            &mut self.scheduler,
+            "control",
+            &[("donate", value.to_owned())],
+        )?;
         Ok(())
     }
 }

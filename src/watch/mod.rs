@@ -13,6 +13,7 @@ pub mod label;
 mod ledger;
 pub mod names;
 mod show;
+pub mod stream;
 mod table;
 pub mod view;
 mod waits;

@@ -7,6 +7,7 @@ use std::hash::Hash;
 use serde::{Deserialize, Serialize};
 
 use crate::abi;
+use crate::output::printable;
 
 /// What asked for a lock, `enum proxy_site_kind` of `include/events.h` and its value.
 #[derive(
@@ -108,18 +109,18 @@ impl NameTable {
     /// Takes in new names.
     pub fn learn(&mut self, names: &Names) {
         for (pid, name) in &names.tasks {
-            let comm = cut(&name.comm).to_owned();
+            let comm = cut(&name.comm);
             let tgid = name.tgid;
             self.tasks.insert(*pid, TaskName { tgid, comm });
         }
         for (site, name) in &names.sites {
-            self.sites.insert(*site, cut(name).to_owned());
+            self.sites.insert(*site, cut(name));
         }
         for (lock, name) in &names.locks {
-            self.locks.insert(*lock, cut(name).to_owned());
+            self.locks.insert(*lock, cut(name));
         }
         for (id, path) in &names.cgroups {
-            self.cgroups.insert(*id, cut(path).to_owned());
+            self.cgroups.insert(*id, cut(path));
         }
     }
 
@@ -159,9 +160,11 @@ impl NameTable {
     }
 }
 
-/// The beginning of `name`, of at most `NAME_LEN_MAX` bytes.
-fn cut(name: &str) -> &str {
-    &name[..name.floor_char_boundary(NAME_LEN_MAX)]
+/// The beginning of `name`, of at most `NAME_LEN_MAX` bytes, as it may be shown: a recording may be
+/// anybody's.
+fn cut(name: &str) -> String {
+    let name = printable(&name[..name.floor_char_boundary(NAME_LEN_MAX)]);
+    name[..name.floor_char_boundary(NAME_LEN_MAX)].to_owned()
 }
 
 /// A map that keeps the `NAMES_MAX` keys that were inserted last.
@@ -255,5 +258,10 @@ mod tests {
         });
         assert_eq!(table.lock(8).map(str::len), Some(NAME_LEN_MAX));
         assert_eq!(table.lock(9), None);
+        table.learn(&Names {
+            cgroups: vec![(1, "/a\nb\x1b".into())],
+            ..Names::default()
+        });
+        assert_eq!(table.cgroup(1), Some(r"/a\nb\u{1b}"));
     }
 }

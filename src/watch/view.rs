@@ -111,7 +111,8 @@ pub struct Chain {
     pub donations: u64,
 }
 
-/// Everything at one moment. Sums are since the scheduler was loaded, or the recording began.
+/// Everything at one moment. Sums are since the watcher was started (by the first who watched), or the
+/// recording began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// The kernel's monotonic clock, in ns.

@@ -229,6 +229,29 @@ impl Waits {
         news
     }
 
+    /// All waits as events, as in a snapshot of the scheduler's.
+    pub fn snapshot(&self) -> Vec<abi::proxy_event> {
+        let event = |(pid, wait): (&u32, &Wait)| {
+            let owner = self.owners.get(&wait.lock).copied().unwrap_or_default();
+            abi::proxy_event {
+                kind: abi::proxy_event_kind_EVENT_SNAPSHOT,
+                time_ns: wait.since_ns,
+                lock: wait.lock,
+                value: wait.seq,
+                pid: *pid,
+                other: owner.pid,
+                site: wait.site.at,
+                cgroup: wait.cgroup,
+                other_cgroup: owner.cgroup,
+                inverted_ns: wait.inverted_ns,
+                site_kind: wait.site.kind,
+                tgid: wait.tgid,
+                ..Default::default()
+            }
+        };
+        self.waits.iter().map(event).collect()
+    }
+
     /// Takes in an `EVENT_DONATE`: what the donor's wait is about.
     pub fn donated(&mut self, event: &abi::proxy_event) -> About {
         if let Some(wait) = self.waits.get_mut(&event.pid) {

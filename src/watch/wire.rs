@@ -64,6 +64,7 @@ pub fn from_json(value: &Value) -> Result<Batch> {
     Ok(Batch {
         events: events.filter_map(abi::proxy_event::from_bytes).collect(),
         snapshot: wire.snapshot,
+        restated: false,
         lost: wire.lost,
         names: serde_json::from_str::<Names>(&wire.names).context("names that are none")?,
         donating: wire.donating,
@@ -92,6 +93,7 @@ mod tests {
         let batch = Batch {
             events: vec![event, abi::proxy_event::default()],
             snapshot: true,
+            restated: false,
             lost: 3,
             names: Names {
                 sites: vec![(site, "fdget_pos".into())],

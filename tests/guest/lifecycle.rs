@@ -13,6 +13,7 @@ use crate::Test;
 
 use crate::machine::{cpu_numbers, ensure, sched_ext_state, wait_for};
 use crate::sched::{self, SCX_PROXY, UNLOAD, loaded, log};
+use crate::watcher;
 
 /// Before the others: they need a scheduler that loads.
 pub const FIRST: &[Test] = &[
@@ -77,20 +78,35 @@ fn default_is_back() -> Result<(), Failed> {
 
 fn ctrl_c_exits_0() -> Result<(), Failed> {
     let mut running = sched::take()?;
+    watcher::top()?;
+    let watcher = watcher::pid().ok_or("no watcher")?;
     running.signal("-INT")?;
     let status = running.wait()?;
     ensure(status.success(), || format!("{status}\n{}", log()))?;
     ensure(log().contains("EXIT: "), || {
         format!("no exit report: {}", log())
     })?;
-    default_is_back()
+    default_is_back()?;
+    watcher_is_gone(watcher)?;
+    let left: Vec<_> = fs::read_dir("/run/scx/root")?.flatten().collect();
+    ensure(left.is_empty(), || format!("left behind: {left:?}"))
 }
 
 fn kill_9_leaves_the_default() -> Result<(), Failed> {
     let mut running = sched::take()?;
+    watcher::top()?;
+    let watcher = watcher::pid().ok_or("no watcher")?;
     running.signal("-KILL")?;
     running.wait()?;
-    default_is_back()
+    default_is_back()?;
+    watcher_is_gone(watcher)
+}
+
+/// Whatever the scheduler started ends with it.
+fn watcher_is_gone(watcher: u32) -> Result<(), Failed> {
+    wait_for("the watcher to end", UNLOAD, || {
+        !std::path::Path::new(&format!("/proc/{watcher}/exe")).exists()
+    })
 }
 
 fn restarts_on_hotplug() -> Result<(), Failed> {

@@ -30,6 +30,7 @@ mod userlock;
 mod verify;
 mod waits;
 mod watch;
+mod watcher;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -104,7 +105,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 22] = [
+const ON_DEFAULTS: [&[Test]; 23] = [
     truth::REFUSED,
     truth::WORKS,
     verify::TESTS,
@@ -124,6 +125,7 @@ const ON_DEFAULTS: [&[Test]; 22] = [
     forge::TESTS,
     handover::TESTS,
     watch::TESTS,
+    watcher::TESTS,
     dump::TESTS,
     behaviour::TESTS,
     agent::TESTS,

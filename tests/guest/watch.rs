@@ -171,7 +171,7 @@ fn seen(lock: &str, class: &str) -> Result<(), Failed> {
 }
 
 /// Names are found out behind the events. On PREEMPT_RT all sleeping locks are rt_mutexes.
-fn has_class(client: &mut Client, class: &str) -> Result<(), Failed> {
+pub fn has_class(client: &mut Client, class: &str) -> Result<(), Failed> {
     let on_rt = class
         .strip_prefix("mutex ")
         .or(class.strip_prefix("rwsem "))
@@ -389,7 +389,7 @@ fn a_deadlock_is_reported_once() -> Result<(), Failed> {
 }
 
 /// Threads that take each other's mutex on one CPU, as fast as they can: `pingpong`.
-fn producers(cpus: &[usize]) -> Result<Load, Failed> {
+pub fn producers(cpus: &[usize]) -> Result<Load, Failed> {
     let own = std::env::current_exe()?;
     let own = own.to_str().ok_or("a path of this program")?;
     let mut load = Load::default();

@@ -66,7 +66,12 @@ impl Fake {
             let batch = (!queue.is_empty()).then(|| queue.remove(0));
             wire::to_json(&batch.unwrap_or_default())
         });
-        let data = stats::server_data(None, std::thread::current()).add_stats("events", next);
+        let own = serde_json::json!({ "socket": socket });
+        let watcher: Box<dyn StatsReaderSend<Request, Answer>> =
+            Box::new(move |_, _| Ok(own.clone()));
+        let data = stats::server_data(None, std::thread::current())
+            .add_stats("watcher", watcher)
+            .add_stats("events", next);
         let server = StatsServer::new(data).set_path(&socket);
         let server = server.launch().expect("a server");
         let (answer, asked) = server.channels();
@@ -249,9 +254,9 @@ pub fn story(began_ns: u64) -> Batch {
             },
         ],
         snapshot: true,
-        lost: 0,
         names: names(),
         donating: true,
+        ..Batch::default()
     }
 }
 

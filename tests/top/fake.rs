@@ -74,8 +74,11 @@ impl Fake {
             refuses: false,
             loaded: Instant::now(),
         }));
+        // its own watcher
+        let own = serde_json::json!({ "socket": socket(folder) });
         let data = StatsServerData::new()
             .add_meta(Metrics::meta())
+            .add_stats("watcher", Box::new(move |_, _| Ok(own.clone())))
             .add_stats("top", reader(&state, metrics))
             .add_stats("watch", reader(&state, watch))
             .add_stats("history", reader(&state, history))

@@ -30,7 +30,7 @@ fn one_view_as_text_and_as_json() {
     assert_eq!(out.status.code(), Some(0));
     assert!(out.stderr.is_empty(), "{}", text(&out.stderr));
     for words in [
-        "donating, up ",
+        "donating, watched ",
         "Locks:",
         "cgroup_mutex",
         "Chains:",
