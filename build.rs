@@ -1,6 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Builds the BPF object and its skeleton, and binds include/abi.h to Rust.
 
+use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The oldest clang whose BPF works.
+const CLANG_MIN: u32 = 18;
+/// By preference: what the tests are run with, then newer ones, then whatever there is.
+const CLANGS: [&str; 7] = [
+    "clang-19", "clang-20", "clang-21", "clang-22", "clang", "clang-18", "clang-23",
+];
+
+/// The major version of that compiler, if it is a clang and there.
+fn clang_version(name: &str) -> Option<u32> {
+    let said = Command::new(name).arg("--version").output().ok()?.stdout;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let (_, version) = said.split_once("clang version ")?;
+    version.split('.').next()?.parse().ok()
+}
+
+/// Unless the environment names a compiler for BPF, it is the first of ours that is new enough.
+fn choose_clang() {
+    println!("cargo:rerun-if-env-changed=BPF_CLANG");
+    let named = env::var("BPF_CLANG").ok().filter(|name| !name.is_empty());
+    let wanted = named.as_deref().map_or(CLANGS.to_vec(), |name| vec![name]);
+    let found = wanted.iter().map(|name| (*name, clang_version(name)));
+    let found: Vec<_> = found.collect();
+    let good = found
+        .iter()
+        .find(|(_, version)| version.is_some_and(|nr| nr >= CLANG_MIN));
+    let Some((name, _)) = good else {
+        let there = found
+            .iter()
+            .filter_map(|(name, nr)| Some(format!("{name} is {}", (*nr)?)));
+        let there: Vec<_> = there.collect();
+        println!(
+            "cargo:warning=BPF needs clang {CLANG_MIN} or newer; looked for {}; found: {}",
+            wanted.join(", "),
+            if there.is_empty() {
+                "none".into()
+            } else {
+                there.join(", ")
+            },
+        );
+        println!("cargo:warning=name one by BPF_CLANG=PATH, or run scripts/setup");
+        std::process::exit(1);
+    };
+    // SAFETY: a build script has one thread.
+    unsafe { env::set_var("BPF_CLANG", name) };
+}
+
+/// The policy for the host, for tests: linked and bound there only.
+fn build_for_host(include: &Path, out: &Path) {
+    cc::Build::new()
+        .file("bpf/core/host.c")
+        .include(include)
+        .warnings_into_errors(true)
+        .compile("proxy_core");
+    bindgen::Builder::default()
+        .header("bpf/core/host.h")
+        .clang_arg(format!("-I{}", include.display()))
+        .allowlist_function("host_.*")
+        .rust_edition(bindgen::RustEdition::Edition2024)
+        .generate()
+        .expect("bindings of bpf/core/host.h")
+        .write_to_file(out.join("host.rs"))
+        .expect("bindings of bpf/core/host.h");
+}
 
 /// scx_cargo watches the folder of main.bpf.c only; ours has rooms.
 fn rerun_if_changed(dir: &Path) {
@@ -16,29 +83,22 @@ fn rerun_if_changed(dir: &Path) {
 }
 
 fn main() {
-    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("set by cargo"));
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("set by cargo"));
     for dir in ["bpf", "include"] {
         rerun_if_changed(&root.join(dir));
     }
     let include = root.join("include");
-    // the policy for the host, for tests: linked and bound there only
-    cc::Build::new()
-        .file("bpf/core/host.c")
-        .include(&include)
-        .warnings_into_errors(true)
-        .compile("proxy_core");
-    let out = PathBuf::from(std::env::var("OUT_DIR").expect("set by cargo"));
-    bindgen::Builder::default()
-        .header("bpf/core/host.h")
-        .clang_arg(format!("-I{}", include.display()))
-        .allowlist_function("host_.*")
-        .rust_edition(bindgen::RustEdition::Edition2024)
-        .generate()
-        .expect("bindings of bpf/core/host.h")
-        .write_to_file(out.join("host.rs"))
-        .expect("bindings of bpf/core/host.h");
+    let out = PathBuf::from(env::var("OUT_DIR").expect("set by cargo"));
+    if env::var_os("CARGO_FEATURE_MODEL").is_some() {
+        build_for_host(&include, &out);
+    }
+    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() != Ok("x86_64") {
+        // src/lib.rs says so in words
+        return;
+    }
+    choose_clang();
     scx_cargo::BpfBuilder::new()
-        .expect("clang 18 or newer is needed for BPF: set BPF_CLANG, or run scripts/setup")
+        .expect("a compiler for BPF")
         .add_include_path(include.to_str().expect("UTF-8 path"))
         .enable_intf("include/abi.h", "abi.rs")
         .enable_skel("bpf/main.bpf.c", "bpf")

@@ -23,6 +23,7 @@ mod place;
 mod restart;
 mod scenarios;
 mod sched;
+mod service;
 mod shares;
 mod stage;
 mod truth;
@@ -128,7 +129,7 @@ const ON_DEFAULTS: [&[Test]; 22] = [
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 15] = [
+const AFTERWARDS: [&[Test]; 16] = [
     lifecycle::HOTPLUG,
     restart::TESTS,
     cpus::TESTS,
@@ -143,6 +144,7 @@ const AFTERWARDS: [&[Test]; 15] = [
     donation::OFF,
     lifecycle::CTRL_C,
     behaviour::LAST,
+    service::TESTS,
     truth::LOCKED_DOWN,
 ];
 
