@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The command line: every flag, its unit and its range. No side effects.
 
 use std::net::SocketAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Userspace of `scx_proxy`, a sched_ext scheduler with proxy execution.
 //!
 //! `cli` says what can be asked for, `config` also in a file; `loader` brings the BPF scheduler into the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `scx_proxy`: parse, run, exit code.
 
 use std::mem::MaybeUninit;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The command line as a user meets it, without a kernel that could load anything.
 
 #[path = "cli/documents.rs"]

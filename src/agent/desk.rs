@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What others ask of the agent, and how it answers: views and histories of its [`Watch`], and the
 //! stream of events for those who follow it. Only the agent's thread touches its tables; whoever
 //! asks sends a question and waits, and gives up after a while.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The wait-for graph: who waits for which lock, who owns it, as told by events.
 //! Pure: no I/O, no clock.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The agent at work: reads events, hands them to [`Mind`], to the [`Watch`] and to those who
 //! follow, and answers at the desk.
 

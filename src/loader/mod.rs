@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Brings the BPF scheduler into the kernel, keeps it there, reports its exit.
 //! Only this module touches the skeleton.
 

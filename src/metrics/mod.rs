@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `--metrics` and `scx_proxy metrics`: the scheduler's statistics in the OpenMetrics format, over
 //! HTTP. The exporter is a client of the stats socket like any other: nothing in the scheduler's
 //! loop waits for whoever reads here.

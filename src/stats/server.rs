@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The stats server's targets. Counters and the switch are asked of the scheduler's main loop, by
 //! its channel; views, histories and events of the agent, at its desk. `crate::watch::Client` is
 //! the other end.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A watcher's end of the stats socket. Every consumer comes this way: `top`, `record`, `--metrics`.
 //!
 //! Targets of scx_stats' request `stats`: none for [`Metrics`], `watch` for a [`View`], `history`

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Tests of the scheduler on a real kernel: this program runs inside a guest
 //! that `scripts/vm` booted. Anywhere else each test is ignored, and says so.
 //!
