@@ -7,11 +7,6 @@ use std::process::Command;
 
 /// The oldest clang whose BPF works.
 const CLANG_MIN: u32 = 18;
-/// By preference: what the tests are run with, then newer ones, then whatever there is.
-const CLANGS: [&str; 7] = [
-    "clang-19", "clang-20", "clang-21", "clang-22", "clang", "clang-18", "clang-23",
-];
-
 /// The major version of that compiler, if it is a clang and there.
 fn clang_version(name: &str) -> Option<u32> {
     let said = Command::new(name).arg("--version").output().ok()?.stdout;
@@ -20,35 +15,21 @@ fn clang_version(name: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-/// Unless the environment names a compiler for BPF, it is the first of ours that is new enough.
-fn choose_clang() {
+/// In a checkout `.cargo/config.toml` names `scripts/lib/clang`, which looks for one.
+fn check_clang() {
     println!("cargo:rerun-if-env-changed=BPF_CLANG");
     let named = env::var("BPF_CLANG").ok().filter(|name| !name.is_empty());
-    let wanted = named.as_deref().map_or(CLANGS.to_vec(), |name| vec![name]);
-    let found = wanted.iter().map(|name| (*name, clang_version(name)));
-    let found: Vec<_> = found.collect();
-    let good = found
-        .iter()
-        .find(|(_, version)| version.is_some_and(|nr| nr >= CLANG_MIN));
-    let Some((name, _)) = good else {
-        let there = found
-            .iter()
-            .filter_map(|(name, nr)| Some(format!("{name} is {}", (*nr)?)));
-        let there: Vec<_> = there.collect();
-        println!(
-            "cargo:warning=BPF needs clang {CLANG_MIN} or newer; looked for {}; found: {}",
-            wanted.join(", "),
-            if there.is_empty() {
-                "none".into()
-            } else {
-                there.join(", ")
-            },
-        );
-        println!("cargo:warning=name one by BPF_CLANG=PATH, or run scripts/setup");
-        std::process::exit(1);
-    };
-    // SAFETY: a build script has one thread.
-    unsafe { env::set_var("BPF_CLANG", name) };
+    let clang = named.unwrap_or("clang".into());
+    let version = clang_version(&clang);
+    if version.is_some_and(|version| version >= CLANG_MIN) {
+        return;
+    }
+    let is = version.map_or("is not there".into(), |version| {
+        format!("is version {version}")
+    });
+    println!("cargo:warning=BPF needs clang {CLANG_MIN} or newer: {clang} {is}");
+    println!("cargo:warning=name one by BPF_CLANG=PATH, or run scripts/setup");
+    std::process::exit(1);
 }
 
 /// The policy for the host, for tests: linked and bound there only.
@@ -96,7 +77,7 @@ fn main() {
         // src/lib.rs says so in words
         return;
     }
-    choose_clang();
+    check_clang();
     scx_cargo::BpfBuilder::new()
         .expect("a compiler for BPF")
         .add_include_path(include.to_str().expect("UTF-8 path"))
