@@ -52,7 +52,7 @@ installs() {
     rm /package.deb
     check "installation starts nothing" [ "$(shown ActiveState) $(state)" = "inactive disabled" ]
     check "installation enables nothing" [ "$(systemctl is-enabled $unit)" = disabled ]
-    check "doctor: can be loaded" scx_proxy doctor
+    check "doctor: can be loaded" sh -c 'scx_proxy doctor >/dev/null'
 }
 
 starts_and_stops() {
@@ -118,6 +118,8 @@ is_removed() {
     check "purged: nothing is left" none_left
 }
 
+# a line of its own after what the boot said
+echo
 # each part from a clean start
 installs
 starts_and_stops

@@ -75,6 +75,10 @@ where
     Req: Send + 'static,
     Res: Send + 'static,
 {
+    // not by the server below: with that umask nobody but CAP_DAC_OVERRIDE could enter it
+    if let Some(folder) = Path::new(SOCKET).parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
     // SAFETY: no memory is involved. The umask is the whole process's: our other threads make no files.
     let umask = unsafe { libc::umask(0o177) };
     let launched = server.launch();
