@@ -203,6 +203,7 @@ def in_root(checks, release, deb):
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
         unpack(tar, root)
+        run("mknod", "-m", "666", root / "dev/null", "c", "1", "3")
         before = files(root)
         shutil.copy(deb, root / "package.deb")
         name = f"{release}: "
