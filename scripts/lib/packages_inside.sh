@@ -84,7 +84,8 @@ refuses() {
 is_killed() {
     systemctl reset-failed $unit
     systemctl start $unit
-    for signal in KILL SEGV; do
+    # not SEGV: Rust's handler returns to what it takes for the faulting instruction
+    for signal in KILL ABRT; do
         pid=$(shown MainPID)
         kill -$signal "$pid"
         check "$signal: it is started again" within 90 restarted "$pid"
