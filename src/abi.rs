@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What BPF and Rust share, bound from `include/abi.h` by `build.rs`.
 #![allow(non_camel_case_types, non_upper_case_globals, non_snake_case)] // C names
 #![allow(missing_docs)] // the C header documents each item

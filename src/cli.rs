@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The command line: every flag, its unit and its range. No side effects.
 
 use std::net::SocketAddr;
@@ -12,6 +13,11 @@ use crate::watch::client::SOCKET;
 
 /// Where `--metrics` listens if no address is given.
 pub const METRICS_ADDR: &str = "127.0.0.1:9839";
+/// The configuration file that is read if there is one and no other is named.
+pub const CONFIG: &str = "/etc/scx_proxy.toml";
+/// Flags below this heading are for the command line only: all others are settings, and so keys of the
+/// configuration file.
+pub const ACTIONS: &str = "Command Line Only";
 
 /// A sched_ext scheduler with proxy execution.
 ///
@@ -144,7 +150,7 @@ pub struct Opts {
     pub stats: Option<f64>,
 
     /// Print the stats of a running scx_proxy every SECS seconds; load nothing.
-    #[arg(long, value_name = "SECS", value_parser = parse_interval_secs)]
+    #[arg(long, value_name = "SECS", value_parser = parse_interval_secs, help_heading = ACTIONS)]
     pub monitor: Option<f64>,
 
     /// Serve metrics in the OpenMetrics format at http://ADDR/metrics: this
@@ -153,7 +159,7 @@ pub struct Opts {
     pub metrics: Option<SocketAddr>,
 
     /// Describe each statistic and exit.
-    #[arg(long)]
+    #[arg(long, help_heading = ACTIONS)]
     pub help_stats: bool,
 
     /// Bytes kept for the kernel's debug dump on exit; 0: the kernel's default.
@@ -164,13 +170,32 @@ pub struct Opts {
     #[arg(short = 'v', long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
+    /// Read settings from FILE. Its keys are the long flags, without dashes in front; what the
+    /// command line says goes before.
+    ///
+    /// Without this flag, /etc/scx_proxy.toml is read if it is there. SIGHUP has it read again.
+    #[arg(long, value_name = "FILE", help_heading = ACTIONS)]
+    pub config: Option<PathBuf>,
+
+    /// Print the settings that would hold, as a configuration file, and exit.
+    #[arg(long, help_heading = ACTIONS)]
+    pub print_config: bool,
+
     /// Print the version and exit.
-    #[arg(short = 'V', long)]
+    #[arg(short = 'V', long, help_heading = ACTIONS)]
     pub version: bool,
 
     /// Options handed to libbpf.
     #[command(flatten, next_help_heading = "Libbpf Options")]
     pub libbpf: LibbpfOpts,
+}
+
+impl Opts {
+    /// Whether these are flags of a scheduler, and not of a question or an order.
+    #[must_use]
+    pub fn schedules(&self) -> bool {
+        self.command.is_none() && !self.version && !self.help_stats && self.monitor.is_none()
+    }
 }
 
 /// What can be asked for beside scheduling.
@@ -529,6 +554,7 @@ mod tests {
     }
 
     /// Each stands in three places, of which one was once changed by mistake.
+    #[cfg(feature = "model")]
     #[test]
     fn defaults_are_those_of_bpf_and_of_the_model() {
         let opts = Opts::parse_from(["scx_proxy"]);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The kernel's clocks.
 
 /// What `clock` says, in ns; 0 if there is no such clock.

@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Userspace of `scx_proxy`, a sched_ext scheduler with proxy execution.
 //!
-//! `cli` says what can be asked for, `loader` brings the BPF scheduler into the
+//! `cli` says what can be asked for, `config` also in a file; `loader` brings the BPF scheduler into the
 //! kernel and keeps it there, `agent` follows who waits for whom and gives it hints,
 //! `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
 //! reports that. `watcher` is a process beside it, which follows the agent's events: there `watch` sums
@@ -9,21 +10,29 @@
 //! completions of `cli`. `model` specifies the scheduler, for tests. `clock` and `output` are for all
 //! programs.
 
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!(
+    "scx_proxy runs on Linux on x86-64 only: it reads registers and locks of other tasks as they are there"
+);
+
 pub mod abi;
 pub mod agent;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod doctor;
 pub mod loader;
 pub mod locks;
 pub mod manual;
 pub mod memory;
 pub mod metrics;
+#[cfg(feature = "model")]
 pub mod model;
 pub mod naming;
 pub mod output;
 pub mod record;
 pub mod replay;
+pub mod service;
 pub mod stats;
 pub mod top;
 pub mod watch;

@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `scx_proxy`: parse, run, exit code.
 
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,37 +10,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use log::{LevelFilter, warn};
+use log::{info, warn};
 use scx_proxy::cli::{Command, DoctorOpts, MetricsOpts, Opts, RecordOpts, SwitchOpts, WatcherOpts};
+use scx_proxy::config::{Settings, Wrong};
 use scx_proxy::doctor::Report;
-use scx_proxy::loader::{Scheduler, preflight, verify};
+use scx_proxy::loader::{Ejected, Scheduler, preflight, verify};
 use scx_proxy::locks::KernelFacts;
 use scx_proxy::metrics::Exporter;
-use scx_proxy::watch::{Client, client};
-use scx_proxy::watcher::child::{self, Kept};
+use scx_proxy::service::{self, Service};
+use scx_proxy::watch::Client;
+use scx_proxy::watcher::child;
 use scx_proxy::watcher::confine;
 use scx_proxy::{manual, memory, metrics, output, record, replay, stats, top, watcher};
-use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
-
-fn init_log(verbose: u8) -> Result<()> {
-    let level = if verbose > 0 {
-        LevelFilter::Debug
-    } else {
-        LevelFilter::Info
-    };
-    let config = ConfigBuilder::new()
-        .set_time_level(LevelFilter::Off)
-        .set_target_level(LevelFilter::Off)
-        .set_thread_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        .build();
-    // the logger's own choice does not ask whether there is a terminal
-    let colors = match output::has_colors(&std::io::stderr()) {
-        true => ColorChoice::AlwaysAnsi,
-        false => ColorChoice::Never,
-    };
-    TermLogger::init(level, config, TerminalMode::Stderr, colors).context("logging to stderr")
-}
 
 fn version() -> String {
     format!(
@@ -60,26 +42,22 @@ fn shutdown() -> Result<Arc<AtomicBool>> {
     Ok(shutdown)
 }
 
-/// The port is opened here, where it can be said that it cannot; a process of its own serves there.
-fn keep_exporter(addr: SocketAddr) -> Result<Kept> {
-    let listener = metrics::listen(addr)?;
-    let parent = std::process::id().to_string();
-    let args = ["metrics", "--parent", &parent, "--socket", client::SOCKET];
-    let args = args.map(str::to_owned).to_vec();
-    Kept::start("proxy_metrics", args, move || {
-        Ok(listener.try_clone()?.into())
-    })
+fn monitor(opts: &Opts, secs: f64) -> Result<()> {
+    service::init_log(opts.verbose)?;
+    stats::monitor(Duration::from_secs_f64(secs), shutdown()?)
 }
 
-fn run(opts: &Opts) -> Result<()> {
+fn run(settings: &Settings) -> Result<()> {
+    let opts = &settings.opts;
     memory::begin();
-    init_log(opts.verbose)?;
-    let shutdown = shutdown()?;
-    if let Some(secs) = opts.monitor {
-        return stats::monitor(Duration::from_secs_f64(secs), shutdown);
+    service::init_log(opts.verbose)?;
+    let mut service = Service::new(settings.clone())?;
+    let shutdown = service.end();
+    if let Some(file) = &settings.file {
+        info!("settings of {}", file.display());
     }
     preflight::check()?;
-    let _exporter = opts.metrics.map(keep_exporter).transpose()?;
+    service.serve_metrics()?;
     if let Some(secs) = opts.stats {
         let shutdown = shutdown.clone();
         std::thread::spawn(move || {
@@ -93,11 +71,15 @@ fn run(opts: &Opts) -> Result<()> {
     loop {
         let mut object = MaybeUninit::uninit();
         let scheduler = Scheduler::load(opts, &donating, memory::lock, &mut object)?;
-        let exit = scheduler.run(&shutdown)?;
+        service.ready();
+        let exit = scheduler.run(&shutdown, |scheduler| service.look(scheduler));
+        let exit = exit.map_err(Ejected::or_fault)?;
         // CPU hotplug: the kernel asks for a restart with the new set of CPUs
         if !exit.should_restart() || shutdown.load(Ordering::Relaxed) {
+            service.stopping();
             return Ok(());
         }
+        service.loads_again();
     }
 }
 
@@ -132,7 +114,7 @@ fn record(opts: &RecordOpts) -> Result<()> {
 }
 
 fn export(opts: &MetricsOpts) -> Result<()> {
-    init_log(0)?;
+    service::init_log(0)?;
     let listener = match opts.parent {
         Some(parent) => {
             let listener = child::begin("proxy_metrics", parent)?;
@@ -151,7 +133,7 @@ fn export(opts: &MetricsOpts) -> Result<()> {
 }
 
 fn watch(opts: &WatcherOpts) -> Result<ExitCode> {
-    init_log(0)?;
+    service::init_log(0)?;
     watcher::run(opts)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -173,7 +155,8 @@ fn answer(text: &str) -> Result<ExitCode> {
 }
 
 /// What was asked for.
-fn obey(opts: &Opts) -> Result<ExitCode> {
+fn obey(settings: &Settings) -> Result<ExitCode> {
+    let opts = &settings.opts;
     match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
         Some(Command::Donate(opts)) => switch(opts, true),
@@ -188,7 +171,12 @@ fn obey(opts: &Opts) -> Result<ExitCode> {
         Some(Command::Facts) => answer(&KernelFacts::live()?.to_string()),
         None if opts.version => answer(&version()),
         None if opts.help_stats => help_stats(),
-        None => run(opts).map(|()| ExitCode::SUCCESS),
+        None if opts.print_config => answer(&settings.to_toml()),
+        None => match opts.monitor {
+            Some(secs) => monitor(opts, secs),
+            None => run(settings),
+        }
+        .map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -203,15 +191,19 @@ fn forbid_backtraces() {
 
 fn main() -> ExitCode {
     forbid_backtraces();
-    let result = match Opts::try_parse() {
-        Ok(opts) => obey(&opts),
+    let result = match Settings::new(std::env::args_os()) {
+        Ok(settings) => obey(&settings),
         // --help is an answer, the rest are refusals
-        Err(said) => output::answer(&said)
+        Err(Wrong::CommandLine(said)) => output::answer(&said)
             .map(|()| ExitCode::from(u8::from(said.use_stderr())))
             .map_err(Into::into),
+        Err(wrong) => Err(wrong.into()),
     };
     result.unwrap_or_else(|e| {
-        output::complain(&format!("error: {e:#}\n"));
-        ExitCode::FAILURE
+        service::complain(&format!("{e:#}"));
+        match e.downcast_ref::<Ejected>() {
+            Some(ejected) => ExitCode::from(ejected.cause.exit_code()),
+            None => ExitCode::FAILURE,
+        }
     })
 }

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::cli::Opts;
+use crate::cli::{self, Opts};
 use crate::watch::client::SOCKET;
 
 const NAME: &str = "scx_proxy";
@@ -109,8 +109,18 @@ fn add_exit_status(roff: &mut Roff, subcommand: Option<&str>) {
             ),
             (
                 "1",
-                "It refused, or the kernel threw the scheduler out; the standard error says why.",
+                "It refused: the command line or the configuration is wrong, or this machine cannot run it. \
+                 Nothing was loaded. The standard error says why.",
             ),
+            (
+                "2",
+                "The kernel threw the scheduler out since tasks waited for too long (a watchdog): an overload.",
+            ),
+            (
+                "3",
+                "The kernel threw it out for a fault, or it failed in userspace: a bug. So is 101.",
+            ),
+            ("4", "An administrator threw it out, by Alt-SysRq-S."),
         ],
         Some("doctor") => &[
             ("0", "The scheduler can be loaded, and follows any lock."),
@@ -140,7 +150,13 @@ fn add_files(roff: &mut Roff, subcommand: Option<&str>) {
         "/boot/config-RELEASE, /proc/config.gz, /lib/modules/RELEASE/config",
         "The kernel's configuration, for doctor to report. Not needed to load the scheduler.",
     );
-    if matches!(subcommand, None | Some("doctor")) {
+    const SETTINGS: (&str, &str) = (
+        cli::CONFIG,
+        "Settings, as TOML: each key is a long flag. See --config and --print-config.",
+    );
+    if subcommand.is_none() {
+        add_list(roff, "FILES", &[SETTINGS, STATS, STATE, CONFIG]);
+    } else if subcommand == Some("doctor") {
         add_list(roff, "FILES", &[STATS, STATE, CONFIG]);
     }
 }

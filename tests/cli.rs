@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The command line as a user meets it, without a kernel that could load anything.
 
 #[path = "cli/documents.rs"]
@@ -6,6 +7,8 @@ mod documents;
 mod manual;
 #[path = "cli/schedload.rs"]
 mod schedload;
+#[path = "cli/setup.rs"]
+mod setup;
 #[path = "cli/streams.rs"]
 mod streams;
 
@@ -56,6 +59,53 @@ fn a_wrong_flag_exits_1_and_says_what_is_wrong() {
             text(&out.stderr)
         );
         assert!(out.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn settings_are_printed_and_can_be_fed_back() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = dir.join("settings.toml");
+    std::fs::write(&file, "lag-us = 1234\n").expect("written");
+    let path = file.to_str().expect("UTF-8");
+    let print = |more: &[&str]| {
+        let args = [&["--config", path, "--print-config"], more].concat();
+        let out = scx_proxy(&args);
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+        text(&out.stdout)
+    };
+    let first = print(&["-s", "4321", "--return", "home"]);
+    assert!(first.contains("\nlag-us = 1234\n") && first.contains("\nslice-us = 4321\n"));
+    std::fs::write(&file, &first).expect("written");
+    assert_eq!(print(&[]), first);
+}
+
+#[test]
+fn a_wrong_file_exits_1_and_is_told_in_one_line() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("wrong.toml");
+    let path = file.to_str().expect("UTF-8");
+    for (content, says) in [
+        ("slice-us = 1", "slice-us = 1: must be in 100..=100000"),
+        (
+            "slices = 1",
+            "slices: no such key; known are slice-us, lag-us,",
+        ),
+    ] {
+        std::fs::write(&file, content).expect("written");
+        for args in [
+            &["--config", path][..],
+            &["--config", path, "--print-config"],
+        ] {
+            let out = scx_proxy(args);
+            let said = text(&out.stderr);
+            assert_eq!(out.status.code(), Some(1), "{content}: {said}");
+            assert!(
+                said.starts_with(&format!("error: {path}: {says}")),
+                "{said}"
+            );
+            assert_eq!(said.lines().count(), 1, "{said}");
+            assert!(out.stdout.is_empty());
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The pure C of `bpf/core`, compiled for the host, against obvious models.
 
 mod engine;

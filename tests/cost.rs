@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What an event costs the policy, in instructions of the host-compiled C and of the ports
 //! beneath it: no more than in proportion to the depth of a chain, and to the logarithm of the
 //! number of waiters. Counted by single-stepping a child, so no clock and no noise.

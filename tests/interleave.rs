@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What two and three CPUs do at the same moment: the policy itself, under all schedules of its
 //! accesses to memory with a bounded number of preemptions. See `interleave/explore.rs` for which
 //! these are, `interleave/kernel.rs` for the machine, `interleave/programs.rs` for the programs.

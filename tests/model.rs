@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The model: every scenario, and programs by chance, on every policy; and policies
 //! against each other, step by step.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Recordings and metrics as a user meets them, from a scheduler that is none: a stats server that
 //! gives what a test wants.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `scx_proxy top` as a user meets it: the program in a terminal (tmux), a made-up scheduler at the
 //! other end of the socket. Runs on any host, without a kernel that could load anything.
 

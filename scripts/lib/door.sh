@@ -11,6 +11,7 @@ door() {
     for arg in "$@"; do
         case $arg in
         -h | --help) [[ -x /usr/bin/python3 ]] && exec /usr/bin/python3 -B "$here/$program" --help ;;
+        --packages) parts=(--packages) ;;
         esac
     done
     # the demo is for newcomers: nothing is to stop it that it does not need

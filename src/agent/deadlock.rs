@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A deadlock in words: who waits for which lock, who has it, for how long, and where in the
 //! kernel each of them sleeps. What it needs of the machine comes from `/proc`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the watcher's keeper asks of the agent: the stream of events, and all waits at this moment. No
 //! names, no tables. Only the agent's thread touches what it knows; whoever asks sends a question, and does
 //! not wait for more than a moment.

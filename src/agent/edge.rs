@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Edge words (`include/locks.h`) taken apart: the type of a lock, its address, its name.
 
 use crate::abi;

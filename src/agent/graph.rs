@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The wait-for graph: who waits for which lock, who owns it, as told by events. Whatever events come, it
 //! has at most [`WAITS_MAX`] waits, and to follow all chains takes no more steps than there are waits.
 //! Pure: no I/O, no clock.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Which hints about waits stand: concluded from the graph for the waiters that BPF
 //! has asked about by giving up a walk. A look takes no more steps than there are waits. Pure: no I/O, no
 //! clock of its own.

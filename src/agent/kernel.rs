@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The agent's contact with BPF: the event ring, a snapshot of all waits, the hint maps.
 
 use std::cell::RefCell;

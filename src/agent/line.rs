@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! An event as a line of text, `--print-events`.
 
 use crate::abi;

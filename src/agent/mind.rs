@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the agent knows and concludes: the graph of waits, hints, deadlocks. No I/O but through
 //! [`KernelSide`], and for the report of a deadlock.
 

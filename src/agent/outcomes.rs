@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What came of return migrations, per class of locks, and what follows from that.
 //! Pure: no I/O, no clock of its own.
 

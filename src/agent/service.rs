@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The agent at work: reads events, hands them to [`Mind`] and to whoever follows, and answers at the desk.
 
 use std::io::Write;

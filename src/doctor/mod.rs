@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `scx_proxy doctor`: whether this kernel can run the scheduler, which locks it would follow, and what
 //! of the machine bears on that. Attaches nothing and changes nothing; needs no root. "Loads" is what the
 //! table of `checks` says, which the loader goes through, too, before it loads: whoever is not root is told

@@ -1,6 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Brings the BPF scheduler into the kernel, keeps it there, reports its exit.
 //! Only this module touches the skeleton.
 
+mod ejected;
 pub mod preflight;
 pub mod programs;
 mod refused;
@@ -46,6 +48,7 @@ use crate::watcher::{self, Keeper};
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
 }
+pub use ejected::{Cause, Ejected};
 use refused::KernelLog;
 use topology::OnlineCpu;
 
@@ -521,14 +524,19 @@ impl<'a> Scheduler<'a> {
         })
     }
 
-    /// Serve stats until the scheduler exits or `shutdown` is set; then unload
-    /// and report why it ended.
+    /// Serve stats until the scheduler exits or `shutdown` is set, and call `look` several times a
+    /// second; then unload and report why it ended.
     ///
     /// # Errors
-    /// An exit of the BPF side that was an error, with the kernel's report.
-    pub fn run(mut self, shutdown: &Arc<AtomicBool>) -> Result<UserExitInfo> {
+    /// An exit of the BPF side that was an error, with the kernel's report: [`Ejected`].
+    pub fn run(
+        mut self,
+        shutdown: &Arc<AtomicBool>,
+        mut look: impl FnMut(&mut Self),
+    ) -> Result<UserExitInfo> {
         let (answers, requests) = self.stats_server.channels();
         while !shutdown.load(Ordering::Relaxed) && !self.exited() {
+            look(&mut self);
             match requests.try_recv() {
                 Ok(Request::Metrics) => answers.send(Answer::Metrics(Box::new(self.totals())))?,
                 Ok(Request::Donate(on)) => answers.send(Answer::Donating(self.donate(on)))?,
@@ -558,11 +566,22 @@ impl<'a> Scheduler<'a> {
 
     #[allow(clippy::unwrap_used)] // as above
     fn report(&self) -> Result<UserExitInfo> {
-        uei_report!(&self.skel, uei)
+        let kind = self
+            .skel
+            .maps
+            .data_data
+            .as_ref()
+            .map_or(0, |data| data.uei.kind);
+        let report: Result<UserExitInfo> = uei_report!(&self.skel, uei);
+        report.map_err(|error| {
+            let said = format!("{error:#}");
+            let cause = Cause::new(kind, &said);
+            Ejected { cause, said }.into()
+        })
     }
 
     /// Donate from now on, or only observe; which of the two it does then.
-    fn donate(&mut self, on: bool) -> bool {
+    pub fn donate(&mut self, on: bool) -> bool {
         let Some(data) = self.skel.maps.data_data.as_mut() else {
             return self.donating.load(Ordering::Relaxed);
         };

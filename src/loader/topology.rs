@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Which CPUs placement sees as near each other: the domains of `bpf/place/state.h`.
 //!
 //! A domain is a last-level cache, where that has a handful of CPUs or more. Caches of fewer

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What a kernel has that bears on locks: a set of facts, one a line of text.
 //!
 //! | line | says |

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The facts of the kernel that runs: the one place of `locks` that does I/O.
 //!
 //! Needs no root: BTF and kallsyms are there for all to read. (Addresses in kallsyms are hidden

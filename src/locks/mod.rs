@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Which types of locks are followed on a kernel, how, and if not, why.
 //!
 //! `set` is what the user asks for (`--locks`), `facts` what a kernel has that bears on locks, as

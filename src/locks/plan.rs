@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What is followed on a kernel: a row a lock type, from what the kernel has and what was asked for.
 //!
 //! A fact that is missing turns off the locks that need it, with the reason, and nothing else. The

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Where the optional BPF programs attach: what a plan's program is called, and what of the kernel's
 //! it is called by.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What becomes of one lock type: the row of a plan.
 
 use serde::Serialize;

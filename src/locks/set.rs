@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What a user asks for with `--locks`: a set of lock types, and its notation.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Plans for the kernels frozen in tests/fixtures/kernels (made by scripts/facts), and for these
 //! kernels with something taken away.
 

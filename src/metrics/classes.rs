@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What is observed of each class of locks: waits that ended, and how deep donations reached.
 //! A class is named by the type of the lock and by what asked for it, never by an address. Names
 //! come late: an observation waits for its own for a moment. No clock: the caller says what time

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Asks the scheduler, again and again, and adds up what it says. A scheduler that goes is waited
 //! for: it may be loaded anew.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Weights and throttled time of cgroups, as far as there is room: those with a limit come first.
 
 use std::collections::HashMap;

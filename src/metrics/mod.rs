@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `--metrics` and `scx_proxy metrics`: the scheduler's statistics in the OpenMetrics format, over
 //! HTTP. The exporter is a process, and a client of the stats sockets like any other; with `--metrics`
 //! the scheduler opens its port, and starts it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The series that are exposed: one for each statistic of the scheduler, and histograms by class
 //! of lock.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The HTTP server: `/metrics` and nothing else, a request a connection. One thread serves all;
 //! a connection has a deadline, and there are only so many.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Changes of what a task is and where it may run, and CPUs that come and go.
 
 use super::kernel::{Call, Dsq, State, Task};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What a CPU does: it schedules, is kicked, ticks; and wakeups, which end in that.
 //! The order of callbacks is that of kernel/sched/core.c and kernel/sched/ext.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What must hold after every step, whatever the policy is. A broken invariant is
 //! a value with the step and the seed, so that the run can be had again.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The state of the machine. What a policy may ask of it and do to it stands in `ports`.
 
 use std::cell::Cell;

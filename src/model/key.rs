@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Arithmetic of keys: weighted virtual time, in u64 that wraps. The integer
 //! steps and their order are part of the specification, since a key that is off
 //! by one decides differently.

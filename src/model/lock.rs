@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Locks, as in kernel/locking/mutex.c: waiters stand in line, a release wakes
 //! the first, and whoever runs first takes the lock. A first waiter that came too
 //! late asks for a handoff, so that it is passed over once only. What has readers, as

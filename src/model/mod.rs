@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The specification of the donor engine, in Rust: what it must decide, and a
 //! small machine to decide it on.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What a run amounts to: who donated to whom, which contexts migrated, how long
 //! waits took. Read off the machine from outside.
 

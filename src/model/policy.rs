@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The border between a scheduling policy and the machine that it runs on.
 //!
 //! [`Policy`] has the callbacks of sched_ext, in the kernel's words; [`Kernel`]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What a policy may ask of the machine, and do to it.
 
 use super::kernel::{Call, Dsq, State, World, lock_index, lock_name};

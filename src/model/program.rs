@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What runs on the machine: tasks with their programs, locks, and events from
 //! outside. A [`Setup`] and nothing else decides a run.
 

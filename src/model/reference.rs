@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The donor engine, said in the most obvious way: sorted lists instead of heaps,
 //! an enum instead of a token, sets instead of clever walks. It is slow on
 //! purpose, and decides what the C in `bpf/core` must decide.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Chance, from one seed: SplitMix64.
 
 /// A deterministic source of numbers.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Scenarios: small files that say who runs what on which CPU, and which donations
 //! shall come of it. Times are in ms, tasks and locks have names.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The machine in motion: a queue of events, each of which is one step.
 //!
 //! `cpu` schedules and wakes, `mutex` locks, `change` does affinity, nice values

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Runs a scenario on a policy, checks the invariants after each step, and compares
 //! what came of it with what was expected; and the way back, from a run to a scenario.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Answers questions, by reading `/proc`, program files and the folders of cgroups.
 
 use std::collections::HashSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What was asked for: so that nothing is asked for twice in a short time. Pure.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Paths of cgroups. The id of a cgroup is the inode number of its folder, so the folders are
 //! walked through for those that are wanted.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Names of kernel functions and of static locks, from `/proc/kallsyms`.
 //!
 //! The file is read through once for all addresses that are wanted, and nothing of it is kept but

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Finds out what events speak of in numbers: tasks, call sites, static locks, cgroups.
 //!
 //! Data flow: events → `asked`, which knows what was asked before → questions (a bounded

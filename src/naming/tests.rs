@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Names of what this machine has.
 
 use std::os::unix::fs::MetadataExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Names of places in programs: `mysqld+0x1a2b (trx_lock)`. The offset is the virtual address in
 //! the ELF file, as `nm`, `objdump` and `addr2line -e` have it.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The bytes of a recording, `docs/recording.md`: the header of the file, the header of a chunk,
 //! and a chunk's body. Says what is valid; reads and writes no file.
 

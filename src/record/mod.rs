@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `scx_proxy record`: what a running scheduler tells, in a file that can be replayed without it.
 //! `format` is the bytes, `writer` makes chunks and the ring of them, `reader` gives the batches
 //! back; `docs/recording.md` describes the file.

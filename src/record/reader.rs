@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Reads a recording, a chunk at a time and in the order in which they were written, wherever the
 //! ring begins. What is damaged or cut is skipped and counted. The file may be larger than memory.
 

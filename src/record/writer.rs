@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Puts batches into chunks and chunks into a file. A limited file is a ring: the chunk that no
 //! longer fits goes to the beginning, over the oldest. Whatever fails, what is in the file before
 //! that stays readable: a chunk is written whole, and cut off again if it could not be.

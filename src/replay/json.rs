@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Events as JSON, a line each, with the names of what is in them. Names of fields are stable;
 //! `docs/recording.md` lists them.
 

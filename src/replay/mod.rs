@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `scx_proxy replay`: a recording as text (`agent::line`), as JSON (`json`), as a trace for
 //! Perfetto (`perfetto`, `tracks`, `proto`), summed up (`summary`),
 //! or played again in `top` (`player`). One chunk and the names that are known

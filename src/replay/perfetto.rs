@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A recording as a trace for Perfetto. Tracks: each task, under its process, with slices "waits
 //! for LOCK" and "runs for DONOR" and marks for what is done with donors; each lock, with slices
 //! "held by OWNER" while somebody waits for it; the scheduler, with marks where it was loaded anew. Each donation is an arrow from donor to owner.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A recording as a source for `top`: played at a speed, summed up as the scheduler's own agent does.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The messages of a Perfetto trace, as far as they are needed. Field numbers are those of
 //! protos/perfetto/trace/ in Perfetto's sources: trace.proto, trace_packet.proto,
 //! clock_snapshot.proto, and in track_event/ track_descriptor.proto, process_descriptor.proto,

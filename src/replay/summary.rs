@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What a recording comes to: tables of waits by class of lock, by task, by pair of cgroups.
 
 use std::io::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The tracks of a trace, and what is written to them. Slices of a track must nest, and none may
 //! begin before the last one ended: times that go back are drawn forward. A track is described
 //! before it is used.

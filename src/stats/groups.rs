@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the scheduler keeps of each cgroup: weight, limit, and what the limit has cost.
 
 use serde::{Deserialize, Serialize};

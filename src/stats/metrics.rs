@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The table of statistics: one row ties a counter of `include/stats.h` to its
 //! field and its description. Everything else here is made from the table.
 

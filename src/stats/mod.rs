@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the scheduler did: counters read from BPF, served over scx_stats (`server`), printed by `--stats` and `--monitor`.
 
 mod groups;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The targets of the scheduler's socket. Counters, cgroups and the switch are asked of its main loop, by a
 //! channel; `watcher` has the watcher started, and says where that listens. `crate::watch::Client` is the
 //! other end.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the scheduler does, per second, from its counters. The history that the small curves show
 //! is bounded; sums are those since `top` looks.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What `top` knows and what the user chose; the rows that follow from both. No I/O: keys and
 //! updates come in, [`Effect`]s go out.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the screens show: the last reading, and what it takes to say "per interval" and "per
 //! second". Bounded: one view, and the sums of two earlier ones. While it is paused, later views
 //! are not kept: their counters are.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Puts an [`App`] onto a screen of any size: header, tabs, table, panel, footer. Every text is cut
 //! to the place that it has.
 

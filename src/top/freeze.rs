@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A lock, a chain or a task that is frozen: its history stays, also when the wait has ended and
 //! the scheduler has forgotten it. Bounded in tasks and in lines.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The lines around the table: what the scheduler does as a whole, which screen this is, and what
 //! the keys do or ask.
 

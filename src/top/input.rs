@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Keys from the terminal. Read by ourselves: crossterm's reader spins for ever on a terminal that
 //! has gone away.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What each key does.
 
 use super::app::{App, Effect, Prompt};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `scx_proxy top`: who waits for what, live, in a terminal.
 //!
 //! Data flow: a [`Source`] (`source`: a running scheduler, or whatever else says the same) is asked

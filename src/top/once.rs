@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! One view as text, for scripts and for terminals that are none.
 
 use anyhow::Result;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The six screens: which columns each has, and how its rows come from what is known.
 
 use super::actions::{self, Action, Counted};

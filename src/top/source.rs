@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Where `top` reads from: a running scheduler, or whatever else can say the same (a recording
 //! that is played again). A [`Source`] is used by one thread only (`worker`), and may take its time.
 

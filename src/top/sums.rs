@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Sums over a span of time: the difference between two views, row by row. A row that a view did
 //! not have, or that went back (the scheduler was loaded anew), is never a negative number.
 

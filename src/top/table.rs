@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A table whose columns are given up by rank where there is no room, sorted by one of them and
 //! filtered by the text of its rows. Knows nothing of what it shows.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The terminal as a screen, and its way back to what it was: on the end, on an error, on a panic,
 //! and when the program aborts because its heap, which has a fixed size, is full.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! All of `top` but the terminal and the source: readings and keys in, a picture out.
 
 mod keys;

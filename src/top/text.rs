@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Text that fits: widths in columns of a terminal, names cut with an ellipsis, times and counts
 //! in few characters.
 

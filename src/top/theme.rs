@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! How things look: with colours, or where `NO_COLOR` is set bold and reversed only.
 
 use ratatui::style::{Color, Modifier, Style};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The thread that asks the source, so that keys never wait for an answer. Both of its channels
 //! are bounded: a slow terminal holds the questions up, and nothing piles up.
 

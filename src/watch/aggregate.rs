@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! [`Watch`]: takes events in and keeps what a view is made of.
 
 use super::chains;

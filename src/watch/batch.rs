@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Events and the names of what is in them, on their way to whoever watches.
 
 use crate::abi;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Whatever events come to a [`Watch`], rows make up the total, within their bounds. And what an
 //! event costs.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Chains of waits as they stand: which there are, where each ends.
 
 use std::collections::{HashMap, HashSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A client's end of two stats sockets, the scheduler's and its watcher's. Every consumer comes this way:
 //! `top`, `record`, `--metrics`.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The events of late, and those of a task in words.
 
 use std::collections::VecDeque;

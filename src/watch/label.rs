@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What tasks, locks and cgroups are called, with the names that are known now.
 
 use super::ledger::Class;

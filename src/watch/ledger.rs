@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Sums over waits by lock, class of locks, task, and pair of cgroups, in bounded tables. Whatever
 //! is added is added to the total and to one row of each table, so that each table's rows make
 //! up the total.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What is to be seen of a scheduler: who waits for what, for how long, and at whose expense.
 //!
 //! Data flow: events, in batches with the names of what is in them (`batch`) → [`Watch`], which

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Names of what events speak of in numbers: tasks, call sites, locks, cgroups. Whoever finds them
 //! out (`crate::naming`, or a recording) hands them on as [`Names`], each only once.
 

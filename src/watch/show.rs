@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The tables of a view, made of sums, of the waits that go on, and of names.
 
 use std::collections::HashMap;

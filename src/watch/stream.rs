@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A stream of batches to somebody who may be slow, or gone: the agent's to the watcher's keeper, and the
 //! watcher's to those who follow it. Whoever sends never waits. Who is too slow loses events, is told how
 //! many, and gets a snapshot.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Tables of sums with a bound: rows that there is no room for are folded into one, so that the
 //! sum over all rows stays what it was.
 

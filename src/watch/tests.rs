@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A [`Watch`] as a whole: what events make of a view.
 
 use super::bounds::check;

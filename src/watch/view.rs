@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What `top` shows: the tables of a [`super::Watch`] at one moment, the largest inversion time
 //! first. This is also the JSON of the stats socket's target `watch`: append-only.
 

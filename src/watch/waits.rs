@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The waits that go on, and the owners of the locks in them, as told by events. Unlike the
 //! agent's graph it knows what a wait is about, and it has a bound.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A [`Batch`] as JSON, for the stats socket: events are bytes in base64, since there may be very
 //! many. Both ends are of one build on one machine.
 

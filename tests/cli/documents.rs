@@ -19,13 +19,14 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("schedload", env!("CARGO_BIN_EXE_schedload")),
 ];
 /// Scripts whose `--help` changes nothing; they want Debian's Python.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
     "bench",
     "campaign",
     "check-trace",
     "demo",
     "facts",
     "kernel",
+    "package",
     "place",
     "setup",
     "test",
@@ -46,9 +47,15 @@ fn read(path: &Path) -> String {
 
 /// Pages, by their path in the repository. The changelog is left out: it names what there was.
 fn documents() -> Vec<(String, String)> {
-    let mut names: Vec<String> = ["README", "ARCHITECTURE", "DESIGN", "CONTRIBUTING"]
-        .map(|name| format!("{name}.md"))
-        .into();
+    let mut names: Vec<String> = [
+        "README",
+        "ARCHITECTURE",
+        "DESIGN",
+        "CONTRIBUTING",
+        "SECURITY",
+    ]
+    .map(|name| format!("{name}.md"))
+    .into();
     let pages = std::fs::read_dir(Path::new(ROOT).join("docs")).expect("docs");
     let pages = pages.map(|entry| entry.expect("an entry").file_name());
     let pages = pages.filter_map(|name| name.into_string().ok());

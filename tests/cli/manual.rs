@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Man pages and completions, as the programs that read them take them.
 
 use std::io::Write;

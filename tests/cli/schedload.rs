@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `schedload` on this machine, under whatever scheduler it has: loads of a moment, and what is refused.
 
 use std::process::{Command, Output};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Where output goes: terminals get colors unless NO_COLOR is set, nothing else does, and a reader
 //! that goes away is no trouble.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The policy of `bpf/core`, compiled for the host (`bpf/core/host.c`).
 #![allow(dead_code)] // each test program uses a part
 

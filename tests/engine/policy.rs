@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The host-compiled C as a policy of the model: each callback is handed on to
 //! `bpf/core/host.c`, each port back to the simulated kernel.
 

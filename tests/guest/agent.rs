@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The agent: its hints help, its absence, slowness or loss of events does not hurt.
 
 use std::fs;

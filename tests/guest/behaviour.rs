@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What must hold whatever runs: nothing is left behind, time is conserved,
 //! uncontended work pays nothing, the kernel log stays clean.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Cgroups that end with the test.
 
 use std::fs;

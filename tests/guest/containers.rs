@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Programs in pid namespaces of their own, as in containers: the TIDs in their mutexes are
 //! numbers in there.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! CPUs that come and go: plugged in, off line at boot, threads of cores, holes in their numbers, a suspend.
 //! After each, every CPU that is online is scheduled by us, pinned tasks and others.
 //!

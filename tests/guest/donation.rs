@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Donation, staged by `inversion` and judged by counters and by factors whose
 //! bounds lie far from what noise can do: without donation they are 40 to 150.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the kernel's debug dump says of the scheduler: asked for by SysRq-D, which writes it to a
 //! tracepoint; a stall report has the same lines.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! User space says who owns its mutexes, and may lie: a thread can lend its own share to a
 //! thread of its own process, and nothing else.
 

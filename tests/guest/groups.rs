@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Shares by cpu.weight hold: at any depth, with nice values inside, after a change, and after
 //! thousands of cgroups have come and gone.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A lock that changes hands while a donor waits for it: whoever owns it *now*
 //! must run in the donor's context.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Coming and going: refusals, Ctrl-C, kill -9, hotplug. Whatever happens, the
 //! kernel's default scheduler takes over.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Load for the scheduler: processes that end with the test.
 
 use std::process::{Child, Command, Stdio};

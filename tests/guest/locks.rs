@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Every type of lock: donation through those whose owner is known, none through the
 //! others. Staged by `inversion`, judged as in `donation.rs`.
 

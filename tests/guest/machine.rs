@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the tests ask the machine that they run on.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Tests of the scheduler on a real kernel: this program runs inside a guest
 //! that `scripts/vm` booted. Anywhere else each test is ignored, and says so.
 //!
@@ -23,6 +24,7 @@ mod place;
 mod restart;
 mod scenarios;
 mod sched;
+mod service;
 mod shares;
 mod stage;
 mod truth;
@@ -130,7 +132,7 @@ const ON_DEFAULTS: [&[Test]; 23] = [
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 15] = [
+const AFTERWARDS: [&[Test]; 16] = [
     lifecycle::HOTPLUG,
     restart::TESTS,
     cpus::TESTS,
@@ -145,15 +147,23 @@ const AFTERWARDS: [&[Test]; 15] = [
     donation::OFF,
     lifecycle::CTRL_C,
     behaviour::LAST,
+    service::TESTS,
     truth::LOCKED_DOWN,
 ];
 
-/// A filter may hold several texts, separated by commas: tests that hold any of them run.
+/// A filter may hold several texts, separated by commas: tests that hold any of them run, and none that
+/// holds one with `!` in front. With such only, all others run.
 fn choose(args: &mut Arguments, trials: &mut Vec<Trial>) {
-    if let Some(filter) = args.filter.take() {
-        let texts: Vec<&str> = filter.split(',').collect();
-        trials.retain(|trial| texts.iter().any(|text| trial.name().contains(text)));
-    }
+    let Some(filter) = args.filter.take() else {
+        return;
+    };
+    let (not, texts): (Vec<&str>, Vec<&str>) =
+        filter.split(',').partition(|text| text.starts_with('!'));
+    let holds = |trial: &Trial, text: &str| trial.name().contains(text);
+    trials.retain(|trial| {
+        (texts.is_empty() || texts.iter().any(|text| holds(trial, text)))
+            && !not.iter().any(|text| holds(trial, &text[1..]))
+    });
 }
 
 fn main() {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A load that makes as many events as a CPU can: pairs of threads of which each takes the mutex that the
 //! other has, all on one CPU. A process of its own: this program, if `CPU` is set.
 

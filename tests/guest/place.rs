@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Placement: which CPU tasks get, and when, in ordinary loads. An emulated CPU stands still for 100s
 //! of ms when its host is busy, so these judge by counters, by who has run at all, and by shares of
 //! what all got together.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! CPUs that go on and off line, and the scheduler's restarts with them: whoever watches goes on.
 
 use std::fs::File;

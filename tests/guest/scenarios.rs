@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The scenarios of `tests/scenarios` that say how (`kernel = { scale = ... }`), on the
 //! real kernel: the donations and migrations that the scheduler reports are the ones that
 //! the file expects, and that the model and the host-compiled C made.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The scheduler under test: started with some flags, shared by tests that want
 //! the same, read through its stats socket, stopped at the end.
 

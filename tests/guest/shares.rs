@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Weights hold: hogs of different nice values on one CPU share it by weight.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Stages a scenario of `tests/scenarios` on the real kernel: a task is a thread, a
 //! lock is the mutex `f_pos_lock` of a file in memory, or, of other kinds than `mutex`, one
 //! of user space (`userlock.rs`).

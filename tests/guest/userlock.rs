@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Locks of user space for staged scenarios: mutexes of glibc with and without priority
 //! inheritance, and a semaphore, which has no owner.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the kernel's verifier says of the programs, without a scheduler that is loaded.
 
 use std::process::{Command, Output};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Every wait is seen: tasks that sleep in futex() again and again, and are preempted on the
 //! way there by others that do the same. Probes are left out meanwhile, which is counted.
 

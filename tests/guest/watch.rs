@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What there is to see of a scheduler that runs: inversion time against what `inversion` measured
 //! from outside, names of locks, the switch, recordings, metrics, deadlocks. All on one scheduler.
 

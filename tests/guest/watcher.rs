@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The watcher is a process of its own: it comes when somebody watches, may be killed or stopped, and the
 //! scheduler does not notice. And what the scheduler itself keeps: little memory, and no files of others.
 

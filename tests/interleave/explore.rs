@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Schedules of a few CPUs, one after the other, by depth first: which CPU goes on at each
 //! access to what more than one of them accesses, and at least one writes. A CPU that could
 //! go on is interrupted so many times at the most (bounded preemption, as CHESS has it).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Where a CPU comes to the explorer: before each access of the policy to memory, at its locks, and
 //! at those of the machine. Here another one may go on.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What must be right when no callback is under way, and that all tasks come to their end from there.
 
 use crate::kernel::Kernel;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The machine that a program runs on: as much of the kernel as calls the policy, with the locks
 //! that it holds around that. Callbacks are under the task's rq lock; a wakeup and a
 //! change of properties are under its pi_lock as well; a pick gives its rq lock up while it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What a machine has: tasks, CPUs, locks, cgroups, and which of it several CPUs look at. Written
 //! by `kernel.rs`, `tasks.rs` and `ports.rs`, a CPU at a time.
 

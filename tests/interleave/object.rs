@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The policy as a shared object, compiled when a test asks for it: as it stands, or with one
 //! place changed. `explored.c` says how accesses of memory come to the explorer.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the policy asks of the machine, and does to it (`bpf/core/ports.h`). What other CPUs look at
 //! or change is read and written as a place of the machine.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What a few CPUs do at the same time, each program once.
 
 use crate::machine::{Cpu, Op, Setup};

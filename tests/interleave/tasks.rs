@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What tasks do, and what is done to them: wakeups, changes of properties, mutexes, exits. In the order of
 //! kernel/sched/core.c and kernel/locking/mutex.c, as far as the policy or another CPU can tell.
 

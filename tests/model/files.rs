@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Scenario files: TOML to [`Scenario`] and back, with the line of what is wrong.
 
 use scx_proxy::model::scenario::Scenario;

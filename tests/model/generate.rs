@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Machines and programs by chance. Everything shrinks: tasks, events, operations.
 
 use proptest::collection::vec;

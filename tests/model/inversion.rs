@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Inversion time of `bpf/core`, which reads clocks when a wait begins and ends, against
 //! the obvious: who is at the end of each waiter's chain, looked at after every step.
 

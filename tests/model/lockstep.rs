@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Two machines, one program, two policies: every step must be the same.
 
 use crate::policies::MakePolicy;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The machine itself: what the policies are judged by must be right.
 
 use scx_proxy::model::kernel::{Call, State};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The policies under test. What holds for one must hold for all, and they must
 //! agree with the first, step by step.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Every scenario file on every policy.
 
 use crate::{files, lockstep, policies::policies};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Recordings by chance, whole and damaged.
 
 use std::fs;

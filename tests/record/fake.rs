@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A scheduler that is none: it serves the targets `top` and `events` on a socket of its own.
 
 use std::os::unix::fs::MetadataExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! `scx_proxy metrics`: scraped over loopback, read by a strict little parser.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The trace for Perfetto: what must hold of its packets. scripts/check-trace opens one in
 //! Perfetto's own parser.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A scheduler that comes, goes, refuses, or takes its time.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A scheduler that is none: a stats server on a socket of its own, with the targets that `top`
 //! asks for, and made-up answers that a test can change.
 

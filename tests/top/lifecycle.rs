@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! How it ends, whoever ends it, and what it leaves behind.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! One view, for scripts and where there is no terminal.
 
 use std::process::{Command, Output};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! A terminal that a test can type into and look at: a shell in a tmux server of its own.
 
 use std::io;

@@ -113,6 +113,8 @@ impl Stage {
             }
             std::thread::sleep(READY_STEP);
         }
+        // after the forks, which would copy what is locked
+        sys::lock_memory();
         phase.released.store(1, Ordering::Release);
         sys::futex_wake_all(&phase.released);
         std::thread::sleep(settle);

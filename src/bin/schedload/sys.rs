@@ -4,6 +4,7 @@
 use crate::spec::Weight;
 use anyhow::{Context, Result, bail};
 use scx_proxy::clock;
+use scx_rustland_core::ALLOCATOR;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::AtomicU32;
@@ -12,6 +13,22 @@ fn checked(result: libc::c_int) -> io::Result<()> {
     match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Locks the memory of this process, as `cyclictest --mlockall` does, where it may: to page something in
+/// would show in what it measures. Children do not inherit that. Using `ALLOCATOR` also makes it the
+/// allocator of this program, with a heap of fixed size that is locked with the rest.
+pub fn lock_memory() {
+    let unlimited = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: a live rlimit.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &unlimited) } == 0 {
+        ALLOCATOR.lock_memory();
+        // it has also set a sysctl of the whole machine, which is not to outlive us
+        ALLOCATOR.unlock_memory();
     }
 }
 

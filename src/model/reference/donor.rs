@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! The life of a donor: it blocks, its context goes from place to place, it wakes.
 
 use super::Reference;

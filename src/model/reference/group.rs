@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What a context weighs among all, given the cgroup that it is in: its part of its group's
 //! weight, which is a part of its parent's, and so on. Parts go by what competes
 //! inside a group, on average over the last ms.

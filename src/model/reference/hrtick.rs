@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What runs is compared again with a task that woke, when that may have been passed.
 
 use super::Reference;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What runs next on a CPU: the earliest key of its run queue, its donors, and the
 //! previous task. For a donor that means: what to do about the end of its chain.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Where a task goes: idle CPUs, what other CPUs take from a queue, and who is told to look.
 //! What `bpf/place` decides, said with sets.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! What the policy knows of tasks and CPUs, clocks and keys, and who pays.
 
 use super::Reference;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
 //! Chains: from a donor over locks and their owners to the first that can run.
 
 use super::Reference;

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The form of what no compiler looks at: licence lines, shell, Python, YAML, TOML. Part of scripts/test.
+
+Linters that are not there are skipped, and that is said; scripts/setup installs them.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import project
+
+LINE = "SPDX-License-Identifier: GPL-2.0-only"
+HEAD_BYTES = 600
+# JSON has no comments; these files are the licence, generated, or frozen as others made them
+WITHOUT_LINE = re.compile(r"\.json$|^LICENSE$|^Cargo\.lock$|^\.gitignore$|^tests/fixtures/")
+SHELL = re.compile(rb"#!(/bin/|/usr/bin/env )(ba)?sh\b")
+FIRST_COMMENTS = re.compile(r"^(//|/\*|\*|#|<!--|Comment:|Format:|Upstream-Name:|---|\s*$)")
+
+
+def files():
+    """What git has, and what it would have: as a path below the root, and its text or None."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(command, cwd=project.ROOT, stdout=subprocess.PIPE, check=True).stdout.decode().split("\0")
+    return [name for name in sorted(set(names)) if name and (project.ROOT / name).is_file()]
+
+
+def head(name):
+    with (project.ROOT / name).open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def without_licence_line(names):
+    bad = []
+    for name in names:
+        if WITHOUT_LINE.search(name):
+            continue
+        lines = head(name).decode(errors="replace").splitlines()
+        # among the first comments, not somewhere in the text
+        if not any(LINE in line and FIRST_COMMENTS.match(line) for line in lines[:8]):
+            bad.append(f"{name}: no line '{LINE}' at its beginning")
+    return bad
+
+
+def tool(command, names):
+    """What a linter complains about; None if it is not there."""
+    if not shutil.which(command[0]):
+        return None
+    done = subprocess.run([*command, *names], cwd=project.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.stdout.splitlines() or ([f"{command[0]} exits with {done.returncode}"] if done.returncode else [])
+
+
+def shell(names):
+    scripts = [name for name in names if SHELL.match(head(name))]
+    # single quotes around $ are for shells that come later
+    return tool(["shellcheck", "--external-sources", "--source-path=SCRIPTDIR", "--exclude=SC2016", "--format=gcc"], scripts)
+
+
+def python(names):
+    return tool(["pyflakes3"], [name for name in names if name.endswith(".py") or b"python" in head(name).split(b"\n")[0]])
+
+
+def yaml(names):
+    try:
+        import yaml as parser
+    except ImportError:
+        return None
+    bad = []
+    for name in names:
+        if name.endswith((".yml", ".yaml")):
+            try:
+                parser.safe_load((project.ROOT / name).read_text())
+            except parser.YAMLError as error:
+                bad.append(f"{name}: {error}")
+    return bad
+
+
+def toml(names):
+    bad = []
+    for name in names:
+        if name.endswith(".toml"):
+            try:
+                tomllib.loads((project.ROOT / name).read_text())
+            except ValueError as error:
+                bad.append(f"{name}: {error}")
+    return bad
+
+
+def ends(names):
+    """Whole lines, no blanks at their ends: what .editorconfig asks for."""
+    bad = []
+    for name in names:
+        path = Path(name)
+        if name.startswith(("tests/fixtures/", "docs/results/")) or path.name == "LICENSE":
+            continue
+        data = (project.ROOT / name).read_bytes()
+        if data and not data.endswith(b"\n"):
+            bad.append(f"{name}: the last line has no end")
+        bad.extend(f"{name}:{nr}: blanks at the end" for nr, line in enumerate(data.split(b"\n"), 1) if line.endswith((b" ", b"\t", b"\r")))
+    return bad
+
+
+CHECKS = [
+    ("licence lines (SPDX)", without_licence_line),
+    ("ends of lines", ends),
+    ("shell: shellcheck", shell),
+    ("Python: pyflakes3", python),
+    ("YAML", yaml),
+    ("TOML", toml),
+]
+
+
+def main():
+    names = files()
+    counts = [0, 0, 0]
+    for name, check in CHECKS:
+        bad = check(names)
+        state = 2 if bad is None else int(bool(bad))
+        counts[state] += 1
+        print(f"{('ok', 'FAILED', 'skipped, not installed')[state]}: {name}", flush=True)
+        for line in (bad or [])[:40]:
+            print(f"  | {line}")
+    print("{} passed, {} failed, {} skipped".format(*counts))
+    return 1 if counts[1] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
