@@ -102,7 +102,7 @@ api! {
     host_running: fn(Engine, Ports, c_uint);
     host_stopping: fn(Engine, Ports, c_uint, c_int);
     host_quiescent: fn(Engine, Ports, c_uint, c_int);
-    host_tick: fn(Engine, Ports);
+    host_tick: fn(Engine, Ports, c_uint);
     host_timer: fn(Engine, Ports);
     host_contention_begin: fn(Engine, Ports, c_uint, c_int);
     host_contention_end: fn(Engine, Ports, c_uint);

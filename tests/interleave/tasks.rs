@@ -309,7 +309,7 @@ impl Kernel {
                 self.update_curr(cpu);
                 let t = self.cpu(cpu).curr;
                 if t != 0 && self.fair(t) {
-                    callback!(self, host_tick);
+                    callback!(self, host_tick, t);
                 }
                 self.rq_unlock(cpu);
             }
