@@ -223,6 +223,8 @@ struct host_engine *host_engine_new(const struct proxy_config *config, unsigned 
 		host_engine_free(e);
 		return NULL;
 	}
+	host = e;
+	limits_init();
 	for (cpu = 0; cpu < config->nr_cpu_ids; cpu++)
 		heap_init(&e->queues[cpu].heap);
 	for (pid = 0; pid < nr_tasks; pid++) {

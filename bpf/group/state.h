@@ -66,6 +66,7 @@ struct group_table {
 	u64 active[GROUP_WORDS]; /* groups in which something competes, or did just now */
 	u64 any;		 /* there is a group besides the root */
 	u64 limits;		 /* there was a group with a quota */
+	u64 uncharged_ns;	 /* [ops.init()] what the other CPUs may have run without being charged */
 	u64 pass_at_ns;		 /* when a tick last looked at the active groups */
 	u32 busy;		 /* some CPU does */
 	/* [whoever holds busy] */

@@ -116,6 +116,7 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init)
 	s32 err = 0;
 	u32 cpu;
 
+	limits_init();
 	bpf_for(cpu, 0, cfg.nr_cpu_ids) {
 		/* numbers may have holes, and the kernel knows no node of a CPU that cannot be */
 		if (bpf_cpumask_test_cpu(cpu, possible)) {

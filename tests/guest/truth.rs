@@ -342,6 +342,10 @@ fn pid_namespace() -> Result<(), Failed> {
     let killed = starts(&under, "-KILL", |log, pid| {
         let own = format!("this process, {pid} to the kernel, is in a pid namespace");
         ensure(log.contains(&own), || format!("no {own:?}: {log}"))?;
+        let said = |error: anyhow::Error| format!("{error:#}");
+        let mut client = Client::connect(Path::new(SOCKET)).map_err(said)?;
+        // sums begin with the first who watches
+        client.view(100).map_err(said)?;
         run(&[
             INVERSION,
             "--lock",
@@ -353,8 +357,6 @@ fn pid_namespace() -> Result<(), Failed> {
             "--hogs",
             "1",
         ])?;
-        let said = |error: anyhow::Error| format!("{error:#}");
-        let mut client = Client::connect(Path::new(SOCKET)).map_err(said)?;
         let mut tasks = Vec::new();
         wait_for("tasks that have waited", UNLOAD, || {
             tasks = client
