@@ -111,12 +111,11 @@ static __always_inline void candidates_forget(struct task_ctx *tctx)
 		tctx->lent_to[i & (CANDIDATES_MAX - 1)] = (struct candidate_turns){};
 }
 
-/* A new wait of @p begins, with the context that it has now; its token says MOVING. */
-static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
+/* A new wait of @p for @lock begins, with the context that it has now; its token says MOVING. */
+static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *tctx, u64 lock, s32 cpu,
 				       u32 urgency)
 {
 	u64 seq = tctx->wait_seq + TOKEN_SEQ_ONE;
-	u64 lock = edge_lock(p, tctx);
 	u32 owner = edge_owner_pid(p, tctx, lock);
 
 	if (!token_seq(seq))
@@ -141,10 +140,10 @@ static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *t
 	return seq;
 }
 
-/* @p went to sleep on a lock: its context stays schedulable. Caller: ops.quiescent(). */
-static __always_inline void donor_block(struct task_struct *p, struct task_ctx *tctx, s32 cpu)
+/* @p went to sleep on @lock: its context stays schedulable. Caller: ops.quiescent(). */
+static __always_inline void donor_block(struct task_struct *p, struct task_ctx *tctx, u64 lock, s32 cpu)
 {
-	u64 seq = donor_begin(p, tctx, cpu, 0);
+	u64 seq = donor_begin(p, tctx, lock, cpu, 0);
 
 	if (donor_queue_push(cpu, tctx->wait_key, seq, heap_who(port_pid(p), tctx->wait_user),
 			     tctx) == PUSHED) {

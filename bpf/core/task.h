@@ -364,14 +364,17 @@ static __always_inline void task_yield(struct task_struct *p, struct task_ctx *t
 static __always_inline void task_quiescent(struct task_struct *p, struct task_ctx *tctx,
 					   s32 cpu, bool sleeps)
 {
+	u64 lock;
+
 	queue_left(tctx, PLACE_ASLEEP);
 	delay_end(tctx, port_now());
 	tctx->slept = sleeps;
-	if (!sleeps || !edge_lock(p, tctx)) {
+	lock = sleeps ? edge_lock(p, tctx) : 0;
+	if (!lock) {
 		group_count(tctx, 0);
 		return;
 	}
-	donor_block(p, tctx, cpu);
+	donor_block(p, tctx, lock, cpu);
 	/* its context competes on; where donors are only observed it does not */
 	if (!port_donating())
 		group_count(tctx, 0);
@@ -416,7 +419,7 @@ static __always_inline void task_contended(struct task_struct *p, struct task_ct
 
 	if (tctx->token)
 		return; /* another lock type's probe was first */
-	seq = donor_begin(p, tctx, cpu, urgency);
+	seq = donor_begin(p, tctx, edge_lock(p, tctx), cpu, urgency);
 	if (port_donating())
 		donor_block_urgent(port_pid(p), cpu, seq);
 	else
