@@ -8,8 +8,8 @@
  * parked owner may be taken out by a donor, whatever its group owes: that makes
  * the debt larger, and ends the inversion.
  *
- * Budgets are looked at when a task is queued or has been charged, so a group uses more than it has
- * by a slice of each of its tasks. That is a debt, and paid from the next periods, so usage
+ * Budgets are looked at when a task is queued, has been charged, and at its ticks, so a group uses more
+ * than it has by a tick of each of its tasks. That is a debt, and paid from the next periods, so usage
  * is right on average. Nobody is asked for more than DEBT_NS of its quota.
  */
 #ifndef PROXY_GROUP_LIMIT_H
