@@ -13,7 +13,7 @@ use libtest_mimic::Failed;
 use scx_proxy::stats::Metrics;
 use scx_stats::StatsClient;
 
-use crate::machine::{ensure, sched_ext_ops, sched_ext_state, wait_for};
+use crate::machine::{ensure, read, sched_ext_ops, sched_ext_state, wait_for};
 
 pub const SCX_PROXY: &str = env!("CARGO_BIN_EXE_scx_proxy");
 const LOG: &str = "/run/scx_proxy.log";
@@ -40,6 +40,26 @@ static SHARED: Mutex<Option<Running>> = Mutex::new(None);
 
 pub fn loaded() -> bool {
     sched_ext_state() == "enabled" && sched_ext_ops().starts_with("proxy")
+}
+
+/// Waits until `child`, whose log is the file `log`, has loaded; it may not end meanwhile.
+pub fn loads(child: &mut Child, log: &str) -> Result<(), Failed> {
+    let mut ended = None;
+    wait_for("the scheduler to load", LOAD, || {
+        ended = child.try_wait().ok().flatten();
+        ended.is_some() || loaded() && read(log).contains("is scheduling")
+    })?;
+    ensure(ended.is_none(), || format!("{ended:?}: {}", read(log)))
+}
+
+/// Waits until `child` has ended, and says how.
+pub fn exits(child: &mut Child) -> Result<ExitStatus, Failed> {
+    let mut status = None;
+    wait_for("scx_proxy to exit", UNLOAD, || {
+        status = child.try_wait().ok().flatten();
+        status.is_some()
+    })?;
+    status.ok_or_else(|| "no exit status".into())
 }
 
 pub fn log() -> String {
@@ -88,12 +108,7 @@ impl Running {
     }
 
     pub fn wait(&mut self) -> Result<ExitStatus, Failed> {
-        let mut status = None;
-        wait_for("scx_proxy to exit", UNLOAD, || {
-            status = self.child.try_wait().ok().flatten();
-            status.is_some()
-        })?;
-        status.ok_or_else(|| "no exit status".into())
+        exits(&mut self.child)
     }
 }
 

@@ -44,12 +44,7 @@ fn start() -> Result<Child, Failed> {
         });
     }
     let mut child = command.spawn()?;
-    let mut ended = None;
-    wait_for("the scheduler to load", sched::LOAD, || {
-        ended = child.try_wait().ok().flatten();
-        ended.is_some() || loaded() && read(LOG).contains("is scheduling")
-    })?;
-    ensure(ended.is_none(), || format!("{ended:?}: {}", read(LOG)))?;
+    sched::loads(&mut child, LOG)?;
     Ok(child)
 }
 
@@ -125,11 +120,8 @@ fn sysrq_is_told_from_a_fault() -> Result<(), Failed> {
     fs::write(CONFIG, "")?;
     let mut child = start()?;
     fs::write("/proc/sysrq-trigger", "S")?;
-    let mut status = None;
-    wait_for("scx_proxy to exit", UNLOAD, || {
-        status = child.try_wait().ok().flatten();
-        status.is_some()
-    })?;
-    let code = status.and_then(|status| status.code());
-    ensure(code == Some(4), || format!("{status:?}: {}", read(LOG)))
+    let status = sched::exits(&mut child)?;
+    ensure(status.code() == Some(4), || {
+        format!("{status:?}: {}", read(LOG))
+    })
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::Test;
 use crate::machine::{cpus, ensure, read, run, sched_ext_state, wait_for};
-use crate::sched::{self, SCX_PROXY, UNLOAD, loaded};
+use crate::sched::{self, SCX_PROXY, UNLOAD};
 
 /// Before the others: they need no scheduler, and load none.
 pub const REFUSED: &[Test] = &[
@@ -221,21 +221,13 @@ fn starts(
         .stdout(Stdio::null())
         .stderr(File::create(LOG)?)
         .spawn()?;
-    let mut ended = None;
-    wait_for("the scheduler to load", sched::LOAD, || {
-        ended = child.try_wait().ok().flatten();
-        ended.is_some() || loaded() && read(LOG).contains("is scheduling")
-    })?;
-    ensure(ended.is_none(), || format!("{ended:?}: {}", read(LOG)))?;
+    sched::loads(&mut child, LOG)?;
     let pid = pid_of(SCX_PROXY)?;
     let looked = look(&read(LOG), pid);
     run(&["kill", signal, &pid.to_string()])?;
-    wait_for("scx_proxy to exit", UNLOAD, || {
-        ended = child.try_wait().ok().flatten();
-        ended.is_some()
-    })?;
+    let status = sched::exits(&mut child)?;
     looked?;
-    ended.ok_or_else(|| "no exit status".into())
+    Ok(status)
 }
 
 /// The same, and it ends as it should.

@@ -7,6 +7,7 @@
 //! new file and one line in `RECIPES`.
 
 mod binder;
+mod by_hand;
 mod chain;
 mod console_sem;
 mod f_pos;

@@ -5,7 +5,8 @@
 //!
 //! After src/thread/pthread_mutex_timedlock.c and pthread_mutex_unlock.c of musl 1.2.
 
-use super::{Recipe, Stage, compute};
+use super::Recipe;
+use super::by_hand::{self, Locked, Mutex as _};
 use crate::crew::Actors;
 use crate::shared::{Shared, Zeroed};
 use anyhow::Result;
@@ -52,6 +53,25 @@ impl Mutex {
         Ok(mutex)
     }
 
+    fn futex(&self, op: libc::c_int, value: u32) -> io::Result<()> {
+        // SAFETY: a word that lives as long as `self`; no timeout.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                self.0.lock.as_ptr(),
+                op | libc::FUTEX_PRIVATE_FLAG,
+                value,
+                std::ptr::null::<libc::timespec>(),
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+impl by_hand::Mutex for Mutex {
     fn renew(&self) {
         self.0.kind.store(RECURSIVE, Ordering::SeqCst);
         self.0.lock.store(0, Ordering::SeqCst);
@@ -95,46 +115,6 @@ impl Mutex {
             self.futex(libc::FUTEX_WAKE, 1)?;
         }
         Ok(())
-    }
-
-    fn futex(&self, op: libc::c_int, value: u32) -> io::Result<()> {
-        // SAFETY: a word that lives as long as `self`; no timeout.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.0.lock.as_ptr(),
-                op | libc::FUTEX_PRIVATE_FLAG,
-                value,
-                std::ptr::null::<libc::timespec>(),
-            )
-        };
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(())
-    }
-}
-
-struct Locked {
-    mutex: Mutex,
-    units: usize,
-}
-
-impl Stage for Locked {
-    fn reset(&mut self) -> Result<()> {
-        self.mutex.renew();
-        Ok(())
-    }
-
-    fn hold(&self, _link: usize) -> io::Result<()> {
-        self.mutex.lock()?;
-        compute(self.units);
-        self.mutex.unlock()
-    }
-
-    fn wait(&self) -> io::Result<()> {
-        self.mutex.lock()?;
-        self.mutex.unlock()
     }
 }
 

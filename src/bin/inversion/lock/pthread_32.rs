@@ -6,7 +6,8 @@
 //! The mutex is made by hand, after nptl/lowlevellock.c and sysdeps/nptl/bits/struct_mutex.h of glibc, at an address
 //! of 32 bits that is no multiple of 8.
 
-use super::{Recipe, Stage, compute};
+use super::Recipe;
+use super::by_hand::{self, Locked};
 use crate::child::Child;
 use crate::crew::Actors;
 use crate::sys;
@@ -29,7 +30,7 @@ pub static RECIPE: Recipe = Recipe {
     unavailable,
     build: |units| {
         Ok(Box::new(Locked {
-            low: Low::new()?,
+            mutex: Low::new()?,
             units,
         }))
     },
@@ -175,13 +176,6 @@ impl Low {
         unsafe { &(*self.0.as_ptr()).mutex }
     }
 
-    fn renew(&self) {
-        let m = self.mutex();
-        for word in [&m.lock, &m.count, &m.owner, &m.kind, &m.users, &m.spins] {
-            word.store(0, Ordering::SeqCst);
-        }
-    }
-
     /// FUTEX_WAIT by 32-bit code.
     fn sleep(&self) -> io::Result<()> {
         let word = self.mutex().lock.as_ptr() as usize as u32;
@@ -189,6 +183,15 @@ impl Low {
         match -self.call_32(FUTEX_32, [word, op, CONTENDED, 0]) {
             0 | libc::EAGAIN | libc::EINTR => Ok(()),
             error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+impl by_hand::Mutex for Low {
+    fn renew(&self) {
+        let m = self.mutex();
+        for word in [&m.lock, &m.count, &m.owner, &m.kind, &m.users, &m.spins] {
+            word.store(0, Ordering::SeqCst);
         }
     }
 
@@ -254,31 +257,9 @@ fn unavailable() -> Option<String> {
     }
 }
 
-struct Locked {
-    low: Low,
-    units: usize,
-}
-
-impl Stage for Locked {
-    fn reset(&mut self) -> Result<()> {
-        self.low.renew();
-        Ok(())
-    }
-
-    fn hold(&self, _link: usize) -> io::Result<()> {
-        self.low.lock()?;
-        compute(self.units);
-        self.low.unlock()
-    }
-
-    fn wait(&self) -> io::Result<()> {
-        self.low.lock()?;
-        self.low.unlock()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::by_hand::Mutex as _;
     use super::*;
 
     #[test]
