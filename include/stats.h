@@ -15,6 +15,7 @@ enum proxy_stat {
 	STAT_DISPATCH_DONATION,		/* owner picked in a donor's context */
 	STAT_DISPATCH_STEAL,		/* idle CPU took from another run queue */
 	STAT_DISPATCH_BALANCE,		/* busy CPU took a task that got less than its share */
+	STAT_DISPATCH_TO_BIG,		/* heavy task left a CPU of small capacity for an idle big core */
 	STAT_ENQUEUE,			/* tasks put on a run queue */
 	STAT_ENQUEUE_IDLE,		/* of those, sent to an idle CPU's queue */
 	STAT_WAKE_IDLE,		/* wakeups sent to an idle CPU */

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The command line: every flag, its unit and its range. No side effects.
 
+mod big_cpus;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
+
+pub use big_cpus::BigCpus;
 
 use crate::abi;
 use crate::locks::LockSet;
@@ -73,6 +77,14 @@ pub struct Opts {
     /// the time that its tasks run. uclamp is honoured. Other governors do not ask.
     #[arg(long)]
     pub no_cpufreq: bool,
+
+    /// CPUs that heavy tasks prefer: a list as in `0-3,8`, `auto` for those whose capacity
+    /// says so, or `none`.
+    ///
+    /// A task that used more than half of a CPU in the last second wakes on an idle big core if there is
+    /// one, and leaves a small one for it when its slice ends.
+    #[arg(long, default_value = "auto", value_name = "CPUS")]
+    pub big_cpus: BigCpus,
 
     /// Least time between two looks of a busy CPU for tasks that get less than
     /// their share on another, in microseconds.

@@ -296,6 +296,12 @@ void host_place(struct host_engine *e, int cpu, unsigned int domain, unsigned in
 	e->machine.idle |= BIT64(domain);
 }
 
+void host_big(struct host_engine *e, unsigned int domain, host_u64 big)
+{
+	e->domains[domain].big = big;
+	e->machine.big |= BIT64(domain) & -(host_u64)!!big;
+}
+
 void host_near(struct host_engine *e, unsigned int domain, host_u64 near)
 {
 	e->domains[domain].near = near;

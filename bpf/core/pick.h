@@ -134,6 +134,11 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 			return;
 		}
 	}
+	/* it is queued, and goes there */
+	if (goes_on && head.key == KEY_NONE && big_is_better(prev, cpu)) {
+		stat_inc(STAT_DISPATCH_TO_BIG);
+		return;
+	}
 	if (goes_on && !(yields && head.key != KEY_NONE) &&
 	    (head.key == KEY_NONE || !key_before(head.key, prev_key))) {
 		keep_prev(prev, ptctx, cctx, now);

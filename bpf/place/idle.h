@@ -96,8 +96,84 @@ CORE_FN s32 idle_claim_in(struct task_struct *p __arg_trusted, u32 nr, u32 from)
 	return cpu;
 }
 
+/* A task that used more than half of a CPU of late: it prefers CPUs of the larger capacity. */
+static __always_inline bool is_heavy(const struct task_ctx *tctx, u64 now)
+{
+	u64 ns = now > tctx->pace_at_ns ? now - tctx->pace_at_ns : 0;
+
+	return pace_after(tctx->pace, ns) >= key_cost(PACE_NS / 2, tctx->weight);
+}
+
 /*
- * An idle CPU for @p, claimed, or -1. @home if its whole core is idle; else one of its domain,
+ * A core of big CPUs of domain @nr that nobody uses and where @p may run, from bit @from on;
+ * -1: none. Not claimed.
+ */
+CORE_FN s32 idle_big_in(struct task_struct *p __arg_trusted, u32 nr, u32 from)
+{
+	struct domain *d = domain_of(nr);
+	u64 among;
+	u32 bit;
+	s32 cpu;
+
+	if (!d)
+		return -1;
+	among = idle_cores(d, bits_read(&d->idle)) & d->big;
+	while (among && can_loop) {
+		bit = bit_from(among, from);
+		among &= ~BIT64(bit);
+		cpu = domain_cpu(d, bit);
+		if (port_may_run(p, cpu))
+			return cpu;
+	}
+	return -1;
+}
+
+/*
+ * Where CPUs differ in capacity and @p is heavy: a big core that nobody uses, in @home's domain, else in
+ * another, of the same node first; -1: none. Not claimed.
+ */
+CORE_FN s32 idle_big_near(struct task_struct *p __arg_trusted, s32 home)
+{
+	struct machine *m = machine_of();
+	struct task_ctx *tctx = task_ctx_of(p);
+	struct cpu_ctx *cctx = cpu_ctx_of(home);
+	u64 others = bits_read(&m->idle) & m->big, near;
+	struct domain *d;
+	s32 cpu = -1;
+	u32 nr;
+
+	if (!tctx || !cctx || !others || !is_heavy(tctx, port_now()))
+		return -1;
+	d = domain_of(cctx->domain);
+	if (!d)
+		return -1;
+	if (others & BIT64(cctx->domain))
+		cpu = idle_big_in(p, cctx->domain, cctx->bit);
+	others &= ~BIT64(cctx->domain);
+	while (cpu < 0 && others && can_loop) {
+		near = others & d->near;
+		nr = bit_from(near ? near : others, cctx->domain);
+		others &= ~BIT64(nr);
+		cpu = idle_big_in(p, nr, 0);
+	}
+	return cpu;
+}
+
+/* @p, which runs on @cpu and has no task waiting behind it, would have a big core to itself. */
+static __always_inline bool big_is_better(struct task_struct *p, s32 cpu)
+{
+	struct cpu_ctx *cctx;
+	struct domain *d;
+
+	if (!machine_of()->big || port_pinned(p) || donor_first_key(cpu) != KEY_NONE)
+		return false;
+	cctx = cpu_ctx_of(cpu);
+	d = cctx ? domain_of(cctx->domain) : NULL;
+	return d && !(d->big & BIT64(cctx->bit)) && idle_big_near(p, cpu) >= 0;
+}
+
+/*
+ * An idle CPU for @p, claimed, or -1. A big core if @p is heavy and there is one; @home if its whole core is idle; else one of its domain,
  * a whole core first and @home before its like; else one of another domain, of the same node first.
  */
 CORE_FN s32 idle_claim_near(struct task_struct *p __arg_trusted, s32 home)
@@ -114,6 +190,11 @@ CORE_FN s32 idle_claim_near(struct task_struct *p __arg_trusted, s32 home)
 	d = domain_of(cctx->domain);
 	if (!d)
 		return -1;
+	if (m->big) {
+		cpu = idle_big_near(p, home);
+		if (cpu >= 0 && idle_claim(cpu))
+			return cpu;
+	}
 	if (bits_read(&m->idle) & BIT64(cctx->domain)) {
 		cpu = idle_claim_in(p, cctx->domain, cctx->bit);
 		if (cpu >= 0)

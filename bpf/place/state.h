@@ -26,6 +26,7 @@ struct domain {
 	u64 cpus;  /* bits of the CPUs that are online */
 	u64 pairs; /* lower bits of the cores with two threads; threads of a core are neighbours */
 	u64 near;  /* domains of the same NUMA node, as bits of struct machine */
+	u64 big;   /* CPUs that heavy tasks prefer: struct machine */
 	unsigned short cpu_of[DOMAIN_CPUS];
 	/* [atomic] */
 	u64 idle __attribute__((aligned(64))); /* CPUs that are idle and not claimed */
@@ -41,6 +42,7 @@ struct machine {
 	u64 idle;
 	u64 work;
 	u64 donors;
+	u64 big; /* [loader, before attach] domains with big CPUs; 0 if all CPUs are alike */
 } __attribute__((aligned(64)));
 
 #endif /* PROXY_PLACE_STATE_H */

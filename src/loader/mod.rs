@@ -2,6 +2,7 @@
 //! Brings the BPF scheduler into the kernel, keeps it there, reports its exit.
 //! Only this module touches the skeleton.
 
+mod cpus;
 mod ejected;
 pub mod preflight;
 pub mod programs;
@@ -9,7 +10,6 @@ mod refused;
 mod topology;
 pub mod verify;
 
-use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -48,9 +48,9 @@ use crate::watcher::{self, Keeper};
 mod skel {
     include!(concat!(env!("OUT_DIR"), "/bpf_skel.rs"));
 }
+use cpus::{cpu_ids, cpus_online, note_topology, online_cpus};
 pub use ejected::{Cause, Ejected};
 use refused::KernelLog;
-use topology::OnlineCpu;
 
 use skel::{BpfSkel, BpfSkelBuilder, OpenBpfSkel};
 
@@ -242,101 +242,11 @@ fn needs_tracepoint() -> bool {
     !compat::struct_has_field("task_struct", "blocked_on").unwrap_or(false)
 }
 
-/// The CPUs that are online, and where they are. A topology that cannot be read is no reason not to
-/// schedule: then all count as near each other. So it is after a CPU was plugged in, which scx_utils does
-/// not expect.
-fn online_cpus() -> Result<Vec<OnlineCpu>> {
-    let numbers = cpus_online()?;
-    let why = match located_cpus() {
-        Ok(located) if located.len() == numbers.len() => return Ok(located),
-        Ok(located) => format!("of {} CPUs {} are known", numbers.len(), located.len()),
-        Err(e) => format!("{e:#}"),
-    };
-    debug!("caches and nodes are not taken into account: {why}");
-    let number = |cpu| -> Result<OnlineCpu> {
-        let cpu = u32::try_from(cpu)?;
-        Ok(OnlineCpu {
-            node: 0,
-            cache: 0,
-            core: cpu,
-            cpu,
-        })
-    };
-    numbers.into_iter().map(number).collect()
-}
-
-fn located_cpus() -> Result<Vec<OnlineCpu>> {
-    let topology = scx_utils::Topology::new()?;
-    let at = |(id, cpu): (&usize, &Arc<scx_utils::Cpu>)| -> Result<OnlineCpu> {
-        Ok(OnlineCpu {
-            node: u32::try_from(cpu.node_id)?,
-            cache: u32::try_from(cpu.llc_id)?,
-            core: u32::try_from(cpu.core_id)?,
-            cpu: u32::try_from(*id)?,
-        })
-    };
-    topology.all_cpus.iter().map(at).collect()
-}
-
-/// Numbers of the CPUs that are online.
-fn cpus_online() -> Result<Vec<usize>> {
-    cpu_list("/sys/devices/system/cpu/online")
-}
-
-/// The highest number that a CPU may get, and one. `NR_CPU_IDS` of scx_utils knows only those CPUs that
-/// were present at the start of this process: more may be plugged in.
-fn cpu_ids() -> Result<u32> {
-    let possible = cpu_list("/sys/devices/system/cpu/possible")?;
-    let last = possible.into_iter().max().context("no CPU is possible")?;
-    Ok(u32::try_from(last)? + 1)
-}
-
-fn cpu_list(path: &str) -> Result<Vec<usize>> {
-    let list = std::fs::read_to_string(path).context(path.to_owned())?;
-    scx_utils::read_cpulist(list.trim()).context(path.to_owned())
-}
-
 /// The bytes of a map's value, all of whose fields are integers.
 fn bytes_of<T>(value: &T) -> &[u8] {
     // SAFETY: T is a type of the skeleton that was zeroed as a whole before its fields were
     // set, so its padding is initialized too; the slice lives as long as the value.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
-}
-
-/// Tell BPF where CPUs are: `bpf/place/state.h`.
-fn note_topology(skel: &mut BpfSkel, online: &[OnlineCpu]) -> Result<()> {
-    let domains = topology::domains(online).context("more CPUs than 64 domains have room for")?;
-    let cache_of: BTreeMap<u32, u32> = online.iter().map(|c| (c.cpu, c.cache)).collect();
-    for (nr, domain) in (0_u32..).zip(&domains) {
-        let all = u64::MAX >> (64 - domain.cpus.len());
-        // SAFETY: the type has integer fields only.
-        let mut value: skel::types::domain = unsafe { std::mem::zeroed() };
-        value.cpus = all;
-        value.idle = all;
-        value.pairs = domain.pairs;
-        value.near = domain.near;
-        for (bit, cpu) in (0_u32..).zip(&domain.cpus) {
-            value.cpu_of[bit as usize] = u16::try_from(*cpu)?;
-            // SAFETY: as above.
-            let mut ctx: skel::types::cpu_ctx = unsafe { std::mem::zeroed() };
-            ctx.cache_id = cache_of.get(cpu).copied().unwrap_or_default();
-            ctx.domain = nr;
-            ctx.bit = bit;
-            ctx.idle = 1;
-            let key = cpu.to_ne_bytes();
-            skel.maps
-                .cpu_ctxs
-                .update(&key, bytes_of(&ctx), MapFlags::ANY)?;
-        }
-        skel.maps
-            .domains
-            .update(&nr.to_ne_bytes(), bytes_of(&value), MapFlags::ANY)?;
-    }
-    let bss = skel.maps.bss_data.as_mut();
-    let machine = &mut bss.context("BPF object without variables")?.machine;
-    machine.idle = u64::MAX >> (64 - domains.len());
-    debug!("{} CPUs in {} domains", online.len(), domains.len());
-    Ok(())
 }
 
 /// With `-v`, and if the kernel keeps account (sysctl kernel.bpf_stats_enabled): what each
@@ -466,7 +376,7 @@ impl<'a> Scheduler<'a> {
         let mut skel = prepare(opts, cpu_ids()?, object)?;
         report_not_honoured();
         // only now: of what changes after the object was opened, the kernel knows, and has us loaded again
-        let online = online_cpus().context("which CPUs are online")?;
+        let online = online_cpus(&opts.big_cpus).context("which CPUs are online")?;
         let data = skel.maps.data_data.as_mut();
         let data = data.context("BPF object without variables")?;
         data.donating = u32::from(donating.load(Ordering::Relaxed));

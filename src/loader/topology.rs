@@ -14,6 +14,9 @@ const DOMAINS_MAX: usize = abi::DOMAINS_MAX as usize;
 /// Caches of fewer CPUs than that share a domain with others of their node.
 const CPUS_MIN: usize = 4;
 
+/// Capacity of the fastest CPU.
+pub const CAPACITY_MAX: u32 = 1024;
+
 /// An online CPU. Ids of cores and caches need only tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OnlineCpu {
@@ -25,6 +28,8 @@ pub struct OnlineCpu {
     pub core: u32,
     /// Its number.
     pub cpu: u32,
+    /// Its greatest speed, as a part of `CAPACITY_MAX`.
+    pub capacity: u32,
 }
 
 /// CPUs of one domain, in the order of their bits.
@@ -36,6 +41,8 @@ pub struct Domain {
     pub pairs: u64,
     /// Domains of the same node, itself included.
     pub near: u64,
+    /// Bits of CPUs of the larger capacity; not one is set if all are alike.
+    pub big: u64,
 }
 
 /// The domains of a machine with these CPUs online; `None` if it has more than there is room for.
@@ -47,13 +54,22 @@ pub fn domains(online: &[OnlineCpu]) -> Option<Vec<Domain>> {
     while least <= CPUS_MAX {
         let groups = merge(split(&online), least);
         if groups.len() <= DOMAINS_MAX {
-            return Some(make(&groups));
+            return Some(make(&groups, big_above(&online)));
         }
         least *= 2;
     }
     // more nodes than domains: what stands next to each other, whatever it shares
     let groups: Vec<_> = online.chunks(CPUS_MAX).map(<[_]>::to_vec).collect();
-    (groups.len() <= DOMAINS_MAX).then(|| make(&groups))
+    (groups.len() <= DOMAINS_MAX).then(|| make(&groups, big_above(&online)))
+}
+
+/// The capacity above which a CPU is big. CPUs of one kind differ too, by how well each turned out: that
+/// is no reason to leave warm caches, and `None`.
+fn big_above(online: &[OnlineCpu]) -> Option<u32> {
+    let least = online.iter().map(|c| c.capacity).min()?;
+    let most = online.iter().map(|c| c.capacity).max()?;
+    // scx_utils tells big cores from others by the same gap
+    (most * 10 >= least * 13 && most > least).then_some((least + most) / 2)
 }
 
 /// Runs of CPUs with the same cache, none larger than a domain; cores stay whole.
@@ -94,7 +110,7 @@ fn merge(groups: Vec<Vec<OnlineCpu>>, least: usize) -> Vec<Vec<OnlineCpu>> {
     merged
 }
 
-fn make(groups: &[Vec<OnlineCpu>]) -> Vec<Domain> {
+fn make(groups: &[Vec<OnlineCpu>], big_above: Option<u32>) -> Vec<Domain> {
     let near = |node: u32| {
         let of_node = groups.iter().enumerate().filter(|(_, g)| g[0].node == node);
         of_node.fold(0, |near, (nr, _)| near | 1 << nr)
@@ -108,7 +124,10 @@ fn make(groups: &[Vec<OnlineCpu>]) -> Vec<Domain> {
                 bit += threads.len();
             }
         }
+        let is_big = |c: &OnlineCpu| big_above.is_some_and(|above| c.capacity > above);
+        let big = |(bit, c): (usize, &OnlineCpu)| u64::from(is_big(c)) << bit;
         Domain {
+            big: group.iter().enumerate().map(big).sum(),
             cpus: group.iter().map(|c| c.cpu).collect(),
             pairs,
             near: near(group[0].node),
@@ -134,6 +153,7 @@ mod tests {
             cache: i / cache,
             core: i / threads,
             cpu: number(i),
+            capacity: CAPACITY_MAX,
         };
         (0..nr).map(cpu).collect()
     }
@@ -167,6 +187,7 @@ mod tests {
             cache: 0,
             core: i,
             cpu: i,
+            capacity: CAPACITY_MAX,
         }));
         let domains = domains(&online).expect("fits");
         assert_eq!((bits(&domains), domains[0].pairs), (vec![7], 0b0000_0101));
@@ -194,6 +215,22 @@ mod tests {
             bits(&domains(&machine(96, 2, 96, 96, |i| i)).expect("fits")),
             [64, 32]
         );
+    }
+
+    #[test]
+    fn cpus_are_big_whose_capacity_is_well_above_that_of_others() {
+        let big = |capacities: &[u32]| {
+            let mut online = machine(capacities.len() as u32, 1, 64, 64, |i| i);
+            for (cpu, capacity) in online.iter_mut().zip(capacities) {
+                cpu.capacity = *capacity;
+            }
+            domains(&online).expect("fits")[0].big
+        };
+        assert_eq!(big(&[640, 640, 1024, 1024]), 0b1100);
+        assert_eq!(big(&[1024, 900, 400, 400]), 0b0011);
+        assert_eq!(big(&[0, 1024, 0]), 0b0010);
+        assert_eq!(big(&[1024, 980, 900, 800]), 0, "favourites among equals");
+        assert_eq!(big(&[1024; 4]), 0);
     }
 
     /// Every CPU is in one place, whatever the machine.

@@ -40,6 +40,8 @@ pub struct Domain {
     pub paired: bool,
     /// Domains of the same node.
     pub near: Vec<usize>,
+    /// Those that heavy tasks prefer; on a machine whose CPUs are alike there are none.
+    pub big: Vec<Cpu>,
 }
 
 /// How a machine is built, regularly.
@@ -51,6 +53,8 @@ pub struct Topology {
     pub smt: bool,
     /// Domains of a node.
     pub node_domains: u32,
+    /// CPUs of the larger capacity, from CPU 0 on; 0: all are alike.
+    pub big_cpus: u32,
 }
 
 impl Default for Topology {
@@ -59,6 +63,7 @@ impl Default for Topology {
             domain_cpus: 64,
             smt: false,
             node_domains: 64,
+            big_cpus: 0,
         }
     }
 }
@@ -75,6 +80,11 @@ impl Topology {
             paired: self.smt && cpus.len().is_multiple_of(2),
             near: (0..groups.len())
                 .filter(|&other| node(other) == node(nr))
+                .collect(),
+            big: cpus
+                .iter()
+                .copied()
+                .filter(|&cpu| cpu < self.big_cpus)
                 .collect(),
         };
         groups.iter().enumerate().map(domain).collect()

@@ -32,6 +32,9 @@ pub struct Scenario {
     /// Whether two CPUs in a row are threads of a core.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub smt: bool,
+    /// CPUs of a larger capacity than the others, from CPU 0 on; 0: all are alike.
+    #[serde(default)]
+    pub big_cpus: u32,
     /// Caches of a NUMA node; none named: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_domains: Option<u32>,
@@ -371,6 +374,7 @@ impl Scenario {
         Topology {
             domain_cpus: self.domain_cpus.unwrap_or(all.domain_cpus),
             smt: self.smt,
+            big_cpus: self.big_cpus,
             node_domains: self.node_domains.unwrap_or(all.node_domains),
         }
     }

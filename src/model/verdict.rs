@@ -278,6 +278,7 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
         cpus: setup.nr_cpus,
         domain_cpus: Some(setup.topology.domain_cpus),
         smt: setup.topology.smt,
+        big_cpus: setup.topology.big_cpus,
         node_domains: Some(setup.topology.node_domains),
         until_ms: ms(setup.until_ns),
         seed: setup.seed,

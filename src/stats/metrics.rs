@@ -125,6 +125,7 @@ metrics! {
         proxy_stat_STAT_DISPATCH_DONATION dispatch_donation "Picks decided by a donor: its lock's owner runs in its context, since the last reading"
         proxy_stat_STAT_DISPATCH_STEAL dispatch_steal "Dispatches by an idle CPU from another CPU's run queue, since the last reading"
         proxy_stat_STAT_DISPATCH_BALANCE dispatch_balance "Dispatches by a busy CPU of a task that got less than its share on another, since the last reading"
+        proxy_stat_STAT_DISPATCH_TO_BIG dispatch_to_big "Heavy tasks that left a CPU of small capacity for an idle big core, since the last reading"
         proxy_stat_STAT_ENQUEUE enqueues "Tasks put on a run queue, since the last reading"
         proxy_stat_STAT_ENQUEUE_IDLE enqueues_idle "Of the enqueues, those sent to the run queue of an idle CPU, since the last reading"
         proxy_stat_STAT_WAKE_IDLE wakeups_idle "Wakeups sent to an idle CPU, since the last reading"

@@ -164,6 +164,14 @@ fn place(engine: *mut host_engine, domains: &[Domain]) {
             // SAFETY: the engine was made for these CPUs; a domain holds 64 at the most.
             unsafe { sys::host_place(engine, cpu as c_int, nr, bit, first) };
         }
+        let bits = |cpu| domain.cpus.iter().position(|c| c == cpu);
+        let big = domain
+            .big
+            .iter()
+            .filter_map(bits)
+            .fold(0, |big, bit| big | 1 << bit);
+        // SAFETY: as above.
+        unsafe { sys::host_big(engine, nr, big) };
         let near = domain.near.iter().fold(0, |near, other| near | 1 << other);
         // SAFETY: as above.
         unsafe { sys::host_near(engine, nr, near) };

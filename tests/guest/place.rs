@@ -35,6 +35,10 @@ pub const TESTS: &[Test] = &[
     ),
     ("place::light_sleeper_preempts", light_sleeper_preempts),
     ("place::speed_follows_load", speed_follows_load),
+    (
+        "place::heavy_tasks_go_to_big_cpus",
+        heavy_tasks_go_to_big_cpus,
+    ),
 ];
 
 /// On the flags of `sched::TRACEPOINT`, shared with the other test of the starvation guard.
@@ -44,7 +48,13 @@ pub const STARVE: &[Test] = &[
 ];
 
 /// Tests that mean nothing on a machine with fewer CPUs, or with more.
-const CPUS: [(&str, usize, usize, &str); 5] = [
+const CPUS: [(&str, usize, usize, &str); 6] = [
+    (
+        "place::heavy_tasks_go_to_big_cpus",
+        4,
+        usize::MAX,
+        "takes 4 CPUs at the least",
+    ),
     (
         "groups::shares_on_four_cpus",
         4,
@@ -342,6 +352,42 @@ fn speed_follows_load() -> Result<(), Failed> {
     sched::with(&["--no-cpufreq"], || {
         let percent = percent()?;
         ensure(percent == 100, || format!("{percent} % with --no-cpufreq"))
+    })
+}
+
+/// Two spinners that begin on small CPUs and may run anywhere, beside two big CPUs with nothing to do. CPUs of a
+/// guest are alike, so the flag says which are big.
+fn heavy_tasks_go_to_big_cpus() -> Result<(), Failed> {
+    const BIG: [usize; 2] = [2, 3];
+    let on = |pid: u32| -> Option<usize> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(36)?
+            .parse()
+            .ok()
+    };
+    sched::with(&["--big-cpus", "2-3"], || {
+        let mut load = Load::default();
+        let spinners = [load.hog(0, 0)?, load.hog(1, 0)?];
+        wait_for("both spinners to run", STARTED, || runnable() >= 2)?;
+        let mut stats = Stats::open()?;
+        for pid in spinners {
+            run(&["taskset", "-pc", "0-3", &pid.to_string()])?;
+        }
+        let on_big = || {
+            let at = spinners.map(on);
+            BIG.iter().all(|cpu| at.contains(&Some(*cpu)))
+        };
+        let moved = wait_for("both spinners to run on big CPUs", STARTED, on_big);
+        let to_big = stats.delta()?.dispatch_to_big;
+        println!(
+            "on {:?}, went to a big CPU {to_big} times",
+            spinners.map(on)
+        );
+        moved?;
+        ensure(to_big > 0, || "nothing is counted".into())
     })
 }
 

@@ -169,10 +169,13 @@ fn groups(size: Size) -> impl Strategy<Value = Vec<GroupSpec>> {
 
 fn topology() -> impl Strategy<Value = Topology> {
     let domain_cpus = prop_oneof![2 => Just(64), 2 => 1..=4u32];
-    (domain_cpus, any::<bool>(), 1..=3u32).prop_map(|(domain_cpus, smt, node_domains)| Topology {
+    let big_cpus = prop_oneof![2 => Just(0), 1 => 1..=3u32];
+    let of = (domain_cpus, any::<bool>(), 1..=3u32, big_cpus);
+    of.prop_map(|(domain_cpus, smt, node_domains, big_cpus)| Topology {
         domain_cpus,
         smt,
         node_domains,
+        big_cpus,
     })
 }
 

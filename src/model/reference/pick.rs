@@ -116,6 +116,11 @@ impl Reference {
                     return;
                 }
             }
+            // it is queued, and goes there
+            if head.is_none() && self.donor_head_key(cpu).is_none() && self.big_is_better(k, p, cpu)
+            {
+                return;
+            }
             let earlier = |head: Head| yields || key::before(head.key, self.task(p).vtime);
             if !head.is_some_and(earlier) {
                 return self.keep(k, p, cpu);

@@ -105,7 +105,37 @@ impl Reference {
         Some(cpu)
     }
 
+    /// A task that used more than half of a CPU of late.
+    fn is_heavy(&self, now: u64, t: Pid) -> bool {
+        let task = self.task(t);
+        let pace = pace_after(task.pace, now.saturating_sub(task.pace_at));
+        pace >= key::cost(PACE_NS / 2, task.weight)
+    }
+
+    /// Where a heavy task has a big core to itself.
+    fn big_near(&self, k: &dyn Kernel, t: Pid, home: Cpu) -> Option<Cpu> {
+        let own = self.domain_of(home);
+        let domains = [vec![own], self.other_domains(own)].concat();
+        let bit = |nr: usize| if nr == own { self.bit_of(home) } else { 0 };
+        let mut big = domains.into_iter().flat_map(|nr| {
+            let cpus = self.cpus_from(nr, bit(nr)).into_iter();
+            cpus.filter(move |c| self.cfg.domains[nr].big.contains(c) && self.core_is_free(nr, *c))
+        });
+        big.find(|&c| k.may_run(t, c))
+            .filter(|_| self.is_heavy(k.now_ns(), t))
+    }
+
+    /// Whether `t`, which runs on `cpu` and nothing else waits there, is better off on a big core.
+    pub(super) fn big_is_better(&self, k: &dyn Kernel, t: Pid, cpu: Cpu) -> bool {
+        let big = &self.cfg.domains[self.domain_of(cpu)].big;
+        !k.pinned(t) && !big.contains(&cpu) && self.big_near(k, t, cpu).is_some()
+    }
+
     pub(super) fn claim_near(&mut self, k: &dyn Kernel, t: Pid, home: Cpu) -> Option<Cpu> {
+        if let Some(big) = self.big_near(k, t, home) {
+            self.cpu_mut(big).free = false;
+            return Some(big);
+        }
         let own = self.domain_of(home);
         let near = self.claim_in(k, t, own, self.bit_of(home));
         near.or_else(|| {

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Which CPUs there are and where, told to BPF before it is attached.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use libbpf_rs::{MapCore, MapFlags};
+use log::debug;
+
+use super::bytes_of;
+use super::skel::{self, BpfSkel};
+use super::topology::{self, CAPACITY_MAX, OnlineCpu};
+use crate::cli::BigCpus;
+
+/// The CPUs that are online, and where they are. A topology that cannot be read is no reason not to
+/// schedule: then all count as near each other. So it is after a CPU was plugged in, which scx_utils does
+/// not expect.
+pub(super) fn online_cpus(big: &BigCpus) -> Result<Vec<OnlineCpu>> {
+    let mut online = read_online()?;
+    let capacity = |cpu| match big {
+        BigCpus::Auto => None,
+        BigCpus::None => Some(CAPACITY_MAX),
+        BigCpus::These(these) if these.contains(&cpu) => Some(CAPACITY_MAX),
+        BigCpus::These(_) => Some(0),
+    };
+    if let BigCpus::These(these) = big {
+        let is_online = |cpu: &&u32| online.iter().any(|o| o.cpu == **cpu);
+        let offline: Vec<_> = these.iter().filter(|cpu| !is_online(cpu)).collect();
+        anyhow::ensure!(
+            offline.is_empty(),
+            "--big-cpus names CPUs that are not online: {offline:?} (see /sys/devices/system/cpu/online)"
+        );
+    }
+    for cpu in &mut online {
+        cpu.capacity = capacity(cpu.cpu).unwrap_or(cpu.capacity);
+    }
+    Ok(online)
+}
+
+fn read_online() -> Result<Vec<OnlineCpu>> {
+    let numbers = cpus_online()?;
+    let why = match located_cpus() {
+        Ok(located) if located.len() == numbers.len() => return Ok(located),
+        Ok(located) => format!("of {} CPUs {} are known", numbers.len(), located.len()),
+        Err(e) => format!("{e:#}"),
+    };
+    debug!("caches and nodes are not taken into account: {why}");
+    let number = |cpu| -> Result<OnlineCpu> {
+        let cpu = u32::try_from(cpu)?;
+        Ok(OnlineCpu {
+            node: 0,
+            cache: 0,
+            core: cpu,
+            cpu,
+            capacity: CAPACITY_MAX,
+        })
+    };
+    numbers.into_iter().map(number).collect()
+}
+
+fn located_cpus() -> Result<Vec<OnlineCpu>> {
+    let topology = scx_utils::Topology::new()?;
+    let at = |(id, cpu): (&usize, &Arc<scx_utils::Cpu>)| -> Result<OnlineCpu> {
+        Ok(OnlineCpu {
+            node: u32::try_from(cpu.node_id)?,
+            cache: u32::try_from(cpu.llc_id)?,
+            core: u32::try_from(cpu.core_id)?,
+            cpu: u32::try_from(*id)?,
+            // what the kernel itself goes by, else what scx_utils makes of CPPC and frequencies
+            capacity: u32::try_from(cpu.kernel_cpu_capacity.unwrap_or(cpu.cpu_capacity))?,
+        })
+    };
+    topology.all_cpus.iter().map(at).collect()
+}
+
+/// Numbers of the CPUs that are online.
+pub(super) fn cpus_online() -> Result<Vec<usize>> {
+    cpu_list("/sys/devices/system/cpu/online")
+}
+
+/// The highest number that a CPU may get, and one. `NR_CPU_IDS` of scx_utils knows only those CPUs that
+/// were present at the start of this process: more may be plugged in.
+pub(super) fn cpu_ids() -> Result<u32> {
+    let possible = cpu_list("/sys/devices/system/cpu/possible")?;
+    let last = possible.into_iter().max().context("no CPU is possible")?;
+    Ok(u32::try_from(last)? + 1)
+}
+
+fn cpu_list(path: &str) -> Result<Vec<usize>> {
+    let list = std::fs::read_to_string(path).context(path.to_owned())?;
+    scx_utils::read_cpulist(list.trim()).context(path.to_owned())
+}
+
+/// Tell BPF where CPUs are: `bpf/place/state.h`.
+pub(super) fn note_topology(skel: &mut BpfSkel, online: &[OnlineCpu]) -> Result<()> {
+    let domains = topology::domains(online).context("more CPUs than 64 domains have room for")?;
+    let cache_of: BTreeMap<u32, u32> = online.iter().map(|c| (c.cpu, c.cache)).collect();
+    let mut big = 0_u64;
+    for (nr, domain) in (0_u32..).zip(&domains) {
+        let all = u64::MAX >> (64 - domain.cpus.len());
+        // SAFETY: the type has integer fields only.
+        let mut value: skel::types::domain = unsafe { std::mem::zeroed() };
+        value.cpus = all;
+        value.idle = all;
+        value.pairs = domain.pairs;
+        value.near = domain.near;
+        value.big = domain.big;
+        big |= u64::from(domain.big != 0) << nr;
+        for (bit, cpu) in (0_u32..).zip(&domain.cpus) {
+            value.cpu_of[bit as usize] = u16::try_from(*cpu)?;
+            // SAFETY: as above.
+            let mut ctx: skel::types::cpu_ctx = unsafe { std::mem::zeroed() };
+            ctx.cache_id = cache_of.get(cpu).copied().unwrap_or_default();
+            ctx.domain = nr;
+            ctx.bit = bit;
+            ctx.idle = 1;
+            let key = cpu.to_ne_bytes();
+            skel.maps
+                .cpu_ctxs
+                .update(&key, bytes_of(&ctx), MapFlags::ANY)?;
+        }
+        skel.maps
+            .domains
+            .update(&nr.to_ne_bytes(), bytes_of(&value), MapFlags::ANY)?;
+    }
+    let bss = skel.maps.bss_data.as_mut();
+    let machine = &mut bss.context("BPF object without variables")?.machine;
+    machine.idle = u64::MAX >> (64 - domains.len());
+    machine.big = big;
+    let nr_big: u32 = domains.iter().map(|d| d.big.count_ones()).sum();
+    debug!(
+        "{} CPUs in {} domains, {nr_big} of them big",
+        online.len(),
+        domains.len()
+    );
+    Ok(())
+}
