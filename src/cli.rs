@@ -253,6 +253,13 @@ pub enum Command {
     /// for how long, and what came of it.
     Record(RecordOpts),
 
+    /// Collect what a bug report needs in one archive: version, doctor, flags, logs,
+    /// counters and a short recording.
+    ///
+    /// Without --names no program and no cgroup is named in it. It is for root; what cannot be
+    /// read is said in the archive.
+    Bugreport(BugreportOpts),
+
     /// Show a recording: as text, as JSON, as a trace for Perfetto, or summed
     /// up in tables.
     Replay(ReplayOpts),
@@ -306,8 +313,36 @@ pub struct RecordOpts {
     #[arg(long, value_name = "SECS", default_value_t = 60.0, value_parser = parse_wait_secs)]
     pub wait: f64,
 
+    /// Leave out the names of tasks, programs and cgroups; those of the kernel's functions and
+    /// locks stay.
+    #[arg(long)]
+    pub no_names: bool,
+
     /// Socket of the scheduler.
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+}
+
+/// Flags of `scx_proxy bugreport`.
+#[derive(Debug, Clone, Args)]
+pub struct BugreportOpts {
+    /// File to write, a .tar.gz.
+    pub file: PathBuf,
+
+    /// Overwrite FILE if there is one.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Keep the names of tasks, programs and cgroups.
+    #[arg(long)]
+    pub names: bool,
+
+    /// How long to record, in seconds.
+    #[arg(long, value_name = "SECS", default_value_t = 5.0, value_parser = parse_interval_secs)]
+    pub seconds: f64,
+
+    /// Where the scheduler listens.
+    #[arg(long, value_name = "SOCKET", default_value = SOCKET)]
     pub socket: PathBuf,
 }
 

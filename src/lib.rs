@@ -6,7 +6,7 @@
 //! `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
 //! reports that. `watcher` is a process beside it, which follows the agent's events: there `watch` sums
 //! them up, and `naming` finds out what is in them; `top`
-//! shows it live, `record` and `replay` keep it, `metrics` hands it on. `manual` makes man pages and
+//! shows it live, `record` and `replay` keep it, `bugreport` sends it, `metrics` hands it on. `manual` makes man pages and
 //! completions of `cli`. `model` specifies the scheduler, for tests. `clock` and `output` are for all
 //! programs.
 
@@ -17,6 +17,7 @@ compile_error!(
 
 pub mod abi;
 pub mod agent;
+pub mod bugreport;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -11,7 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{info, warn};
-use scx_proxy::cli::{Command, DoctorOpts, MetricsOpts, Opts, RecordOpts, SwitchOpts, WatcherOpts};
+use scx_proxy::cli::{
+    BugreportOpts, Command, DoctorOpts, MetricsOpts, Opts, RecordOpts, SwitchOpts, WatcherOpts,
+};
 use scx_proxy::config::{Settings, Wrong};
 use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Ejected, Scheduler, preflight, verify};
@@ -21,7 +23,7 @@ use scx_proxy::service::{self, Service};
 use scx_proxy::watch::Client;
 use scx_proxy::watcher::child;
 use scx_proxy::watcher::confine;
-use scx_proxy::{manual, memory, metrics, output, record, replay, stats, top, watcher};
+use scx_proxy::{bugreport, manual, memory, metrics, output, record, replay, stats, top, watcher};
 
 fn version() -> String {
     format!(
@@ -113,6 +115,10 @@ fn record(opts: &RecordOpts) -> Result<()> {
     record::run(opts, &*shutdown()?)
 }
 
+fn bugreport(opts: &BugreportOpts) -> Result<()> {
+    bugreport::run(opts, &version(), &*shutdown()?)
+}
+
 fn export(opts: &MetricsOpts) -> Result<()> {
     service::init_log(0)?;
     let listener = match opts.parent {
@@ -164,6 +170,7 @@ fn obey(settings: &Settings) -> Result<ExitCode> {
         Some(Command::Man { subcommand }) => answer(&manual::page(subcommand.as_deref())?),
         Some(Command::Completions { shell }) => answer(&manual::completions(*shell)?),
         Some(Command::Record(opts)) => record(opts).map(|()| ExitCode::SUCCESS),
+        Some(Command::Bugreport(opts)) => bugreport(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Replay(opts)) => replay::run(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Metrics(opts)) => export(opts).map(|()| ExitCode::SUCCESS),
         Some(Command::Watcher(opts)) => watch(opts),

@@ -10,7 +10,7 @@ pub mod writer;
 pub use reader::{Damage, Recording, Span};
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +50,11 @@ pub fn header(size_max: u64) -> Header {
     }
 }
 
-fn create(path: &Path, force: bool) -> Result<File> {
+/// Creates a file for its owner only.
+///
+/// # Errors
+/// It exists, unless `force` is set, or cannot be created.
+pub fn create(path: &Path, force: bool) -> Result<File> {
     let mut options = OpenOptions::new();
     // it says who waits for whom on the whole machine
     options.write(true).mode(0o600);
@@ -59,14 +63,14 @@ fn create(path: &Path, force: bool) -> Result<File> {
     } else {
         options.create_new(true);
     }
-    options.open(path).map_err(|error| {
-        let exists = error.kind() == ErrorKind::AlreadyExists;
-        let error = anyhow::Error::new(error).context(format!("cannot create {}", path.display()));
-        if exists {
-            error.context("--force overwrites it")
+    options.open(path).with_context(|| {
+        let exists = !force && path.exists();
+        let how = if exists {
+            " (--force overwrites it)"
         } else {
-            error
-        }
+            ""
+        };
+        format!("cannot create {}{how}", path.display())
     })
 }
 
@@ -76,8 +80,7 @@ fn create(path: &Path, force: bool) -> Result<File> {
 /// There is no scheduler to record, or the file cannot be written. What was written stays.
 pub fn run(opts: &RecordOpts, stop: &AtomicBool) -> Result<()> {
     let mut client = Client::connect(&opts.socket)?;
-    let first = client
-        .batch()
+    let first = next(&mut client, opts)
         .context("the scheduler gives no events: does it run with --no-agent?")?;
     let file = create(&opts.file, opts.force)?;
     let written = || format!("recording to {}", opts.file.display());
@@ -94,6 +97,15 @@ pub fn run(opts: &RecordOpts, stop: &AtomicBool) -> Result<()> {
         let kept = recorder.progress().events;
         format!("{}: of {kept} events, those before are kept", written())
     })
+}
+
+/// What happened since the last time, with the names that are to be kept.
+fn next(client: &mut Client, opts: &RecordOpts) -> Result<Batch> {
+    let mut batch = client.batch()?;
+    if opts.no_names {
+        batch.names = batch.names.of_the_kernel();
+    }
+    Ok(batch)
 }
 
 fn follow(
@@ -118,7 +130,7 @@ fn follow(
         if !more {
             std::thread::sleep(left.min(POLL));
         }
-        match client.batch() {
+        match next(client, opts) {
             Ok(batch) => {
                 more = batch.events.len() >= MANY_EVENTS;
                 recorder.add(&batch)?;
@@ -176,7 +188,7 @@ fn come_back(opts: &RecordOpts, why: &anyhow::Error, until: &Until) -> Option<(C
     );
     let ask = || -> Result<(Client, Batch)> {
         let mut client = Client::connect(&opts.socket)?;
-        let batch = client.batch()?;
+        let batch = next(&mut client, opts)?;
         Ok((client, batch))
     };
     while !until.is_over() {

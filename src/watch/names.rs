@@ -83,6 +83,19 @@ impl Names {
             && self.cgroups.is_empty()
     }
 
+    /// Without names of tasks, programs and cgroups: what is left are the kernel's own.
+    #[must_use]
+    pub fn of_the_kernel(&self) -> Self {
+        let kernels = |(site, _): &&(Site, String)| {
+            site.tgid == 0 && site.kind != abi::proxy_site_kind_SITE_MMAP
+        };
+        Self {
+            sites: self.sites.iter().filter(kernels).cloned().collect(),
+            locks: self.locks.clone(),
+            ..Self::default()
+        }
+    }
+
     /// Takes in later names.
     pub fn append(&mut self, later: &Self) {
         self.tasks.extend_from_slice(&later.tasks);

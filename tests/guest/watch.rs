@@ -42,6 +42,7 @@ pub const TESTS: &[Test] = &[
         switched_on_in_the_middle_of_a_wait,
     ),
     ("watch::recordings_and_metrics", recordings_and_metrics),
+    ("watch::bugreport", bugreport),
     (
         "watch::a_deadlock_is_reported_once",
         a_deadlock_is_reported_once,
@@ -315,6 +316,48 @@ fn recordings_and_metrics() -> Result<(), Failed> {
         ensure(has_name, || {
             format!("a trace of {} bytes without the lock", trace.len())
         })
+    })
+}
+
+/// A report beside a staged inversion: complete, and its recording names the kernel's lock, but no task.
+fn bugreport() -> Result<(), Failed> {
+    let report = "/run/bugreport.tar.gz";
+    let part = |name: &str| -> Result<Vec<u8>, Failed> {
+        let path = format!("scx_proxy-bugreport/{name}");
+        let out = Command::new("tar").args(["xzOf", report, &path]).output()?;
+        ensure(out.status.success(), || {
+            format!("{name} is not in the report")
+        })?;
+        Ok(out.stdout)
+    };
+    let text = |name| Ok::<_, Failed>(String::from_utf8_lossy(&part(name)?).into_owned());
+    sched::with(&[], || {
+        let mut client = client()?;
+        for names in [false, true] {
+            let mut command = Command::new(SCX_PROXY);
+            command.args(["bugreport", report, "--force", "--seconds", "20"]);
+            command.args(names.then_some("--names"));
+            let mut collects = command.stdout(Stdio::null()).spawn()?;
+            stage(&mut client, "f_pos_lock", "50", 1)?;
+            let status = collects.wait()?;
+            ensure(status.success(), || format!("bugreport: {status}"))?;
+            let (flags, counters) = (text("flags.txt")?, text("counters.json")?);
+            ensure(
+                flags.contains("scx_proxy --") && counters.contains("dispatch_queue"),
+                || format!("{flags}{counters}"),
+            )?;
+            let recording = "/run/bugreport.rec";
+            std::fs::write(recording, part("recording")?)?;
+            let json = replay(&[recording, "--json"])?;
+            ensure(json.contains("fdget_pos"), || {
+                "a recording without the lock".into()
+            })?;
+            ensure(json.contains("inversion") == names, || {
+                let line = json.lines().find(|line| line.contains("inversion"));
+                format!("with --names {names}: {line:?}")
+            })?;
+        }
+        Ok(())
     })
 }
 

@@ -227,7 +227,7 @@ fn recording_ends_with_the_scheduler_and_after_the_time_given() {
     let out = record();
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(1));
-    assert!(said.contains("--force overwrites it"), "{said}");
+    assert!(said.contains("(--force overwrites it)"), "{said}");
     let args = [
         "record",
         &path,
