@@ -337,7 +337,7 @@ pub struct BugreportOpts {
     #[arg(long)]
     pub names: bool,
 
-    /// How long to record, in seconds.
+    /// How long to record, in seconds; Ctrl-C ends that earlier, and the report is complete.
     #[arg(long, value_name = "SECS", default_value_t = 5.0, value_parser = parse_interval_secs)]
     pub seconds: f64,
 

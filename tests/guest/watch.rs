@@ -322,6 +322,7 @@ fn recordings_and_metrics() -> Result<(), Failed> {
 /// A report beside a staged inversion: complete, and its recording names the kernel's lock, but no task.
 fn bugreport() -> Result<(), Failed> {
     let report = "/run/bugreport.tar.gz";
+    let beside = format!("{report}.recording");
     let part = |name: &str| -> Result<Vec<u8>, Failed> {
         let path = format!("scx_proxy-bugreport/{name}");
         let out = Command::new("tar").args(["xzOf", report, &path]).output()?;
@@ -335,10 +336,15 @@ fn bugreport() -> Result<(), Failed> {
         let mut client = client()?;
         for names in [false, true] {
             let mut command = Command::new(SCX_PROXY);
-            command.args(["bugreport", report, "--force", "--seconds", "20"]);
+            command.args(["bugreport", report, "--force", "--seconds", "600"]);
             command.args(names.then_some("--names"));
             let mut collects = command.stdout(Stdio::null()).spawn()?;
+            wait_for("the recording", PATIENCE, || Path::new(&beside).exists())?;
             stage(&mut client, "f_pos_lock", "50", 1)?;
+            has_class(&mut client, "mutex fdget_pos")?;
+            // a second later whatever it keeps back is in the file; Ctrl-C ends the recording only
+            std::thread::sleep(Duration::from_millis(1500));
+            crate::machine::run(&["kill", "-INT", &collects.id().to_string()])?;
             let status = collects.wait()?;
             ensure(status.success(), || format!("bugreport: {status}"))?;
             let (flags, counters) = (text("flags.txt")?, text("counters.json")?);
