@@ -75,7 +75,7 @@ class VmError(Exception):
 class Job:
     """What to run, and in which machine."""
 
-    kernel: Path  # a folder as scripts/kernel makes it
+    kernel: Path  # a folder as scripts/kernel makes it, or an image
     command: list[str]
     cpus: int = 4
     threads: int = 1  # of a core
@@ -156,12 +156,12 @@ def check_cpus(job):
 
 def write_job(job, run_dir):
     """The guest's half of the job, as shell text with every value quoted."""
-    config = job.kernel / "boot" / f"config-{job.kernel.name}"
+    config = kernels.config_of(job.kernel) or ""
     environment = {
         "PATH": ":".join([os.environ.get("PATH", "/usr/bin:/bin"), "/usr/local/sbin:/usr/sbin:/sbin"]),
         "HOME": os.environ.get("HOME", "/root"),
         "LANG": "C.UTF-8",
-        "SCX_PROXY_VM": job.kernel.name,
+        "SCX_PROXY_VM": kernels.version_of(job.kernel),
     }
     if job.cpus_max:
         environment["SCX_PROXY_VM_PLUG"] = str(run_dir / "plug")
@@ -197,7 +197,7 @@ def topology(job):
 
 def vng_command(job, run_dir, tmp_dir, kvm, attempt):
     vng = one_of(VNG_VERSION_GLOB, "virtme-ng")
-    command = [str(vng), "-v", "-r", str(job.kernel / "boot" / f"vmlinuz-{job.kernel.name}")]
+    command = [str(vng), "-v", "-r", str(kernels.image_of(job.kernel))]
     # The same devices under KVM and TCG: microvm needs a module before it can load one.
     command += ["--disable-microvm", "--cpus", topology(job), "--memory", job.memory]
     append = ["oops=panic", *job.append]
@@ -423,7 +423,7 @@ def attempt_boot(job, outcome, log_file, kvm, tmp_dir):
             follow(machine, job, run_dir, tmp_dir, outcome)
             return True
         more = f"trying again ({outcome.boots + 1} of {BOOTS_MAX})" if outcome.boots < BOOTS_MAX else "giving up"
-        say(f"boot {outcome.boots} of {job.kernel.name} {trouble}, before the command started; {more}")
+        say(f"boot {outcome.boots} of {outcome.version} {trouble}, before the command started; {more}")
         return False
     finally:
         if machine:
@@ -468,7 +468,7 @@ def show_tail(log):
 def run(job):
     """Boot, run, clean up. Prints trouble with the machine on stderr; returns an Outcome."""
     kvm = use_kvm()
-    outcome = Outcome(accel="kvm" if kvm else "tcg", version=job.kernel.name)
+    outcome = Outcome(accel="kvm" if kvm else "tcg", version=kernels.version_of(job.kernel))
     check_path(job.cwd)
     check_cpus(job)
     for path in job.rw:
@@ -484,7 +484,7 @@ def run(job):
             say({
                 "died": f"the guest died {outcome.run_secs:.0f} s after the command had started",
                 "timeout": f"the command did not end within {job.timeout_secs or 0:g} s",
-                "no boot": f"{job.kernel.name} did not boot in {outcome.boots} attempts",
+                "no boot": f"{outcome.version} did not boot in {outcome.boots} attempts",
             }[outcome.reason])
             show_tail(log)
         elif not outcome.powered_off:
