@@ -104,7 +104,7 @@ def main(argv):
     if args.host:
         host_check()
     else:
-        # as lib/door.sh tells them apart
+        # as lib/launch.sh tells them apart
         kernel = kernels.own_image(args.kernel) if "/" in args.kernel else kernels.ensure(args.kernel)
     project.build()
     # below the cache, since the guest hides /tmp

@@ -46,7 +46,7 @@ def without_licence_line(names):
 
 
 def tool(command, names):
-    """What a linter complains about; None if it is not there."""
+    """What a linter reports; None if it is not there."""
     if not shutil.which(command[0]):
         return None
     done = subprocess.run([*command, *names], cwd=project.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -70,7 +70,7 @@ def parse(argv):
     parser.add_argument("--rw", action="append", default=[], metavar="DIR", help="let the guest write DIR, at the same path")
     parser.add_argument("--append", action="append", default=[], metavar="KARGS", help="more kernel command line")
     parser.add_argument("--kernel-log", type=Path, metavar="FILE", help="keep the whole console")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write how it went as JSON: boots, retries, times, complaints")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write how it went as JSON: boots, retries, times, warnings")
     parser.add_argument(
         "--virtual-time",
         action="store_true",

@@ -57,7 +57,7 @@ GUEST_SCRIPT = Path(__file__).resolve().parent / "guest.sh"
 EVEN_SCRIPT = GUEST_SCRIPT.with_name("even_clock.py")
 
 # Lines that a healthy kernel does not print.
-COMPLAINT = re.compile(
+WARNING = re.compile(
     r"BUG:|WARNING:|Oops|Kernel panic|general protection|Call Trace|KASAN|UBSAN|INFO: task .* blocked"
     r"|detected stall|soft lockup|hard LOCKUP|scheduling while atomic|bad unlock|possible recursive locking"
     r"|sched_ext:.*(?:runtime error|aborted|stall)"
@@ -106,7 +106,7 @@ class Outcome:
     accel: str = ""
     version: str = ""
     powered_off: bool = True  # False: the guest hung after its command had ended
-    complaints: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def retries(self):
@@ -222,7 +222,7 @@ def vng_command(job, run_dir, tmp_dir, kvm, attempt):
 
 
 class Monitor:
-    """QEMU's own door (QMP), for what a guest asks for."""
+    """QEMU's monitor (QMP), for requests of a guest."""
 
     def __init__(self, tmp_dir):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -276,7 +276,7 @@ def plug_if_asked(tmp_dir, run_dir):
 
 # Waits for a word or the end of its stdin. No word means that we were killed by
 # a signal that cannot be handled: then it cleans up in our place.
-UNDERTAKER = 'read -r word || { kill -s KILL -- "-$1"; rm -rf "$2" "$3"; }'
+CLEANER = 'read -r word || { kill -s KILL -- "-$1"; rm -rf "$2" "$3"; }'
 
 
 class Machine:
@@ -297,8 +297,8 @@ class Machine:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self.undertaker = subprocess.Popen(
-            ["sh", "-c", UNDERTAKER, "sh", str(self.process.pid), str(run_dir), str(tmp_dir)],
+        self.cleaner = subprocess.Popen(
+            ["sh", "-c", CLEANER, "sh", str(self.process.pid), str(run_dir), str(tmp_dir)],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -332,7 +332,7 @@ class Machine:
         self.process.wait()
         self.copier.join(timeout=2)
         with contextlib.suppress(BrokenPipeError):
-            self.undertaker.communicate(b"done\n")
+            self.cleaner.communicate(b"done\n")
 
     def _group_alive(self):
         """Zombies do not count: in a container nobody may reap the orphaned ones."""
@@ -449,10 +449,10 @@ def signals_raise():
             signal.signal(sign, old)
 
 
-def complaints(log):
+def warnings(log):
     """Lines of the last boot's kernel log that a healthy kernel does not print."""
     lines = Path(log).read_text(errors="replace").rpartition(BOOT_MARK)[2].splitlines()
-    return [line for line in lines if COMPLAINT.search(line)]
+    return [line for line in lines if WARNING.search(line)]
 
 
 def show_tail(log):
@@ -479,7 +479,7 @@ def run(job):
         with open(log, "wb") as log_file:
             while outcome.boots < BOOTS_MAX and not attempt_boot(job, outcome, log_file, kvm, tmp):
                 pass
-        outcome.complaints = complaints(log)
+        outcome.warnings = warnings(log)
         if outcome.reason != "exited":
             say({
                 "died": f"the guest died {outcome.run_secs:.0f} s after the command had started",

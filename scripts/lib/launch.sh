@@ -3,7 +3,7 @@
 # What scripts/{demo,test,bench} have in common: help without set-up, then the
 # shared set-up step, then the Python program that does the work.
 
-door() {
+launch() {
     local program=$1 here arg last=
     local -a parts=()
     shift
