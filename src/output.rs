@@ -27,8 +27,8 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Prints to the standard error. Whoever cannot be told is not told.
-pub fn complain(text: &str) {
+/// Prints to the standard error. Errors of that are ignored: there is no other place to report them.
+pub fn print_error(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
@@ -36,11 +36,11 @@ pub fn complain(text: &str) {
 /// wrong to the standard error.
 ///
 /// # Errors
-/// Help that cannot be written, though somebody reads.
+/// Help that cannot be written, though there is a reader.
 pub fn answer(said: &clap::Error) -> io::Result<()> {
     let text = said.render();
     if said.use_stderr() {
-        complain(&match has_colors(&io::stderr()) {
+        print_error(&match has_colors(&io::stderr()) {
             true => text.ansi().to_string(),
             false => text.to_string(),
         });

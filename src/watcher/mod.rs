@@ -10,9 +10,9 @@
 
 pub mod child;
 pub mod confine;
-mod desk;
 mod feed;
 mod keeper;
+mod requests;
 mod server;
 mod service;
 
@@ -44,13 +44,13 @@ pub fn run(opts: &WatcherOpts) -> Result<()> {
     let feed = UnixStream::from(feed);
     let outbox = Outbox::new(feed.try_clone().context("the feed")?);
     let clients = Arc::new(Clients::default());
-    let (desk, questions) = desk::open();
+    let (requests, incoming) = requests::channel();
     let server =
-        StatsServer::new(server::server_data(desk, clients.clone())).set_path(&opts.socket);
+        StatsServer::new(server::server_data(requests, clients.clone())).set_path(&opts.socket);
     let server = private_umask(|| server.launch()).context("the watcher's socket")?;
     confine::only_read()?;
     let events = feed::listen(feed, outbox.clone())?;
-    let service = service::Service::new(events, questions, outbox, clients)?;
+    let service = service::Service::new(events, incoming, outbox, clients)?;
     service.run();
     drop(server);
     Ok(())

@@ -151,9 +151,9 @@ fn deny_bpf() -> std::io::Result<()> {
 /// What doctor says: whether it loads, and why not.
 fn doctor(command: &dyn Fn() -> Command) -> Result<Option<String>, Failed> {
     let out = command().args(["doctor", "--json"]).output()?;
-    let complaint = String::from_utf8_lossy(&out.stderr).into_owned();
-    let json: Value = serde_json::from_slice(&out.stdout)
-        .map_err(|error| format!("doctor: {error}: {complaint}"))?;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let json: Value =
+        serde_json::from_slice(&out.stdout).map_err(|error| format!("doctor: {error}: {said}"))?;
     let (ok, why) = (json["loads"]["ok"] == true, json["loads"]["why"].as_str());
     let code = out.status.code();
     ensure(code == Some(i32::from(!ok)) && ok == why.is_none(), || {

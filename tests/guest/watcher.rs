@@ -230,7 +230,7 @@ fn stopped_it_is_replaced() -> Result<(), Failed> {
     })
 }
 
-/// Its threads call themselves what a terminal would obey, and contend for a mutex; at the path of their
+/// Its threads have control sequences for names, and contend for a mutex; at the path of their
 /// program there is a FIFO by then.
 const HOSTILE: &str = r#"
 import ctypes, os, sys, threading, time
