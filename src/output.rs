@@ -2,7 +2,7 @@
 //! What the programs print: streams whose readers may go away, when there may be colors, and the
 //! layout of text tables.
 //!
-//! `println!` and `eprintln!` panic when nobody reads. The programs use what is here instead.
+//! `println!` and `eprintln!` panic without a reader. The programs use what is here instead.
 
 use std::env;
 use std::ffi::OsStr;
@@ -141,7 +141,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The text, a line a row.
+    /// The text, a line per row.
     #[must_use]
     pub fn render(&self) -> String {
         let columns = 0..self.rows[0].len();

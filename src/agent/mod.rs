@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The agent: follows who waits for whom, and tells BPF what it cannot find out
+//! The agent: follows all waits and their owners, and tells BPF what it cannot find out
 //! within its own bounds. BPF is complete without it: a slow, stopped or dead agent
 //! costs hints, never correctness.
 //!

@@ -19,7 +19,7 @@ const REQUESTS_MAX: usize = 64;
 pub enum Request {
     /// Send all events there from now on.
     Follow(Outlet, Sender<Result<(), &'static str>>),
-    /// Send all waits that go on to those who follow, after what happened before.
+    /// Send all waits that go on to the followers, after what happened before.
     Restate,
     /// Donation was switched on, or off.
     Switched(bool),

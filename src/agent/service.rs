@@ -98,7 +98,7 @@ impl<'a> Service<'a> {
     fn look(&mut self) -> Result<usize> {
         let events = self.side.take_events()?;
         let nr_events = events.len();
-        // the reader went away: nobody is left to print for
+        // the reader went away: there is no reader left
         self.print = self.print && print_all(&events).is_ok();
         let lost = self.side.events_lost()?;
         self.lost += lost.wrapping_sub(self.lost_seen);
@@ -131,7 +131,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Hands a batch to whoever follows.
+    /// Hands a batch to the followers.
     fn publish(&mut self, mut batch: Batch) -> Result<()> {
         if self.followers.is_empty() || batch.is_new() {
             return Ok(());
@@ -215,7 +215,7 @@ impl<'a> Service<'a> {
     }
 }
 
-/// What somebody is told first: all waits that go on.
+/// What a new follower is told first: all waits that go on.
 fn first_batch(side: &KernelSide, donating: &AtomicBool) -> Result<Batch> {
     Ok(Batch {
         events: side.snapshot()?,

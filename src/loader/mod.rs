@@ -585,7 +585,7 @@ impl<'a> Scheduler<'a> {
         let Some(data) = self.skel.maps.data_data.as_mut() else {
             return self.donating.load(Ordering::Relaxed);
         };
-        // SAFETY: BPF reads the word at any time, and nobody else writes it.
+        // SAFETY: BPF reads the word at any time, and nothing else writes it.
         unsafe { std::ptr::write_volatile(&mut data.donating, u32::from(on)) };
         self.donating.store(on, Ordering::Relaxed);
         info!("{}", if on { "donating" } else { "observing only" });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a kernel has that bears on locks: a set of facts, one a line of text.
+//! What a kernel has that bears on locks: a set of facts, one per line of text.
 //!
 //! | line | says |
 //! |---|---|
@@ -235,7 +235,7 @@ mod tests {
         );
     }
 
-    /// What is frozen and asked about by nobody is only noise in a diff.
+    /// What is frozen and never asked about is only noise in a diff.
     #[test]
     fn every_name_that_is_kept_is_asked_about() {
         // of this file, what follows the lists

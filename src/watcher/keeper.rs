@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The scheduler's side of the watcher: starts it when it is asked for, feeds it with what the agent sees,
-//! ends it when it hangs. A thread of its own, which sleeps while nobody watches. Nothing of it waits for
+//! ends it when it hangs. A thread of its own, which sleeps while there are no clients. Nothing of it waits for
 //! the watcher, and nobody waits for this thread.
 
 use std::path::Path;
@@ -134,7 +134,7 @@ fn keep(requests: &Requests, args: &[String], shared: &Shared) {
     }
 }
 
-/// One watcher, from its start to its end. It ends by itself when nobody watches any more.
+/// One watcher, from its start to its end. It ends by itself when the last client has gone.
 fn live(requests: &Requests, args: &[String], shared: &Shared) -> Result<()> {
     let (ours, theirs) = feed_pair()?;
     let mut child = child::start(args, theirs)?;
@@ -199,13 +199,13 @@ fn feed(requests: &Requests, mut feeder: Feeder, shared: &Shared) -> Result<bool
     Ok(false)
 }
 
-/// How it ended, once its stream has: an error, unless nobody watched any more.
+/// How it ended, once its stream has: an error, unless the last client had gone.
 fn ended(child: &mut Child) -> Result<()> {
     let until = Instant::now() + ENDING;
     while Instant::now() < until {
         if let Some(status) = child.try_wait()? {
             if status.success() {
-                debug!("nobody watches: watcher {} has ended", child.id());
+                debug!("no clients: watcher {} has ended", child.id());
                 return Ok(());
             }
             bail!("ended: {status}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The watcher: a process beside the scheduler that names, sums up and shows what the scheduler only
-//! counts. It runs while somebody watches. If it dies or hangs the scheduler goes on as if nothing were,
+//! counts. It runs while there are clients. If it dies or hangs the scheduler goes on as if nothing were,
 //! and starts another when it is next asked for.
 //!
 //! Data flow: the agent's stream of events → `keeper` (in the scheduler's process: starts the watcher,
@@ -31,7 +31,7 @@ use crate::output::private_umask;
 use feed::Outbox;
 use server::Clients;
 
-/// The watcher's whole life, in its own process: until the scheduler ends, or nobody has watched for a
+/// The watcher's whole life, in its own process: until the scheduler ends, or there was no client for a
 /// while. Its standard input is the keeper's end of the feed.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ use crate::watch::{Batch, Watch};
 const RESTATED_WITHIN: Duration = Duration::from_secs(2);
 /// How often it looks after names while nothing comes.
 const PERIOD: Duration = Duration::from_millis(50);
-/// How long it stays when nobody watches any more: whoever looks now and then finds the same tables.
+/// How long it stays when the last client has gone: whoever looks now and then finds the same tables.
 const LINGER: Duration = Duration::from_secs(60);
 
 /// All that the main thread has.
@@ -68,7 +68,7 @@ impl Service {
         })
     }
 
-    /// Works until the scheduler has gone, or nobody has watched for a while.
+    /// Works until the scheduler has gone, or there was no client for a while.
     pub fn run(mut self) {
         self.outbox.ready();
         loop {
@@ -155,7 +155,7 @@ impl Service {
     }
 }
 
-/// What somebody is told first: all waits that go on, all names that are known.
+/// What a new follower is told first: all waits that go on, all names that are known.
 fn first_batch(watch: &Watch, donating: bool) -> Batch {
     Batch {
         events: watch.snapshot(),

@@ -380,7 +380,7 @@ fn pid_namespace() -> Result<(), Failed> {
 
 /// Without CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_SYS_RESOURCE; in a cgroup that has just enough memory, beside an
 /// isolated partition; no /boot with the kernel's configuration, no tracefs, no debugfs, a /proc that hides what
-/// is not one's own, another network; and a socket that nobody listens at.
+/// is not one's own, another network; and a socket that no process listens at.
 fn few_rights_few_files() -> Result<(), Failed> {
     const HIDE: &str = "umount -l /boot /sys/kernel/tracing /sys/kernel/debug; \
         mount -t proc -o hidepid=invisible proc /proc; ! ls /boot/config-*";

@@ -282,7 +282,7 @@ fn hostile_programs_name_nothing() -> Result<(), Failed> {
     })
 }
 
-/// What it opens beside threads that contend for mutexes of programs, while somebody watches: by strace,
+/// What it opens beside threads that contend for mutexes of programs, while there are clients: by strace,
 /// of all its threads.
 fn scheduler_opens_no_files_of_others() -> Result<(), Failed> {
     const TRACE: &str = "/run/opened.txt";

@@ -2,7 +2,7 @@
 //! Owns the memory shared by the workers and the parent of one trial: what each worker measured around its
 //! syscall, and what the waiter saw of the holders just before its own.
 //!
-//! Who writes: a `Slot` only its own worker; `seen_*` only the waiter. The phase is stored last
+//! Written by: a `Slot` only its own worker; `seen_*` only the waiter. The phase is stored last
 //! (release) and read first (acquire), so what was stored before it is complete.
 
 use crate::lock::LINKS_MAX;

@@ -29,7 +29,7 @@ pub static RECIPE: Recipe = Recipe {
     build: |lines| Ok(Box::new(Console::new(lines)?)),
 };
 
-/// Cells in a row. A screen has 4 MiB at most, and two bytes a cell.
+/// Cells in a row. A screen has 4 MiB at most, and two bytes per cell.
 const COLUMNS: u16 = 64;
 const ROWS_MAX: u16 = 32_000;
 

@@ -109,7 +109,7 @@ fn number() -> u32 {
 fn create(device: &File) -> io::Result<OwnedFd> {
     let mut arguments = MutexArgs { owner: 0, count: 0 };
     let descriptor = call(device, CREATE_MUTEX, &raw mut arguments)?;
-    // SAFETY: just opened by the kernel for us, and nobody else's.
+    // SAFETY: just opened by the kernel for us, and ours alone.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 

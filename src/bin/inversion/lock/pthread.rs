@@ -249,7 +249,7 @@ mod tests {
             let mutex = Mutex::new(kind)?;
             mutex.lock()?;
             let words = mutex.raw().cast::<i32>();
-            // SAFETY: a mutex is longer than three words, and nobody else has it.
+            // SAFETY: a mutex is longer than three words, and no other task has it.
             let (word, owner) = unsafe { (words.read_volatile(), words.add(2).read_volatile()) };
             assert_eq!(owner, id, "{kind:?}");
             let in_word = matches!(kind, Kind::Robust | Kind::PriorityInheriting);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the recipes for what threads of a program wait for that nobody owns: condition variables,
+//! Owns the recipes for waits of threads in a program that have no owner: condition variables,
 //! semaphores, barriers of the C library. The owner is the thread that computes and then wakes the
 //! waiter. It is known to this program only; the kernel sees a futex, and a scheduler has nobody that
 //! it may lend to.

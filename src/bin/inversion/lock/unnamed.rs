@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the recipes for locks of programs that are futexes whose word names nobody, and for
+//! Owns the recipes for locks of programs that are futexes whose word names no owner, and for
 //! pthread_rwlocks, which name their writer only: the owner computes inside, the waiter wants the lock.
 //!
 //! A scheduler can know who used such a lock before. So the workers use it in turn before a trial
@@ -421,7 +421,7 @@ mod tests {
         // SAFETY: gettid has no preconditions.
         let id = unsafe { libc::gettid() } as u32;
         let words = lock.lock.get().cast::<u32>();
-        // SAFETY: the lock is longer than that, and nobody else uses it.
+        // SAFETY: the lock is longer than that, and nothing else uses it.
         let look = || unsafe { std::ptr::read_volatile(words.cast::<[u32; 8]>()) };
         let mut seen = look();
         lock.with(&mut || seen = look())?;
