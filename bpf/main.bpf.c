@@ -102,6 +102,7 @@ u32 donating = 1;
  * not KEEP_BUILTIN_IDLE: which CPUs are idle is known in place/idle.h.
  * timeout_ms: the longest the kernel allows; starve_ns stays far below it.
  */
+/* clang-format off */
 SCX_OPS_DEFINE(proxy_ops,
 	       .select_cpu	= (void *)proxy_select_cpu,
 	       .enqueue		= (void *)proxy_enqueue,
@@ -129,3 +130,4 @@ SCX_OPS_DEFINE(proxy_ops,
 			  SCX_OPS_ENQ_LAST,
 	       .timeout_ms	= 30000,
 	       .name		= "proxy");
+/* clang-format on */

@@ -14,7 +14,7 @@ enum lock_type {
 	LOCK_PTHREAD = 3, /* pthread_mutex_t of glibc, at its address in the kernel's map of memory */
 	LOCK_BINDER = 4,  /* binder transaction: who waits for the reply -> who serves it */
 	LOCK_NTSYNC = 5,  /* mutex of /dev/ntsync */
-	LOCK_FUTEX = 6,	  /* lock of a program whose futex word names nobody; as pthread, 8 bytes with it in them */
+	LOCK_FUTEX = 6,	  /* lock of a program whose futex word names no owner; as pthread, 8 bytes with it in them */
 	NR_LOCK_TYPES,
 };
 

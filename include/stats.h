@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Counters kept by BPF, one copy a CPU, only ever added to (the CPU itself is
+ * Counters kept by BPF, one copy per CPU, only ever added to (the CPU itself is
  * the only writer of its copy). src/stats sums the copies and describes each.
  * A new counter goes at the end of its group and into src/stats/metrics.rs; the
  * unit test there fails as long as one of the two does not know the other.

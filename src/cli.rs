@@ -25,47 +25,47 @@ pub const ACTIONS: &str = "Command Line Only";
 
 /// A sched_ext scheduler with proxy execution.
 ///
-/// While a task waits for a kernel mutex, the owner of that mutex runs in the
-/// waiter's scheduling context: with the waiter's weight, at the waiter's place
-/// in the queue, and at the waiter's expense. A low-priority task that holds a
-/// lock then no longer keeps a high-priority one waiting.
+/// While a task waits for a lock, the lock's owner runs in the waiter's scheduling
+/// context: with the waiter's weight, at the waiter's place in the queue, and at the
+/// waiter's expense. A low-priority task that owns a lock then no longer delays a
+/// high-priority task.
 ///
-/// Needs root and a kernel with sched_ext. On exit, or if it dies, the kernel's
+/// Needs root and a kernel with sched_ext. When it exits or dies, the kernel's
 /// default scheduler takes over.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "scx_proxy", disable_version_flag = true)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Opts {
-    /// Something else than scheduling.
+    /// Another action than scheduling.
     #[command(subcommand)]
     pub command: Option<Command>,
 
     /// Time a task runs before the next pick, in microseconds.
     ///
-    /// The kernel looks at slices in its tick: on a 250 Hz kernel, less than
+    /// The kernel checks slices in its tick: on a 250 Hz kernel, less than
     /// 4000 has little effect.
     #[arg(short = 's', long, default_value_t = 3000, value_name = "US",
           value_parser = clap::value_parser!(u64).range(100..=100_000))]
     pub slice_us: u64,
 
-    /// How far behind its CPU's clock a waking task may start, in microseconds
-    /// of virtual time: more favours tasks that sleep a lot.
+    /// Lag: how far behind its CPU's clock a waking task may start, in microseconds
+    /// of virtual time. More favours tasks that sleep a lot.
     #[arg(short = 'l', long, default_value_t = 3000, value_name = "US",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub lag_us: u64,
 
-    /// Lead that a waking nice-0 task needs to preempt a running one, in
-    /// microseconds of virtual time: more favours throughput over latency.
+    /// Lead that a waking nice-0 task needs to preempt a running task, in
+    /// microseconds of virtual time. More favours throughput over latency.
     ///
     /// Heavier tasks need less, in proportion to their weight.
     #[arg(short = 'g', long, default_value_t = 3000, value_name = "US",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub wakeup_gran_us: u64,
 
-    /// Time that a task that has slept runs before a waking one may preempt it, in
+    /// Time that a task that has slept runs before a waking task may preempt it, in
     /// microseconds.
     ///
-    /// A task that wakes earlier waits for the next tick at the most. Much less than the
+    /// A task that wakes earlier waits for the next tick at most. Much less than the
     /// default makes every message between two tasks a context switch.
     #[arg(long, default_value_t = 700, value_name = "US",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
@@ -73,8 +73,8 @@ pub struct Opts {
 
     /// Leave every CPU at its full speed.
     ///
-    /// Under the governor schedutil the scheduler says how fast each CPU has to be: by
-    /// the time that its tasks run. uclamp is honoured. Other governors do not ask.
+    /// Without it, the scheduler asks the schedutil governor for the speed that the tasks
+    /// of each CPU need. uclamp is honoured. Other governors are not affected.
     #[arg(long)]
     pub no_cpufreq: bool,
 
@@ -86,8 +86,8 @@ pub struct Opts {
     #[arg(long, default_value = "auto", value_name = "CPUS")]
     pub big_cpus: BigCpus,
 
-    /// Least time between two looks of a busy CPU for tasks that get less than
-    /// their share on another, in microseconds.
+    /// Least time between two scans of a busy CPU for tasks that get less than
+    /// their share on another CPU, in microseconds.
     #[arg(short = 'b', long, default_value_t = 20_000, value_name = "US",
           value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     pub balance_us: u64,
@@ -95,20 +95,21 @@ pub struct Opts {
     /// Longest time a task may wait on a run queue because of its weight, as
     /// estimated when it is queued, in milliseconds.
     ///
-    /// The kernel throws a scheduler out that leaves a task waiting for 30 s, or one
-    /// that is preempted while it reads under RCU for 21 s.
+    /// The kernel ejects a scheduler that lets a runnable task wait for 30 s, or for 21 s
+    /// inside an RCU read-side critical section.
     #[arg(long, default_value_t = 2000, value_name = "MS",
           value_parser = clap::value_parser!(u64).range(10..=15_000))]
     pub starve_ms: u64,
 
-    /// Locks that a walk from a donor to the end of its chain follows at most.
+    /// Most locks that a walk from a donor to the end of its chain follows.
     #[arg(long, default_value_t = abi::HOPS_LIMIT, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(abi::HOPS_LIMIT)))]
     pub hops_max: u32,
 
-    /// Where a donor goes that wakes while no CPU is idle: `auto` decides by what
-    /// runs there, how warm its caches still are at home, and by what the agent
-    /// measured; `home` and `owner` (the CPU of its lock's owner) do not ask.
+    /// CPU of a donor that wakes while no CPU is idle. `auto` decides by what runs
+    /// there, by how warm the donor's caches still are at home, and by what the agent
+    /// measured. `home` is always the CPU that the donor blocked on, `owner` always the
+    /// CPU of its lock's owner.
     #[arg(long = "return", default_value = "auto", value_name = "WHERE")]
     pub return_policy: ReturnPolicy,
 
@@ -117,27 +118,27 @@ pub struct Opts {
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub return_cold_us: u64,
 
-    /// What warm caches at home are worth against a CPU that shares none with
-    /// it, in microseconds of virtual time.
+    /// What warm caches at home are worth, compared with a CPU that shares no cache
+    /// with it, in microseconds of virtual time.
     #[arg(long, default_value_t = 1000, value_name = "US",
           value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
     pub return_margin_us: u64,
 
-    /// Types of locks whose owners are donated to: of mutex, rwsem, rtmutex,
-    /// pthread, binder, ntsync and futex, or all, default, none.
+    /// Types of locks whose owners are donated to: mutex, rwsem, rtmutex, pthread,
+    /// binder, ntsync and futex; or all, default, none.
     ///
-    /// `+x` and `-x` change the default, as in `--locks -rwsem`. What this kernel
-    /// lacks is left out: `scx_proxy doctor` says what, and why.
+    /// `+x` and `-x` change the default, as in `--locks -rwsem`. Types that this kernel
+    /// lacks are left out: `scx_proxy doctor` says which, and why.
     #[arg(long, default_value_t, value_name = "LIST", allow_hyphen_values = true)]
     pub locks: LockSet,
 
-    /// Do without the agent: no hints for chains beyond --hops-max, for
+    /// Run without the agent: no hints for chains beyond --hops-max, for
     /// deadlocks and for return migration.
     #[arg(long)]
     pub no_agent: bool,
 
-    /// Print each event that the agent learns of, a line each: who blocks on
-    /// what, who donates to whom, where donors go.
+    /// Print each event that the agent reads, one line per event: which task blocks on
+    /// which lock, which task donates to which one, where donors go.
     #[arg(long, conflicts_with = "no_agent")]
     pub print_events: bool,
 
@@ -145,10 +146,10 @@ pub struct Opts {
     #[arg(long, default_value_t = 512, value_name = "KIB", value_parser = parse_ring_kib)]
     pub events_kib: u32,
 
-    /// See who waits for whom, but never donate: the same scheduler without
-    /// proxy execution, to compare with.
+    /// Follow every wait, but never donate: the same scheduler without proxy
+    /// execution, for comparison.
     ///
-    /// `scx_proxy donate` and `scx_proxy observe` switch the one that runs.
+    /// `scx_proxy donate` and `scx_proxy observe` switch a running scheduler.
     #[arg(long, alias = "no-donate")]
     pub observe: bool,
 
@@ -182,8 +183,8 @@ pub struct Opts {
     #[arg(short = 'v', long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 
-    /// Read settings from FILE. Its keys are the long flags, without dashes in front; what the
-    /// command line says goes before.
+    /// Read settings from FILE. Its keys are the long flags without the leading dashes. The
+    /// command line takes precedence.
     ///
     /// Without this flag, /etc/scx_proxy.toml is read if it is there. SIGHUP has it read again.
     #[arg(long, value_name = "FILE", help_heading = ACTIONS)]
@@ -210,32 +211,32 @@ impl Opts {
     }
 }
 
-/// What can be asked for beside scheduling.
+/// Actions beside scheduling.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Say whether this kernel can run the scheduler, and which locks it would
-    /// follow, how, and if not, why; load nothing.
+    /// Say whether this kernel can run the scheduler, which locks it would follow and
+    /// how, and why not the others; load nothing.
     ///
-    /// Says also which probes would be attached, which options of the kernel's
-    /// configuration matter, what this user may do, and what is loaded now. What
-    /// cannot be read is said. The last line is the verdict.
+    /// Also says which probes would be attached, which options of the kernel's
+    /// configuration matter, which rights this process has, and what is loaded now. It
+    /// reports what it cannot read. The last line is the verdict.
     ///
-    /// Exits with 0 if it can be loaded and follows any lock, with 1 otherwise. With
-    /// --verify: with 0 if the kernel takes all programs.
+    /// Exits with 0 if the scheduler can be loaded and follows at least one type of lock,
+    /// with 1 otherwise. With --verify: with 0 if the kernel accepts all programs.
     Doctor(DoctorOpts),
 
-    /// Let the running scheduler donate, from now on.
+    /// Make the running scheduler donate, from now on.
     Donate(SwitchOpts),
 
-    /// Let the running scheduler only observe: see who waits for whom, donate nothing.
+    /// Make the running scheduler only observe: follow every wait, donate nothing.
     Observe(SwitchOpts),
     /// Print a man page, as roff: of scx_proxy, or of one of its subcommands.
     Man {
-        /// The subcommand; none: scx_proxy itself.
+        /// The subcommand; without it, scx_proxy itself.
         subcommand: Option<String>,
     },
 
-    /// Print what makes a shell complete the flags of scx_proxy.
+    /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -245,12 +246,12 @@ pub enum Command {
     #[command(hide = true)]
     Facts,
 
-    /// What the scheduler starts when somebody watches.
+    /// The process that the scheduler starts for clients that watch.
     #[command(hide = true)]
     Watcher(WatcherOpts),
 
-    /// Record what a running scx_proxy sees, until Ctrl-C: who waits for whom,
-    /// for how long, and what came of it.
+    /// Record the events of a running scx_proxy until Ctrl-C: waits, their owners,
+    /// donations, migrations.
     Record(RecordOpts),
 
     /// Collect what a bug report needs in one archive: version, doctor, flags, logs,
@@ -260,16 +261,15 @@ pub enum Command {
     /// read is said in the archive.
     Bugreport(BugreportOpts),
 
-    /// Show a recording: as text, as JSON, as a trace for Perfetto, or summed
-    /// up in tables.
+    /// Show a recording: as tables, as text, as JSON, or as a trace for Perfetto.
     Replay(ReplayOpts),
 
     /// Serve the metrics of a running scx_proxy in the OpenMetrics format, until
     /// Ctrl-C.
     Metrics(MetricsOpts),
 
-    /// Watch a running scx_proxy: who waits for which lock, for how long, and
-    /// who runs in whose place. `?` shows the keys, `q` quits.
+    /// Watch a running scx_proxy: which task waits for which lock, for how long, and
+    /// which owner runs in its place. `?` shows the keys, `q` quits.
     Top(TopOpts),
 }
 
@@ -295,7 +295,7 @@ pub struct RecordOpts {
     /// File to write.
     pub file: PathBuf,
 
-    /// Overwrite FILE if there is one.
+    /// Overwrite FILE if it exists.
     #[arg(long)]
     pub force: bool,
 
@@ -303,13 +303,13 @@ pub struct RecordOpts {
     #[arg(long, value_name = "SECS", value_parser = parse_interval_secs)]
     pub seconds: Option<f64>,
 
-    /// Largest size of the file; then the newest overwrites the oldest. With K,
-    /// M, G or T behind the number.
+    /// Largest size of the file; beyond it, the newest events overwrite the oldest. The
+    /// number may end in K, M, G or T.
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = crate::record::parse_size)]
     pub max_size: u64,
 
-    /// How long to wait for a scheduler that has gone to come back, in seconds: the
-    /// kernel has it loaded anew when a CPU goes on or off line. 0: end with it.
+    /// How long to wait for a scheduler that has gone, in seconds: it is loaded again when
+    /// a CPU goes on or off line. 0: end with it.
     #[arg(long, value_name = "SECS", default_value_t = 60.0, value_parser = parse_wait_secs)]
     pub wait: f64,
 
@@ -352,7 +352,7 @@ pub struct ReplayOpts {
     /// Recording to read.
     pub file: PathBuf,
 
-    /// Print a JSON object for each event, a line each.
+    /// Print one JSON object per event, one per line.
     #[arg(long, group = "form")]
     pub json: bool,
 
@@ -365,8 +365,8 @@ pub struct ReplayOpts {
     #[arg(long, value_name = "OUT", group = "form")]
     pub perfetto: Option<PathBuf>,
 
-    /// Print tables: waits by class of lock, by task, by cgroups. What is done
-    /// unless another form is asked for.
+    /// Print tables: waits by class of lock, by task, by pair of cgroups. This is the
+    /// default.
     #[arg(long, group = "form")]
     pub summary: bool,
 
@@ -374,7 +374,7 @@ pub struct ReplayOpts {
     #[arg(long, group = "form")]
     pub top: bool,
 
-    /// With --top: recorded seconds that go by in one.
+    /// With --top: recorded seconds per second.
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_speed)]
     pub speed: f64,
 
@@ -410,7 +410,7 @@ pub struct TopOpts {
     #[arg(long, default_value = SOCKET, value_name = "PATH")]
     pub socket: PathBuf,
 
-    /// Seconds between two looks.
+    /// Seconds between two reads.
     #[arg(long, default_value_t = 1.0, value_name = "SECS", value_parser = parse_look_secs)]
     pub interval: f64,
 
@@ -434,8 +434,8 @@ pub struct DoctorOpts {
     #[arg(long)]
     pub json: bool,
 
-    /// Have the kernel verify all programs of the scheduler, instead, and say how
-    /// many instructions it looked at for that; attach nothing. Needs root.
+    /// Have the kernel verify all programs of the scheduler instead, and print how many
+    /// instructions it processed; attach nothing. Needs root.
     #[arg(long)]
     pub verify: bool,
 

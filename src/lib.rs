@@ -2,7 +2,7 @@
 //! Userspace of `scx_proxy`, a sched_ext scheduler with proxy execution.
 //!
 //! `cli` says what can be asked for, `config` also in a file; `loader` brings the BPF scheduler into the
-//! kernel and keeps it there, `agent` follows who waits for whom and gives it hints,
+//! kernel and keeps it there, `agent` follows all waits and their owners and gives it hints,
 //! `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
 //! reports that. `watcher` is a process beside it, which follows the agent's events: there `watch` sums
 //! them up, and `naming` finds out what is in them; `top`

@@ -160,8 +160,8 @@ fn answer(text: &str) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was asked for.
-fn obey(settings: &Settings) -> Result<ExitCode> {
+/// Runs the subcommand, or the scheduler.
+fn execute(settings: &Settings) -> Result<ExitCode> {
     let opts = &settings.opts;
     match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
@@ -199,7 +199,7 @@ fn forbid_backtraces() {
 fn main() -> ExitCode {
     forbid_backtraces();
     let result = match Settings::new(std::env::args_os()) {
-        Ok(settings) => obey(&settings),
+        Ok(settings) => execute(&settings),
         // --help is an answer, the rest are refusals
         Err(Wrong::CommandLine(said)) => output::answer(&said)
             .map(|()| ExitCode::from(u8::from(said.use_stderr())))
@@ -207,7 +207,7 @@ fn main() -> ExitCode {
         Err(wrong) => Err(wrong.into()),
     };
     result.unwrap_or_else(|e| {
-        service::complain(&format!("{e:#}"));
+        service::report_error(&format!("{e:#}"));
         match e.downcast_ref::<Ejected>() {
             Some(ejected) => ExitCode::from(ejected.cause.exit_code()),
             None => ExitCode::FAILURE,

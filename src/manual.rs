@@ -114,7 +114,7 @@ fn add_exit_status(roff: &mut Roff, subcommand: Option<&str>) {
             ),
             (
                 "2",
-                "The kernel threw the scheduler out since tasks waited for too long (a watchdog): an overload.",
+                "The kernel ejected the scheduler since tasks waited for too long (a watchdog): an overload.",
             ),
             (
                 "3",

@@ -2,7 +2,7 @@
 //! What the programs print: streams whose readers may go away, when there may be colors, and the
 //! layout of text tables.
 //!
-//! `println!` and `eprintln!` panic when nobody reads. The programs use what is here instead.
+//! `println!` and `eprintln!` panic without a reader. The programs use what is here instead.
 
 use std::env;
 use std::ffi::OsStr;
@@ -27,8 +27,8 @@ pub fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Prints to the standard error. Whoever cannot be told is not told.
-pub fn complain(text: &str) {
+/// Prints to the standard error. Errors of that are ignored: there is no other place to report them.
+pub fn print_error(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
@@ -36,11 +36,11 @@ pub fn complain(text: &str) {
 /// wrong to the standard error.
 ///
 /// # Errors
-/// Help that cannot be written, though somebody reads.
+/// Help that cannot be written, though there is a reader.
 pub fn answer(said: &clap::Error) -> io::Result<()> {
     let text = said.render();
     if said.use_stderr() {
-        complain(&match has_colors(&io::stderr()) {
+        print_error(&match has_colors(&io::stderr()) {
             true => text.ansi().to_string(),
             false => text.to_string(),
         });
@@ -141,7 +141,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The text, a line a row.
+    /// The text, a line per row.
     #[must_use]
     pub fn render(&self) -> String {
         let columns = 0..self.rows[0].len();

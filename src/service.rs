@@ -59,11 +59,11 @@ fn set_level(verbose: u8) {
 }
 
 /// Say why the program ends: to the journal as an error, else to the standard error.
-pub fn complain(why: &str) {
+pub fn report_error(why: &str) {
     if log::max_level() != LevelFilter::Off && connected_to_journal() {
         error!("{why}");
     } else {
-        output::complain(&format!("error: {why}\n"));
+        output::print_error(&format!("error: {why}\n"));
     }
 }
 
@@ -112,7 +112,7 @@ pub struct Service {
     signed: Instant,
 }
 
-/// No service manager is nothing to complain about.
+/// Without a service manager this does nothing.
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         debug!("the service manager cannot be told: {e}");

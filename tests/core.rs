@@ -122,7 +122,7 @@ fn heap_agrees_with_a_sorted_map_over_random_steps() {
             None => assert_eq!((heap.top_key(), first), (KEY_NONE, None)),
         }
     }
-    assert!(refused > 0, "nobody asked for more than half");
+    assert!(refused > 0, "no call asked for more than half");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The model: every scenario, and programs by chance, on every policy; and policies
+//! The model: every scenario, and random programs, on every policy; and policies
 //! against each other, step by step.
 //!
-//! `SCX_PROXY_SEED=<number>` repeats a run by chance; `SCX_PROXY_STEPS=<number>` sets
+//! `SCX_PROXY_SEED=<number>` repeats a random run; `SCX_PROXY_STEPS=<number>` sets
 //! how many steps it has at the least.
 
 mod engine;

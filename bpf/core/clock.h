@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * One virtual clock a CPU. It follows the *least* key on that CPU and never
+ * One virtual clock per CPU. It follows the *least* key on that CPU and never
  * goes back. A clock that jumped to the key of whatever runs would be dragged
  * ahead by low-weight tasks, and nice 19 would get as much CPU as nice 0.
  *
@@ -60,7 +60,8 @@ static __always_inline void guard_clock(struct cpu_ctx *cctx, u32 nr, u64 now)
 		stat_inc(STAT_STARVE_CLOCK);
 	}
 	max = *(volatile u64 *)&cctx->key_max;
-	cctx->guard_key = key_before(cctx->clock - cfg.lag_ns, max) ? max : cctx->clock - cfg.lag_ns;
+	cctx->guard_key =
+		key_before(cctx->clock - cfg.lag_ns, max) ? max : cctx->clock - cfg.lag_ns;
 	cctx->guard_at_ns = now;
 }
 
@@ -103,8 +104,7 @@ static __always_inline void weight_refresh(struct task_ctx *tctx)
  * Bring the key of a task into terms of @cpu's clock, and within what the
  * clock allows. Caller: has the task's rq lock.
  */
-static __always_inline void vtime_join(struct task_ctx *tctx, s32 cpu,
-				       const struct cpu_ctx *cctx)
+static __always_inline void vtime_join(struct task_ctx *tctx, s32 cpu, const struct cpu_ctx *cctx)
 {
 	u64 clock = cctx->clock, key;
 
@@ -140,7 +140,7 @@ static __always_inline void vtime_pulled(struct task_ctx *tctx, struct cpu_ctx *
 
 /*
  * A thread of scx_proxy itself waits no longer than this, whatever its weight and
- * whoever loads the machine: the agent must keep up with what it is told.
+ * under any load: the agent must keep up with what it is told.
  */
 #define AGENT_WAIT_NS 20000000ULL
 

@@ -24,7 +24,8 @@ static __always_inline u64 donor_key_at(struct task_ctx *dctx, s32 cpu, const st
 
 	if (dctx->wait_urgency)
 		return later ? cctx->clock + key_cost(cfg.slice_ns, cctx->queued_load +
-						      cctx->running_weight + WEIGHT_NICE_0) :
+									    cctx->running_weight +
+									    WEIGHT_NICE_0) :
 			       key_urgent(cctx->clock, dctx->wait_urgency);
 	if (dctx->wait_cpu != cpu) {
 		from = cpu_ctx_of(dctx->wait_cpu);
@@ -112,8 +113,8 @@ static __always_inline void candidates_forget(struct task_ctx *tctx)
 }
 
 /* A new wait of @p for @lock begins, with the context that it has now; its token says MOVING. */
-static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *tctx, u64 lock, s32 cpu,
-				       u32 urgency)
+static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *tctx, u64 lock,
+				       s32 cpu, u32 urgency)
 {
 	u64 seq = tctx->wait_seq + TOKEN_SEQ_ONE;
 	u32 owner = edge_owner_pid(p, tctx, lock);
@@ -141,7 +142,8 @@ static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *t
 }
 
 /* @p went to sleep on @lock: its context stays schedulable. Caller: ops.quiescent(). */
-static __always_inline void donor_block(struct task_struct *p, struct task_ctx *tctx, u64 lock, s32 cpu)
+static __always_inline void donor_block(struct task_struct *p, struct task_ctx *tctx, u64 lock,
+					s32 cpu)
 {
 	u64 seq = donor_begin(p, tctx, lock, cpu, 0);
 
@@ -188,7 +190,8 @@ static __always_inline void lent_settle(struct task_ctx *tctx)
 	struct cpu_ctx *home, *away;
 	u64 key;
 
-	vtime_use(tctx, lent_cost_now(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0)), port_now());
+	vtime_use(tctx, lent_cost_now(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0)),
+		  port_now());
 	home = tctx->vtime_cpu < 0 ? NULL : cpu_ctx_of(tctx->vtime_cpu);
 	away = cpu_ctx_of(tctx->wait_cpu);
 	if (!home || !away || home == away || tctx->wait_urgency)

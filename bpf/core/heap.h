@@ -61,8 +61,8 @@ struct donor_heap {
 #define heap_at(h, p) (&(h)->pool[heap_idx(h, p)])
 
 /* exchange two places of order[] and tell both entries */
-static __attribute__((always_inline)) inline void
-heap_swap(struct donor_heap *h, unsigned int a, unsigned int b)
+static __attribute__((always_inline)) inline void heap_swap(struct donor_heap *h, unsigned int a,
+							    unsigned int b)
 {
 	unsigned int ia = heap_idx(h, a), ib = heap_idx(h, b);
 
@@ -86,8 +86,7 @@ static __attribute__((always_inline)) inline void heap_note_top(struct donor_hea
 	h->top_key = h->nr ? heap_at(h, 0)->key : KEY_NONE;
 }
 
-static __attribute__((always_inline)) inline void heap_up(struct donor_heap *h,
-							  unsigned int pos)
+static __attribute__((always_inline)) inline void heap_up(struct donor_heap *h, unsigned int pos)
 {
 	while (can_loop) {
 		unsigned int parent = (pos - 1) / 2;
@@ -99,8 +98,7 @@ static __attribute__((always_inline)) inline void heap_up(struct donor_heap *h,
 	}
 }
 
-static __attribute__((always_inline)) inline void heap_down(struct donor_heap *h,
-							    unsigned int pos)
+static __attribute__((always_inline)) inline void heap_down(struct donor_heap *h, unsigned int pos)
 {
 	while (can_loop) {
 		unsigned int least = 2 * pos + 1;
@@ -125,8 +123,8 @@ static __attribute__((always_inline)) inline int heap_room(struct donor_heap *h,
 }
 
 /* Returns the pool index of the new entry of @who, or -1 when there is no room. */
-static __attribute__((always_inline)) inline int
-heap_push(struct donor_heap *h, key_u64 key, key_u64 seq, unsigned int who)
+static __attribute__((always_inline)) inline int heap_push(struct donor_heap *h, key_u64 key,
+							   key_u64 seq, unsigned int who)
 {
 	int idx = heap_room(h, who);
 	struct heap_entry *e;
@@ -149,8 +147,8 @@ heap_push(struct donor_heap *h, key_u64 key, key_u64 seq, unsigned int who)
  * Remove pool entry @idx if it still belongs to wait @seq of task @pid (wait
  * numbers are counted per task); 1 if it was removed.
  */
-static __attribute__((always_inline)) inline int
-heap_remove(struct donor_heap *h, unsigned int idx, key_u64 seq, unsigned int pid)
+static __attribute__((always_inline)) inline int heap_remove(struct donor_heap *h, unsigned int idx,
+							     key_u64 seq, unsigned int pid)
 {
 	struct heap_entry *e = &h->pool[idx & HEAP_MASK];
 	unsigned int pos = e->pos, last;

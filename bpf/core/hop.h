@@ -2,7 +2,7 @@
 /*
  * One hop of a chain: from a waiter to whoever keeps it from its lock. That is the
  * owner, as the lock itself says; in the moment in which a lock has none, its first waiter; and of a
- * lock of a program whose word names nobody, one of those that used it before.
+ * lock of a program whose word names no owner, one of those that used it before.
  */
 #ifndef PROXY_CORE_HOP_H
 #define PROXY_CORE_HOP_H
@@ -114,7 +114,8 @@ static __always_inline u32 hop_user(struct task_struct *p, const struct task_ctx
 	u32 user = edge_candidate_pid(p, tctx, lock, nr);
 
 	return user && user != present && user != port_pid(p) && edge_candidate_proven(p, user) ?
-		       user : 0;
+		       user :
+		       0;
 }
 
 /* Who was found at this very moment, with what that task does now. False: nothing was looked for yet. */
@@ -212,7 +213,7 @@ static __always_inline void hop_candidate(struct task_struct *p, struct task_ctx
 	}
 }
 
-/* Goes on where chain_hop() found that the lock names nobody: a function of its own, for the sake of the stack. */
+/* Goes on where chain_hop() found that the lock names no owner: a function of its own, for the sake of the stack. */
 CORE_FN int hop_guess(u32 pid, struct hop *h)
 {
 	struct task_struct *p;

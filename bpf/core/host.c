@@ -69,7 +69,8 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_weight(p) weight_of_nice(PORT(nice, (p)->pid))
 #define port_group_shares(g, nr) ((void)(g), PORT(group_shares, nr))
 #define port_group_limit(g, nr, limit) \
-	((void)(g), PORT(group_limit, nr, &(limit)->quota_ns, &(limit)->period_ns, &(limit)->burst_ns))
+	((void)(g),                    \
+	 PORT(group_limit, nr, &(limit)->quota_ns, &(limit)->period_ns, &(limit)->burst_ns))
 #define queue_rekey(cpu, reach, key) PORT(rekey, cpu, reach, key)
 #define port_may_run(p, cpu) (PORT(may_run, (p)->pid, cpu) != 0)
 #define port_pinned(p) (PORT(pinned, (p)->pid) != 0)
@@ -101,7 +102,8 @@ static struct task_struct *port_task_get(u32 pid)
 #define edge_owner_pid(p, tctx, lock) ((void)(tctx), PORT(owner_of, lock))
 #define edge_first_waiter_pid(lock) PORT(first_waiter_of, lock)
 #define edge_candidates(p, tctx, lock) ((void)(p), (void)(tctx), PORT(candidates_of, lock))
-#define edge_candidate_pid(p, tctx, lock, nr) ((void)(p), (void)(tctx), PORT(candidate_of, lock, nr))
+#define edge_candidate_pid(p, tctx, lock, nr) \
+	((void)(p), (void)(tctx), PORT(candidate_of, lock, nr))
 /* the model knows one process */
 #define edge_candidate_proven(p, pid) ((void)(p), (void)(pid), true)
 #define edge_candidate_points(tctx, lock, pid) ((void)(tctx), PORT(points_at, pid, lock) != 0)
@@ -299,7 +301,7 @@ void host_place(struct host_engine *e, int cpu, unsigned int domain, unsigned in
 void host_big(struct host_engine *e, unsigned int domain, host_u64 big)
 {
 	e->domains[domain].big = big;
-	e->machine.big |= BIT64(domain) & -(host_u64)!!big;
+	e->machine.big |= BIT64(domain) & -(host_u64) !!big;
 }
 
 void host_near(struct host_engine *e, unsigned int domain, host_u64 near)
@@ -493,7 +495,8 @@ host_u64 host_key_cost(host_u64 ns, unsigned int weight)
 	return key_cost(ns, weight);
 }
 
-unsigned int host_perf_after(unsigned int perf, host_u64 busy_ns, host_u64 elapsed_ns, unsigned int cur)
+unsigned int host_perf_after(unsigned int perf, host_u64 busy_ns, host_u64 elapsed_ns,
+			     unsigned int cur)
 {
 	return perf_after(perf, busy_ns, elapsed_ns, cur);
 }

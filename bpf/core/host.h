@@ -92,8 +92,8 @@ void host_tick(struct host_engine *e, const struct host_ports *ports, unsigned i
 void host_hrtick(struct host_engine *e, const struct host_ports *ports, int cpu);
 void host_yield(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_timer(struct host_engine *e, const struct host_ports *ports);
-void host_contention_begin(struct host_engine *e, const struct host_ports *ports,
-			   unsigned int pid, int cpu);
+void host_contention_begin(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
+			   int cpu);
 void host_contention_end(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 
 /* From now on donors lend, or are only observed. */

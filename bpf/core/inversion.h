@@ -18,7 +18,7 @@
  * wait was inverted for longer than it lasted.
  *
  * Keys are compared when the wait ends: its own as it began, and its owner's. An owner that
- * never fell behind the waiter was in nobody's way. Who waited itself stands for
+ * never fell behind the waiter did not delay it. One that waited itself stands for
  * those further down, whose keys are not asked for.
  */
 #ifndef PROXY_CORE_INVERSION_H

@@ -110,8 +110,7 @@ static inline key_u64 key_floor(key_u64 key, key_u64 clock, key_u64 lag)
  * competes: a task of very small weight behind very large ones must still run
  * before the kernel's stall watchdog takes it for starved.
  */
-static inline key_u64 key_ceiling(key_u64 key, key_u64 clock, key_u64 starve_ns,
-				  key_u64 load)
+static inline key_u64 key_ceiling(key_u64 key, key_u64 clock, key_u64 starve_ns, key_u64 load)
 {
 	key_u64 span = starve_ns * WEIGHT_NICE_0 / (load ? load : WEIGHT_NICE_0);
 

@@ -115,7 +115,8 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 
 	/* without donors, which is nearly always, this load is all that they cost */
 	if (donor_key != KEY_NONE) {
-		switch (pick_donor(cpu, limit, prev_pid, least == KEY_NONE ? NOTHING_ELSE : head.pid)) {
+		switch (pick_donor(cpu, limit, prev_pid,
+				   least == KEY_NONE ? NOTHING_ELSE : head.pid)) {
 		case RESOLVED_OWNER:
 			stat_inc(STAT_DISPATCH_DONATION);
 			return;

@@ -56,7 +56,7 @@
  *   u32  edge_first_waiter_pid(u64 lock)         who is first in line, or 0
  *   u32  edge_candidates(struct task_struct *, const struct task_ctx *, u64 lock)
  *                                                how many there are, CANDIDATES_MAX at most, that may
- *                                                own the lock that it sleeps on, which names nobody
+ *                                                own the lock that it sleeps on, which names no owner
  *   u32  edge_candidate_pid(struct task_struct *, const struct task_ctx *, u64 lock, u32 nr)
  *                                                one of them, the likeliest first; 0 if it is gone
  *   bool edge_candidate_proven(struct task_struct *, u32 pid)  whether it may lend to that one at all
@@ -82,6 +82,10 @@ enum port_kick {
 #define QUEUE_LOOKS 8
 
 /* How an attempt ended to take a queued owner to another CPU. */
-enum moved { MOVED, MOVE_LOST, MOVE_REFUSED };
+enum moved {
+	MOVED,
+	MOVE_LOST,
+	MOVE_REFUSED
+};
 
 #endif /* PROXY_CORE_PORTS_H */

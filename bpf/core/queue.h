@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Donor queues: one a CPU, the donors whose context competes for that CPU,
+ * Donor queues: one per CPU, the donors whose context competes for that CPU,
  * ordered by the same keys as its run queue.
  *
  * Protected by the queue's own spin lock, which nests inside rq locks and
@@ -31,7 +31,11 @@ static __always_inline void nr_donors_add(s32 cpu, int n)
 		__sync_fetch_and_add(&cctx->nr_donors, n);
 }
 
-enum pushed { PUSHED, PUSH_WOKE, PUSH_FULL };
+enum pushed {
+	PUSHED,
+	PUSH_WOKE,
+	PUSH_FULL
+};
 
 /*
  * Queue wait @seq of donor @who (heap_who()), whose token says MOVING: publish that in the token,

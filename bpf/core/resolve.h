@@ -29,8 +29,11 @@ struct chain {
 
 static __always_inline void stat_depth(u32 hops)
 {
-	stat_inc(hops <= 1 ? STAT_DEPTH_1 : hops == 2 ? STAT_DEPTH_2 :
-		 hops <= 4 ? STAT_DEPTH_3_4 : hops <= 8 ? STAT_DEPTH_5_8 : STAT_DEPTH_9_UP);
+	stat_inc(hops <= 1 ? STAT_DEPTH_1 :
+		 hops == 2 ? STAT_DEPTH_2 :
+		 hops <= 4 ? STAT_DEPTH_3_4 :
+		 hops <= 8 ? STAT_DEPTH_5_8 :
+			     STAT_DEPTH_9_UP);
 }
 
 /*

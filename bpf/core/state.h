@@ -18,7 +18,7 @@ enum task_place {
 	PLACE_OTHER,	  /* of another scheduling class */
 };
 
-/* users of a lock that names nobody that are remembered (a power of 2), and those that one look tries */
+/* users of a lock that names no owner that are remembered (a power of 2), and those that one look tries */
 #define CANDIDATES_MAX 8
 #define CANDIDATE_LOOKS 4
 /* slices that one wait lends to candidates: about a second */
@@ -80,7 +80,7 @@ struct task_ctx {
 	u32 site_kind;
 	u32 wait_type;	 /* enum lock_type of what the wait is for; written as wait_seq */
 
-	/* as a donor. token: compare-and-swap; wait_*: whoever holds it (core/token.h) */
+	/* as a donor. token: compare-and-swap; wait_*: its holder (core/token.h) */
 	u64 token;
 	u64 wait_seq;	  /* [rq lock] last used wait number, in token form */
 	u64 wait_key;
@@ -94,7 +94,7 @@ struct task_ctx {
 	u64 wait_lock;	  /* [as wait_seq] edge word of what it waits for, while that is timed */
 	u64 wait_delay_ns; /* [as wait_seq] its slot's delay_ns when the wait began */
 	/*
-	 * [hints: who walks its chain] of a wait for a lock that names nobody, core/hop.h: who is taken
+	 * [hints: who walks its chain] of a wait for a lock that names no owner, core/hop.h: who is taken
 	 * for the owner at present, what that had run when it was chosen, which user is looked at next;
 	 * and what was found when it was last looked
 	 */
@@ -139,7 +139,7 @@ struct cpu_ctx {
 	u32 turn_pid;	 /* in whose context the last one ran that was not idle */
 	u32 turn_over; /* it went on when its donor woke: not its turn, unless its own key says so */
 	u32 preempt_at_tick; /* a task of earlier key woke when that was a moment ago */
-	u64 hrtick_at_ns; /* when what runs is looked at again, place/hrtick.h; 0: nobody asked */
+	u64 hrtick_at_ns; /* when what runs is looked at again, place/hrtick.h; 0: not asked for */
 	/* [rq lock of the CPU; a timer, of a CPU that is idle] frequency demand, place/perf.h */
 	u64 perf_at_ns;	     /* when the present window began */
 	u64 perf_busy_ns;    /* what tasks ran in it, up to perf_since_ns */
@@ -161,7 +161,8 @@ struct cpu_ctx {
 	u64 donor_look_at_ns;
 	u64 held_token[DONOR_LOOKS]; /* donors that this pick holds, core/pick.h */
 	u32 held_pid[DONOR_LOOKS];
-	u32 between[HOPS_LIMIT]; /* likewise: waiters of the chain walked here last, core/resolve.h */
+	/* likewise: waiters of the chain walked here last, core/resolve.h */
+	u32 between[HOPS_LIMIT];
 	u32 nr_held;
 	/* written by other CPUs as well: a cache line of its own */
 	u32 nr_queued[NR_REACH] __attribute__((aligned(64))); /* [atomic] tasks on its run queues */
@@ -174,7 +175,7 @@ struct cpu_ctx {
 
 /* A lock that is waited for, core/inversion.h. */
 struct lock_slot {
-	u64 lock;	/* [compare-and-swap, while nobody waits] edge word */
+	u64 lock;	/* [compare-and-swap, without waiters] edge word */
 	u64 owner_mark; /* [compare-and-swap] who owns it, and what that task's clock said then */
 	u64 delay_ns;	/* [atomic add] by how much the clocks of its owners went on */
 	u32 nr_waiting; /* [atomic] */

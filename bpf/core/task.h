@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What happens to a task, in the order in which it happens: it wakes, is queued,
- * runs, stops, goes to sleep. One function a callback of sched_ext, called under
+ * runs, stops, goes to sleep. One function per callback of sched_ext, called under
  * the locks that the kernel holds around that (DESIGN.md, "Protection").
  */
 #ifndef PROXY_CORE_TASK_H
@@ -95,8 +95,8 @@ static __always_inline void return_outcome(struct task_struct *p, struct task_ct
 			stat_inc(STAT_RETURN_OWNER_MOVED);
 		break;
 	}
-	event(EVENT_RETURN, cpu, port_pid(p), choice | (moved ? RETURN_MOVED : 0),
-	      tctx->wait_type, ns);
+	event(EVENT_RETURN, cpu, port_pid(p), choice | (moved ? RETURN_MOVED : 0), tctx->wait_type,
+	      ns);
 }
 
 /*
@@ -200,8 +200,7 @@ static __always_inline void task_park(struct task_struct *p, struct task_ctx *tc
  * @last: the CPU has nothing else to run, and does not pick again unless it is told to.
  */
 static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx *tctx,
-					 u64 enq_flags, bool wakeup, bool selected,
-					 bool last)
+					 u64 enq_flags, bool wakeup, bool selected, bool last)
 {
 	s32 cpu = port_task_cpu(p), idle_cpu;
 	bool sent_idle = false, with_donors;
@@ -265,7 +264,8 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
  * @pid begins to run, in its own context or in a donor's. What runs after a sleep is protected for a
  * moment; should it block in that, its turn goes on with the owner.
  */
-static __always_inline void turn_begin(struct task_ctx *tctx, struct cpu_ctx *cctx, u32 pid, u64 now)
+static __always_inline void turn_begin(struct task_ctx *tctx, struct cpu_ctx *cctx, u32 pid,
+				       u64 now)
 {
 	u32 turn = tctx->donor_pid ? tctx->donor_pid : pid;
 
@@ -361,8 +361,8 @@ static __always_inline void task_yield(struct task_struct *p, struct task_ctx *t
 }
 
 /* ops.quiescent(); @sleeps: it goes to sleep, as opposed to being moved */
-static __always_inline void task_quiescent(struct task_struct *p, struct task_ctx *tctx,
-					   s32 cpu, bool sleeps)
+static __always_inline void task_quiescent(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
+					   bool sleeps)
 {
 	u64 lock;
 

@@ -178,8 +178,7 @@ static __always_inline u64 task_due(struct task_struct *p, const struct task_ctx
 
 	if (!tctx->group || !limits_any())
 		return 0;
-	if ((off && time_since(now, off) > PARK_MAX_NS) || port_in_rcu(p) ||
-	    port_exiting(p))
+	if ((off && time_since(now, off) > PARK_MAX_NS) || port_in_rcu(p) || port_exiting(p))
 		return 0;
 	return limit_due(tctx->group, now);
 }

@@ -27,7 +27,7 @@ struct group {
 	u64 cgroup; /* the kernel's own; 0: the number is free */
 	u64 id;	    /* of the cgroup, as in file handles and as its inode number */
 	u32 parent;
-	/* [whoever holds group_table.busy] */
+	/* [the holder of group_table.busy] */
 	u32 shares;   /* cpu.weight, as a weight: WEIGHT_NICE_0 at 100 */
 	u64 at_ns;    /* when the averages below were last made; 0: nothing competed then */
 	u64 load_sum; /* the integrals then */
@@ -37,7 +37,7 @@ struct group {
 	/* [as above; read by those who weigh a context] */
 	u64 load;     /* what competes inside: contexts and child groups */
 	u64 weight;   /* what the whole of it weighs */
-	/* [whoever holds group_table.busy] what it may use in each period; 0: all */
+	/* [the holder of group_table.busy] what it may use in each period; 0: all */
 	u64 quota_ns;
 	u64 period_ns;
 	u64 burst_ns;
@@ -69,7 +69,7 @@ struct group_table {
 	u64 uncharged_ns;	 /* [ops.init()] what the other CPUs may have run without being charged */
 	u64 pass_at_ns;		 /* when a tick last looked at the active groups */
 	u32 busy;		 /* some CPU does */
-	/* [whoever holds busy] */
+	/* [the holder of busy] */
 	u32 next;		 /* the group that the next pass begins with */
 };
 

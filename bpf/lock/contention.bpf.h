@@ -67,7 +67,8 @@ static __always_inline u64 contention_edge(struct task_struct *p, u64 lock, u32 
 {
 	if (flags == LCB_F_MUTEX)
 		return lock_followed(LOCK_MUTEX) && (cfg.track_by_tracepoint || task_urgency(p)) ?
-			       lock | LOCK_MUTEX : 0;
+			       lock | LOCK_MUTEX :
+			       0;
 	if (flags == LCB_F_READ || flags == LCB_F_WRITE)
 		return lock_followed(LOCK_RWSEM) ? lock | LOCK_RWSEM : 0;
 	if (flags & LCB_F_RT)

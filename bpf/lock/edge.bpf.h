@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Edges: waiter -> lock -> owner, whatever the type of the lock. This is all
- * that the rest of the scheduler knows of locks; one file a lock type stands
+ * that the rest of the scheduler knows of locks; one file per lock type stands
  * behind it. Nothing here is remembered: each call reads the kernel's own state,
  * or, of a mutex of user space, the mutex itself. What has to be learned: what the owners of ntsync call
- * themselves (ntsync.bpf.h), and who may own a lock that names nobody (users.bpf.h).
+ * themselves (ntsync.bpf.h), and who may own a lock that names no owner (users.bpf.h).
  *
  * An edge is one word: address and type of the lock (include/locks.h).
  */
@@ -107,7 +107,7 @@ static __always_inline u32 edge_owner_pid(struct task_struct *p, const struct ta
 	return 0;
 }
 
-/* The pid of the first in line for @lock, 0 if nobody waits, or nobody can be named. */
+/* The pid of the first in line for @lock, 0 if there are no waiters, or nobody can be named. */
 static __always_inline u32 edge_first_waiter_pid(u64 lock)
 {
 	u64 at = lock_address(lock), word = 0;

@@ -105,8 +105,9 @@ static __always_inline bool futex_call_of(struct task_struct *p, struct futex_ca
 	return true;
 }
 
-/* The edge of @p, current, to a lock that names nobody, 0 if what it waits for need not be one. */
-static __always_inline u64 futex_edge(struct task_struct *p, struct task_ctx *tctx, u64 addr, u32 val)
+/* The edge of @p, current, to a lock that names no owner, 0 if what it waits for need not be one. */
+static __always_inline u64 futex_edge(struct task_struct *p, struct task_ctx *tctx, u64 addr,
+				      u32 val)
 {
 	u64 at;
 
@@ -157,7 +158,8 @@ static __always_inline void futex_woken(struct task_struct *p, struct task_ctx *
 
 	if (!(w->flags & PF_NO_SYSCALL) && w->tgid == p->tgid && futex_call_of(w, &call) &&
 	    call.addr == at &&
-	    (call.op == FUTEX_OP_WAKE || call.op == FUTEX_OP_WAKE_BITSET || call.op == FUTEX_OP_WAKE_OP))
+	    (call.op == FUTEX_OP_WAKE || call.op == FUTEX_OP_WAKE_BITSET ||
+	     call.op == FUTEX_OP_WAKE_OP))
 		waker = w->pid;
 	if (tctx->token && lock_type(tctx->user_lock) == LOCK_FUTEX && tctx->candidate_slices) {
 		missed = candidates_missed(tctx, waker);
@@ -165,7 +167,8 @@ static __always_inline void futex_woken(struct task_struct *p, struct task_ctx *
 		slot = futex_slot_of(at, p->tgid);
 		if (slot)
 			/* the last one was not used up, for it woke @p */
-			futex_judge(slot, tctx->candidate_slices + (waker && waker == tctx->candidate),
+			futex_judge(slot,
+				    tctx->candidate_slices + (waker && waker == tctx->candidate),
 				    missed);
 	}
 	tctx->futex_at = 0;
@@ -211,7 +214,9 @@ SEC("?fentry/__futex_wait")
 int BPF_PROG(proxy_futex_wait, void *addr, unsigned int flags, u32 val)
 {
 	struct task_struct *p = bpf_get_current_task_btf();
-	struct futex_call call = { .addr = (u64)addr, .val = val, .shared = flags & FUTEX_FLAGS_SHARED,
+	struct futex_call call = { .addr = (u64)addr,
+				   .val = val,
+				   .shared = flags & FUTEX_FLAGS_SHARED,
 				   .is_32 = in_compat_call(p) };
 	struct task_ctx *tctx;
 

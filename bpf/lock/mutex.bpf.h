@@ -64,7 +64,7 @@ static __always_inline u64 mutex_waited_for(struct task_struct *p, const struct 
 	return lock < (u64)-4095 ? lock : 0;
 }
 
-/* Address of the task that owns @lock, 0 if nobody does. Not to be dereferenced as it is. */
+/* Address of the task that owns @lock, 0 if it has none. Not to be dereferenced as it is. */
 static __always_inline u64 mutex_owner_word(u64 lock)
 {
 	struct mutex___proxy *m = (void *)lock;

@@ -96,10 +96,11 @@ static __always_inline u64 ntsync_waited_for(struct task_struct *p, const struct
 	if (!ntsync_readable() || lock_type(tctx->user_lock) != LOCK_NTSYNC)
 		return 0;
 	return ntsync_waits(tctx->user_addr, (u64)p, lock_address(tctx->user_lock)) ?
-		       tctx->user_lock : 0;
+		       tctx->user_lock :
+		       0;
 }
 
-/* The pid of the owner of the mutex at @at for a waiter of process @tgid; 0 if nobody proves to be it. */
+/* The pid of the owner of the mutex at @at for a waiter of process @tgid; 0 if no task proves to be it. */
 static __noinline u32 ntsync_owner_pid(u64 at, u32 tgid)
 {
 	struct ntsync_obj___proxy *obj = (void *)at;

@@ -36,7 +36,7 @@
 /* src/internal/pthread_impl.h of musl: the mutex is its type and then the futex word */
 #define MUSL_WORD_OFFSET 4U
 #define MUSL_TYPE_MASK 15U
-#define MUSL_NORMAL 16U /* EBUSY, in the word of a normal mutex (type 0): it names nobody */
+#define MUSL_NORMAL 16U /* EBUSY, in the word of a normal mutex (type 0): it names no owner */
 
 /* include/uapi/linux/futex.h */
 #define FUTEX_WAITERS 0x80000000U
@@ -142,7 +142,8 @@ static __always_inline bool musl_normal(struct task_struct *p, u64 addr, u32 val
 	u64 at;
 
 	/* 64-bit code aligns mutexes to 8 bytes */
-	if ((!(addr & MUSL_WORD_OFFSET) && !(flags & USER_32)) || (val & FUTEX_TID_MASK) != MUSL_NORMAL)
+	if ((!(addr & MUSL_WORD_OFFSET) && !(flags & USER_32)) ||
+	    (val & FUTEX_TID_MASK) != MUSL_NORMAL)
 		return false;
 	at = user_to_kernel(user_pgd(p), addr - MUSL_WORD_OFFSET);
 	return !at || !(kernel_half(at) & MUSL_TYPE_MASK);
@@ -154,8 +155,8 @@ static __always_inline u64 pthread_waited_for(const struct task_ctx *tctx)
 }
 
 /* Whether @p may lend to @o, whose TID its mutex at @addr names. */
-static __always_inline bool pthread_believed(struct task_struct *p, struct task_struct *o,
-					     u64 addr, u32 flags)
+static __always_inline bool pthread_believed(struct task_struct *p, struct task_struct *o, u64 addr,
+					     u32 flags)
 {
 	u64 at;
 
@@ -195,7 +196,7 @@ __noinline u32 pthread_tid_at(u64 pgd, u64 addr, u32 flags)
 	return pthread_owner_tid(&m, flags);
 }
 
-/* The pid of the owner of the mutex that @p waits for, 0 if nobody proves to be it. */
+/* The pid of the owner of the mutex that @p waits for, 0 if no task proves to be it. */
 static __always_inline u32 pthread_owner_pid(struct task_struct *p, const struct task_ctx *tctx)
 {
 	u32 flags = tctx->user_flags;

@@ -41,7 +41,7 @@ static __always_inline u64 rtmutex_waited_for(struct task_struct *p)
 	return lock ? lock | LOCK_RTMUTEX : 0;
 }
 
-/* Address of the task that owns the rt_mutex at @at, 0 if nobody does. Not to be dereferenced. */
+/* Address of the task that owns the rt_mutex at @at, 0 if it has none. Not to be dereferenced. */
 static __always_inline u64 rtmutex_owner_word(u64 at)
 {
 	struct rt_mutex_base *l = (void *)at;

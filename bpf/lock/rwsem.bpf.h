@@ -95,7 +95,7 @@ static __always_inline u32 rwsem_reader_pid(u64 word)
 	return pid && stack_is_in_kernel(pid) ? pid : 0;
 }
 
-/* The pid of who owns the rwsem at @at, 0 if nobody does, or nobody proves to. */
+/* The pid of who owns the rwsem at @at, 0 if it has none, or none that is proven. */
 static __always_inline u32 rwsem_owner_pid(u64 at)
 {
 	struct rw_semaphore___proxy *s = (void *)at;

@@ -50,7 +50,7 @@ __noinline u32 stack_has(u32 bytes, u64 from, u64 span)
 extern const void exit_to_user_mode_loop __ksym __weak;
 /* longer than that function is anywhere: what lies behind it counts as if it were in it */
 #define EXIT_LOOP_BYTES 1024
-/* how far below the user registers its frame may be: system calls begin at an offset by chance, of 1 KiB at most */
+/* how far below the user registers its frame may be: system calls begin at a random offset of 1 KiB at most */
 #define EXIT_LOOP_LOOKS 2
 
 /*

@@ -28,7 +28,8 @@
 /* variables of the kernel, known by address (kallsyms) */
 extern const void page_offset_base __ksym __weak; /* where the map of all memory begins */
 extern const void pgdir_shift __ksym __weak;
-extern const void physical_mask __ksym __weak; /* without the bits that say what is encrypted or shared */
+/* without the bits that say what is encrypted or shared */
+extern const void physical_mask __ksym __weak;
 
 static __always_inline u64 kernel_word(u64 at)
 {
@@ -67,7 +68,8 @@ __noinline u64 user_to_kernel(u64 pgd, u64 at)
 	if (at >> ((shift + TABLE_BITS - 1) & 63))
 		return 0;
 	while (can_loop) {
-		entry = kernel_word(pgd + ((at >> shift) & ((1 << TABLE_BITS) - 1)) * sizeof(entry));
+		entry = kernel_word(pgd +
+				    ((at >> shift) & ((1 << TABLE_BITS) - 1)) * sizeof(entry));
 		if (!(entry & ENTRY_PRESENT))
 			return 0;
 		if (shift <= PAGE_SHIFT || (shift <= SHIFT_HUGE_MAX && (entry & ENTRY_HUGE)))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Locks of user space whose word names nobody: musl's normal mutexes, those of Rust and Go, glibc's
+ * Locks of user space whose word names no owner: musl's normal mutexes, those of Rust and Go, glibc's
  * internal ones, a pthread_rwlock that readers hold. What is known is who used them.
  *
  * waiter -> lock: FUTEX_WAIT (futex.bpf.h) at an address that has been used as a mutex is.
@@ -16,7 +16,7 @@
  * And what is lent must help. Slices that waits at an address lent in vain, to others than those that then woke
  * them, add up, and are made good by those that were not; while there are too many, waits there lend nothing.
  *
- * All of this is learned at wakeups that were waited for in futex() anyway: no program runs when nobody sleeps.
+ * All of this is learned at wakeups that were waited for in futex() anyway: no program runs without sleepers.
  */
 #ifndef PROXY_LOCK_USERS_H
 #define PROXY_LOCK_USERS_H
@@ -212,7 +212,8 @@ static __always_inline bool points_among(u32 bytes, u64 addr)
 }
 
 /* As points_among(), of @bytes at user address @sp, which lie on one page. */
-static __always_inline u32 points_on_page(u64 pgd, struct stack_words *w, u64 sp, u32 bytes, u64 addr)
+static __always_inline u32 points_on_page(u64 pgd, struct stack_words *w, u64 sp, u32 bytes,
+					  u64 addr)
 {
 	u64 at = user_to_kernel(pgd, sp);
 
@@ -233,8 +234,10 @@ __noinline u32 user_points_at(u32 pid, u64 addr)
 		return 0;
 	pgd = user_pgd(c);
 	sp = ((struct pt_regs *)bpf_task_pt_regs(c))->sp & ~(sizeof(u64) - 1);
-	bytes = bpf_probe_read_kernel(w->word, POINTER_REGS * sizeof(u64), (void *)bpf_task_pt_regs(c)) ?
-			0 : POINTER_REGS * sizeof(u64);
+	bytes = bpf_probe_read_kernel(w->word, POINTER_REGS * sizeof(u64),
+				      (void *)bpf_task_pt_regs(c)) ?
+			0 :
+			POINTER_REGS * sizeof(u64);
 	bpf_task_release(c);
 	if (points_among(bytes, addr))
 		return 1;

@@ -45,11 +45,12 @@ static __always_inline void dump_wait(const struct task_ctx *tctx)
 	/* of a queue: its CPU; else the pid of the owner */
 	if (kind == TOKEN_HEAP)
 		place >>= 16;
-	scx_bpf_dump(" wait=%llu token=%s@%u type=%s lock=%llx for=%llums key=%+lld@%d weight=%u urgency=%u\n",
-		     token_seq(token) >> 40, token_names[kind], place,
-		     lock_names[tctx->wait_type & 7], tctx->wait_lock,
-		     dump_ms_since(tctx->blocked_at_ns), dump_key(tctx->wait_key, tctx->wait_cpu),
-		     tctx->wait_cpu, tctx->wait_weight >> WEIGHT_SHIFT, tctx->wait_urgency);
+	scx_bpf_dump(
+		" wait=%llu token=%s@%u type=%s lock=%llx for=%llums key=%+lld@%d weight=%u urgency=%u\n",
+		token_seq(token) >> 40, token_names[kind], place, lock_names[tctx->wait_type & 7],
+		tctx->wait_lock, dump_ms_since(tctx->blocked_at_ns),
+		dump_key(tctx->wait_key, tctx->wait_cpu), tctx->wait_cpu,
+		tctx->wait_weight >> WEIGHT_SHIFT, tctx->wait_urgency);
 }
 
 /* A donor, by @pid; not static: verified once, not at each call */
@@ -91,13 +92,14 @@ void BPF_STRUCT_OPS(proxy_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idl
 	/* the kernel leaves out idle CPUs of which nothing is said */
 	if (idle && !nr_queued(cctx) && first == KEY_NONE)
 		return;
-	scx_bpf_dump("proxy: clock=%llu running=%u key=%+lld weight=%u since=%llums queued=%u+%u+%u load=%llu perf=%u guard=%+lld@%llums",
+	scx_bpf_dump(
+		"proxy: clock=%llu running=%u key=%+lld weight=%u since=%llums queued=%u+%u+%u load=%llu perf=%u guard=%+lld@%llums",
 		     cctx->clock, cctx->running_pid,
 		     cctx->running_since_ns ? (s64)(cctx->running_key - cctx->clock) : 0,
 		     cctx->running_weight >> WEIGHT_SHIFT, dump_ms_since(cctx->running_since_ns),
-		     cctx->nr_queued[REACH_ANY], cctx->nr_queued[REACH_SOME],
-		     cctx->nr_queued[REACH_ONE], cctx->queued_load, cctx->perf_told,
-		     (s64)(cctx->guard_key - cctx->clock), dump_ms_since(cctx->guard_at_ns));
+		cctx->nr_queued[REACH_ANY], cctx->nr_queued[REACH_SOME], cctx->nr_queued[REACH_ONE],
+		cctx->queued_load, cctx->perf_told, (s64)(cctx->guard_key - cctx->clock),
+		dump_ms_since(cctx->guard_at_ns));
 	if (first == KEY_NONE) {
 		scx_bpf_dump(" donors=0\n");
 		return;
@@ -120,7 +122,8 @@ void BPF_STRUCT_OPS(proxy_dump_task, struct scx_dump_ctx *dctx, struct task_stru
 		return;
 	scx_bpf_dump("proxy: place=%s dsq_cpu=%d reach=%u key=%+lld@%d weight=%u queued=%llums\n",
 		     place_names[tctx->place & 7], tctx->dsq_cpu, tctx->dsq_reach,
-		     dump_key(tctx->vtime, tctx->vtime_cpu), tctx->vtime_cpu, tctx->weight >> WEIGHT_SHIFT,
+		     dump_key(tctx->vtime, tctx->vtime_cpu), tctx->vtime_cpu,
+		     tctx->weight >> WEIGHT_SHIFT,
 		     tctx->place == PLACE_QUEUED ? dump_ms_since(tctx->queued_at_ns) : 0);
 	if (tctx->token) {
 		scx_bpf_dump("proxy:");

@@ -80,8 +80,7 @@ static __always_inline bool follows_call(u64 ip)
 	if (bpf_probe_read_user(b, sizeof(b), (void *)(ip - CALL_BYTES)))
 		return false;
 	/* lengths of ff /2: register 2, with displacement 3 or 6, with a SIB byte 4 or 7 */
-	return b[3] == CALL_REL32 ||
-	       (b[6] == CALL_INDIRECT && (b[7] & 0x38) == 0x10) ||
+	return b[3] == CALL_REL32 || (b[6] == CALL_INDIRECT && (b[7] & 0x38) == 0x10) ||
 	       (b[5] == CALL_INDIRECT && (b[6] & 0x38) == 0x10) ||
 	       (b[4] == CALL_INDIRECT && (b[5] & 0x38) == 0x10) ||
 	       (b[2] == CALL_INDIRECT && (b[3] & 0x38) == 0x10) ||

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Counters. One copy a CPU; the CPU that runs the program is the only writer of
+ * Counters. One copy per CPU; the CPU that runs the program is the only writer of
  * its copy, the stats server sums them (src/stats). Never read by a decision.
  */
 #ifndef PROXY_OBS_STAT_H

@@ -91,7 +91,9 @@ static int proxy_timer(void *map, int *key, struct bpf_timer *timer)
 			perf_idle(cpu, now);
 		}
 	}
-	bpf_timer_start(timer, *(volatile u64 *)&group_table.limits ? PARK_TIMER_NS : NO_LIMIT_TIMER_NS, 0);
+	bpf_timer_start(timer,
+			*(volatile u64 *)&group_table.limits ? PARK_TIMER_NS : NO_LIMIT_TIMER_NS,
+			0);
 	return 0;
 }
 

@@ -82,7 +82,8 @@ static __always_inline bool port_is_agent(const struct task_struct *p)
 static __always_inline void port_kick(s32 cpu, enum port_kick how)
 {
 	scx_bpf_kick_cpu(cpu, how == PORT_KICK_PREEMPT ? SCX_KICK_PREEMPT :
-			      how == PORT_KICK_IDLE ? SCX_KICK_IDLE : 0);
+			      how == PORT_KICK_IDLE    ? SCX_KICK_IDLE :
+							 0);
 }
 
 /* how fast the CPU is now, of PERF_ONE; what it shall be */
@@ -170,7 +171,8 @@ __noinline int restricted_take(s32 from, s32 cpu)
 		while ((p = bpf_iter_scx_dsq_next(&it)) && can_loop) {
 			if (looks++ >= QUEUE_LOOKS)
 				break;
-			if (port_may_run(p, cpu) && scx_bpf_dsq_move(&it, p, SCX_DSQ_LOCAL, SCX_ENQ_IMMED)) {
+			if (port_may_run(p, cpu) &&
+			    scx_bpf_dsq_move(&it, p, SCX_DSQ_LOCAL, SCX_ENQ_IMMED)) {
 				came = 1;
 				break;
 			}

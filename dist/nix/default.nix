@@ -6,7 +6,7 @@
 
 pkgs.rustPlatform.buildRustPackage {
   pname = "scx_proxy";
-  version = "0.1.0";
+  version = "0.2.0";
   src = pkgs.lib.cleanSource ../..;
   cargoLock.lockFile = ../../Cargo.lock;
 

@@ -56,8 +56,8 @@ def main(argv):
         for name, secs in medians.items():
             shown = {"default": "default", "proxy": "scx_proxy"}.get(name, name)
             print(f"{work:20} {shown:>24} {secs:9.2f} {secs / medians['default']:6.2f}")
-    for complaint in outcome.complaints:
-        print(f"kernel log: {complaint}")
+    for warning in outcome.warnings:
+        print(f"kernel log: {warning}")
     if args.json:
         args.json.write_text(json.dumps({"kernel": outcome.version, "accel": outcome.accel, "seconds": times}, indent=1) + "\n")
     return 0

@@ -16,5 +16,5 @@ sleep 1
 "$release/inversion" --json "$out/report.json" "$@" >&2
 kill -INT "$record"
 wait "$record"
-[ "$(cat /sys/kernel/sched_ext/state)" = enabled ] || { echo "scx_proxy was thrown out" >&2; cat "$sched_log" >&2; exit 1; }
+[ "$(cat /sys/kernel/sched_ext/state)" = enabled ] || { echo "scx_proxy was ejected" >&2; cat "$sched_log" >&2; exit 1; }
 sched_stop

@@ -102,7 +102,7 @@ def selftest():
         found = {((row["ts"] - BEGAN) / MS, row["dur"] / MS, row["slice"], row["track"], row["process"]) for row in slices}
         check.same("slices, their times and tracks", sorted(found, key=str), sorted(((float(t), float(d), *r) for t, d, *r in expected()), key=str))
         check.same("arrows", flows, [{"from_slice": "donates to tar (102)", "to_slice": "runs for firefox (101)", "after": 0}])
-        check.same("nothing that the parser complains of", trouble, [])
+        check.same("no error of the parser", trouble, [])
         check.same("clocks", {row["clock_name"]: row["clock_value"] for row in clocks}, {"BOOTTIME": 2000 * MS, "MONOTONIC": BEGAN, "REALTIME": 1_800_000_000 * 1000 * MS})
         locks = [{"track": "mutex fdget_pos 0xffff888000001000", "parent": "Locks"}, {"track": "uts_sem", "parent": "Locks"}]
         check.same("tracks of locks", [row for row in parents if row["parent"] == "Locks"], locks)
@@ -137,7 +137,7 @@ def show(trace):
     slices, flows, trouble = ask(trace, SLICES, FLOWS, TROUBLE)
     print(f"{len(slices)} slices on {len({row['track'] for row in slices})} tracks, {len(flows)} arrows")
     for row in trouble:
-        print(f"the parser complains: {row['name']} {row['value']}")
+        print(f"error of the parser: {row['name']} {row['value']}")
     return 1 if trouble else 0
 
 

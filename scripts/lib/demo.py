@@ -39,7 +39,7 @@ def parse(argv):
         "kernel's default scheduler and with scx_proxy, side by side. 1.0 is the physical limit; the fair ideal is "
         "what the waiter would get had it done the owner's work itself.",
     )
-    parser.add_argument("--kernel", default="7.3", metavar="SERIES", help="Debian kernel to boot (default %(default)s; scripts/kernel --list)")
+    parser.add_argument("--kernel", default="7.3", metavar="SERIES|IMAGE", help="Debian kernel to boot (default %(default)s; scripts/kernel --list), or the path of an image (bzImage)")
     parser.add_argument("--host", action="store_true", help="measure this machine's own kernel: needs root and sched_ext, and puts load on every CPU for minutes")
     parser.add_argument("--full", action="store_true", help="all 19 rows, which take a quarter of an hour; otherwise five")
     parser.add_argument("--trials", type=int, metavar="N", help="staged inversions per scenario and scheduler (default 3, with --full 5)")
@@ -87,13 +87,25 @@ def joined(out_dir, scheduler, nr_scenarios):
     return parts[0] | {"scenarios": [scenario for part in parts for scenario in part["scenarios"]]}
 
 
+def lines(both):
+    """Both reports as JSON, with a line for each scenario: a diff of two runs shows which differ."""
+
+    def report(part):
+        head = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in part.items() if key != "scenarios"]
+        rows = ",\n".join(f"   {json.dumps(scenario)}" for scenario in part["scenarios"])
+        return ",\n".join([*head, f'  "scenarios": [\n{rows}\n  ]'])
+
+    return "{\n" + ",\n".join(f" {json.dumps(name)}: {{\n{report(part)}\n }}" for name, part in both.items()) + "\n}\n"
+
+
 def main(argv):
     args = parse(argv)
     kernel = None
     if args.host:
         host_check()
     else:
-        kernel = kernels.ensure(args.kernel)
+        # as lib/launch.sh tells them apart
+        kernel = kernels.own_image(args.kernel) if "/" in args.kernel else kernels.ensure(args.kernel)
     project.build()
     # below the cache, since the guest hides /tmp
     run_dir = kernels.cache_dir() / "run"
@@ -107,8 +119,7 @@ def main(argv):
             files.append(out_dir / f"{name}.json")
             files[-1].write_text(json.dumps(report))
         if args.json:
-            text = json.dumps(both, indent=1) + "\n"
-            sys.stdout.write(text) if str(args.json) == "-" else args.json.write_text(text)
+            sys.stdout.write(lines(both)) if str(args.json) == "-" else args.json.write_text(lines(both))
         if not args.json or str(args.json) != "-":
             subprocess.run([project.RELEASE / "inversion", "--compare", *files], check=True)
     return 0

@@ -27,6 +27,6 @@ measure() {
 echo "loading scx_proxy" >&2
 sched_start "$release/scx_proxy"
 measure proxy scx_proxy "$@"
-[ "$(cat /sys/kernel/sched_ext/state)" = enabled ] || { echo "scx_proxy was thrown out" >&2; cat "$sched_log" >&2; exit 1; }
+[ "$(cat /sys/kernel/sched_ext/state)" = enabled ] || { echo "scx_proxy was ejected" >&2; cat "$sched_log" >&2; exit 1; }
 sched_stop
 measure default "kernel default" "$@"

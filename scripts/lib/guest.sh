@@ -11,9 +11,11 @@ run=$1
 
 mounted() { grep -q " $1 " /proc/mounts; }
 
-# The kernel's configuration, where a Debian machine has it: there is no /proc/config.gz.
-mount -t tmpfs -o mode=0755 tmpfs /boot && cp "$config" /boot/ ||
-    echo "guest: /boot/config-$(uname -r) cannot be made" >&2
+# The kernel's configuration, where a Debian machine has it: there is no /proc/config.gz, of most kernels.
+if [ -n "$config" ]; then
+    mount -t tmpfs -o mode=0755 tmpfs /boot && cp "$config" "/boot/config-$(uname -r)" ||
+        echo "guest: /boot/config-$(uname -r) cannot be made" >&2
+fi
 
 mounted /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 mounted /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing

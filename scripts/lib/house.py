@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The form of what no compiler looks at: licence lines, shell, Python, YAML, TOML. Part of scripts/test.
+"""The form of what no compiler looks at: licence lines, C, shell, Python, YAML, TOML. Part of scripts/test.
 
-Linters that are not there are skipped, and that is said; scripts/setup installs them.
+Linters that are not there are skipped, and that is said; scripts/setup installs them. With --fix the C is
+brought into its form.
 """
 
+import difflib
 import re
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ import project
 
 LINE = "SPDX-License-Identifier: GPL-2.0-only"
 HEAD_BYTES = 600
+CLANG_FORMAT = "clang-format-19"
 # JSON has no comments; these files are the licence, generated, or frozen as others made them
 WITHOUT_LINE = re.compile(r"\.json$|^LICENSE$|^Cargo\.lock$|^\.gitignore$|^tests/fixtures/")
 SHELL = re.compile(rb"#!(/bin/|/usr/bin/env )(ba)?sh\b")
@@ -46,11 +49,51 @@ def without_licence_line(names):
 
 
 def tool(command, names):
-    """What a linter complains about; None if it is not there."""
+    """What a linter reports; None if it is not there."""
     if not shutil.which(command[0]):
         return None
     done = subprocess.run([*command, *names], cwd=project.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.stdout.splitlines() or ([f"{command[0]} exits with {done.returncode}"] if done.returncode else [])
+
+
+def c_lines(lines):
+    """Without the blanks inside: aligned comments are left as they are."""
+    return [re.sub(r"\s+", " ", line).strip() for line in lines]
+
+
+def formatted(name):
+    """The lines of a C file, and the same with clang-format's where more than blanks differ."""
+    old = (project.ROOT / name).read_text().splitlines()
+    done = subprocess.run([CLANG_FORMAT, name], cwd=project.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    new = done.stdout.splitlines()
+    lines = []
+    for change, at, end, new_at, new_end in difflib.SequenceMatcher(None, c_lines(old), c_lines(new), autojunk=False).get_opcodes():
+        lines += old[at:end] if change == "equal" else new[new_at:new_end]
+    return old, lines
+
+
+def c_files(names):
+    """Not include/: it is tables, with comments beside them."""
+    return [name for name in names if name.startswith("bpf/") and name.endswith((".c", ".h"))]
+
+
+def c(names):
+    if not shutil.which(CLANG_FORMAT):
+        return None
+    bad = []
+    for name in c_files(names):
+        old, new = formatted(name)
+        changes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        bad.extend(f"{name}:{at + 1}: not as .clang-format has it; scripts/lib/house.py --fix" for change, at, *_ in changes if change != "equal")
+    return bad
+
+
+def fix(names):
+    for name in c_files(names):
+        old, new = formatted(name)
+        if old != new:
+            (project.ROOT / name).write_text("\n".join(new) + "\n")
+            print(name)
 
 
 def shell(names):
@@ -104,6 +147,7 @@ def ends(names):
 
 
 CHECKS = [
+    ("C: clang-format", c),
     ("licence lines (SPDX)", without_licence_line),
     ("ends of lines", ends),
     ("shell: shellcheck", shell),
@@ -115,6 +159,9 @@ CHECKS = [
 
 def main():
     names = files()
+    if sys.argv[1:] == ["--fix"]:
+        fix(names)
+        return 0
     counts = [0, 0, 0]
     for name, check in CHECKS:
         bad = check(names)

@@ -29,6 +29,13 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 LISTS_MAX_AGE_SECS = 24 * 3600
 SPACE_NEEDED_MB = 500
 
+# The header of an image of x86, by offset.
+HEADER_MAGIC = 0x202
+VERSION_POINTER = 0x20E
+HEADER_END = 0x210
+SECTOR_BYTES = 0x200  # the pointer counts from behind the first sector
+VERSION_MAX = 256
+
 # What scripts/test boots, where a series says nothing else.
 MACHINE = {"cpus": 4, "threads": 1, "cpus_max": None, "append": [], "memory": "2G", "virtual_time": False, "even_us": None}
 
@@ -79,8 +86,51 @@ def machine(table):
     return ", ".join(parts)
 
 
-def version_of(kernel_dir):
-    return Path(kernel_dir).name
+def version_of(kernel):
+    """Of a kernel's folder, which is called that; of an image, from its header."""
+    kernel = Path(kernel)
+    return kernel.name if kernel.is_dir() else version_in(kernel)
+
+
+def version_in(image):
+    """What an image of x86 says in the header that boot loaders read (Documentation/arch/x86/boot.rst)."""
+    try:
+        with open(image, "rb") as file:
+            head = file.read(HEADER_END)
+            if head[HEADER_MAGIC : HEADER_MAGIC + 4] != b"HdrS":
+                raise KernelError(f"{image} is no kernel image of x86 (bzImage)")
+            file.seek(int.from_bytes(head[VERSION_POINTER : VERSION_POINTER + 2], "little") + SECTOR_BYTES)
+            text = file.read(VERSION_MAX).split(b"\0")[0].decode(errors="replace")
+    except OSError as error:
+        raise KernelError(f"{image} cannot be read: {error.strerror}") from None
+    if not text.split():
+        raise KernelError(f"{image} does not say its version")
+    return text.split()[0]
+
+
+def own_image(path):
+    """A kernel of the user's: an image, and what lies around it. Nothing is fetched."""
+    image = Path(os.path.realpath(path))
+    say(f"{image} is Linux {version_in(image)}")
+    return image
+
+
+def image_of(kernel):
+    return kernel if kernel.is_file() else kernel / "boot" / f"vmlinuz-{kernel.name}"
+
+
+def config_of(kernel):
+    """The kernel's configuration, or None: then it may have it inside (CONFIG_IKCONFIG_PROC)."""
+    if kernel.is_dir():
+        return kernel / "boot" / f"config-{kernel.name}"
+    version = version_in(kernel)
+    places = [
+        kernel.parent / f"config-{version}",
+        Path(f"/lib/modules/{version}/config"),
+        # it stands in the tree where it was built: arch/x86/boot/bzImage
+        *(folder / ".config" for folder in kernel.parents[2:3]),
+    ]
+    return next((place for place in places if place.is_file()), None)
 
 
 def newest(versions):

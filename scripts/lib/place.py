@@ -201,8 +201,8 @@ def main(argv):
             failures = [report["failed"] for report in runs if "failed" in report]
             if failures:
                 print(f"{name}, {case}: {len(failures)} of {args.rounds} runs failed: {failures[0]}")
-    for complaint in outcome.complaints:
-        print(f"kernel log: {complaint}")
+    for warning in outcome.warnings:
+        print(f"kernel log: {warning}")
     if args.json:
         whole = {"kernel": outcome.version, "accel": outcome.accel, "cpus": args.cpus, "virtual_time": args.virtual_time, "secs_scale": args.secs_scale, "reports": found}
         args.json.write_text(json.dumps(whole, indent=1) + "\n")

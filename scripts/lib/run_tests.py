@@ -125,12 +125,12 @@ def guest(tally, faults, series, table, binary, only):
         return
     if outcome.retries:
         print(f"{name}: {outcome.retries} of {outcome.boots} boots died early and were tried again")
-    for complaint in outcome.complaints:
-        print(f"{name}: kernel log: {complaint}")
+    for warning in outcome.warnings:
+        print(f"{name}: kernel log: {warning}")
     for test in SECOND_ATTEMPT.findall(text):
         tally.second_attempts.append(f"{test} on {series}")
     counts = sums(CARGO_RESULT, text)
-    ok = not outcome.status and not outcome.complaints and outcome.powered_off and counts[0] > 0
+    ok = not outcome.status and not outcome.warnings and outcome.powered_off and counts[0] > 0
     tally.part(name, started, counts, ok)
 
 

@@ -82,7 +82,7 @@ class VmTest(unittest.TestCase):
         self.assertEqual(done.stderr.strip(), "on stderr")
         self.assertEqual((self.dir / "out" / "file").read_text(), "kept\n")
         self.assertFalse((self.dir / "file").exists())
-        self.assertEqual(self.report()["complaints"], [])
+        self.assertEqual(self.report()["warnings"], [])
         self.assertIn("Linux version", (self.dir / "kernel.log").read_text(errors="replace"))
 
     def test_a_guest_that_dies_under_the_command_is_125_with_its_log(self):
@@ -92,7 +92,7 @@ class VmTest(unittest.TestCase):
         self.assertIn("the guest died", done.stderr)
         self.assertIn("sysrq triggered crash", done.stderr)
         self.assertEqual(self.report()["boots"], 1, "dying under the command must not be retried")
-        self.assertTrue(self.report()["complaints"])
+        self.assertTrue(self.report()["warnings"])
         self.assert_nothing_left()
 
     def test_a_command_out_of_time_is_124(self):
@@ -109,7 +109,7 @@ class VmTest(unittest.TestCase):
         self.assertIn("trying again (2 of 3)", done.stderr)
         self.assertIn("1 of 2 boots died early", done.stderr)
         self.assertEqual((self.report()["boots"], self.report()["retries"]), (2, 1))
-        self.assertEqual(self.report()["complaints"], [], "the failed boot's panic is not the good boot's")
+        self.assertEqual(self.report()["warnings"], [], "the failed boot's panic is not the good boot's")
 
     def test_a_kernel_that_never_boots_is_125(self):
         done = self.vm("--cpus", "1", "--", "echo", "never", env={"SCX_PROXY_VM_FAIL_BOOTS": "3"})

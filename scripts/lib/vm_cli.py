@@ -29,6 +29,7 @@ examples:
   scripts/vm 7.3 -- uname -r
   scripts/vm 6.18 -- sh -c 'cat /sys/kernel/sched_ext/state; ls /boot'
   scripts/vm --cpus 2 --timeout 60 7.3 -- target/release/scx_proxy --stats 1
+  scripts/vm --kernel ~/linux/arch/x86/boot/bzImage -- target/release/scx_proxy doctor
   scripts/vm --cpus 4 --threads 2 --append maxcpus=3 7.3 -- lscpu
   scripts/vm --rw target/out --kernel-log console.log 7.3 -- sh -c 'dmesg > target/out/dmesg'
 """
@@ -54,12 +55,13 @@ def parse(argv):
     own, command = argv[:split], argv[split + 1 :]
     parser = argparse.ArgumentParser(
         prog="scripts/vm",
-        usage="scripts/vm [options] SERIES -- COMMAND...",
-        description="Boots a Debian sched_ext kernel in a virtual machine and runs COMMAND in it.",
+        usage="scripts/vm [options] SERIES | --kernel IMAGE -- COMMAND...",
+        description="Boots a Debian sched_ext kernel, or another one, in a virtual machine and runs COMMAND in it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("series", metavar="SERIES", help="7.3, 6.18, ... (scripts/kernel --list)")
+    parser.add_argument("series", nargs="?", metavar="SERIES", help="7.3, 6.18, ... (scripts/kernel --list)")
+    parser.add_argument("--kernel", metavar="IMAGE", help="a kernel image (bzImage) instead of a SERIES; nothing is fetched, and Debian's tools are not needed")
     parser.add_argument("--cpus", type=cpus, default=4, metavar="N", help="virtual CPUs (default %(default)s); more than 64 want --virtual-time")
     parser.add_argument("--threads", type=cpus, default=1, metavar="N", help="of a core (default %(default)s)")
     parser.add_argument("--cpus-max", type=cpus, metavar="N", help="CPUs that may be plugged in while it runs: touch $SCX_PROXY_VM_PLUG")
@@ -68,7 +70,7 @@ def parse(argv):
     parser.add_argument("--rw", action="append", default=[], metavar="DIR", help="let the guest write DIR, at the same path")
     parser.add_argument("--append", action="append", default=[], metavar="KARGS", help="more kernel command line")
     parser.add_argument("--kernel-log", type=Path, metavar="FILE", help="keep the whole console")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write how it went as JSON: boots, retries, times, complaints")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write how it went as JSON: boots, retries, times, warnings")
     parser.add_argument(
         "--virtual-time",
         action="store_true",
@@ -84,19 +86,22 @@ def parse(argv):
     args = parser.parse_args(own)
     if not command:
         parser.error("no COMMAND; put it after --")
+    if (args.series is None) == (args.kernel is None):
+        parser.error("name a SERIES, or an image with --kernel")
     return args, command
 
 
 def main(argv):
     args, command = parse(argv)
     try:
-        kernels.entry(args.series)
+        if args.series:
+            kernels.entry(args.series)
     except kernels.KernelError as error:
         vmrun.say(f"error: {error}")
         return 2
     try:
         job = vmrun.Job(
-            kernel=kernels.ensure(args.series, offline=args.offline),
+            kernel=kernels.own_image(args.kernel) if args.kernel else kernels.ensure(args.series, offline=args.offline),
             command=command,
             cpus=args.cpus,
             threads=args.threads,

@@ -57,7 +57,7 @@ GUEST_SCRIPT = Path(__file__).resolve().parent / "guest.sh"
 EVEN_SCRIPT = GUEST_SCRIPT.with_name("even_clock.py")
 
 # Lines that a healthy kernel does not print.
-COMPLAINT = re.compile(
+WARNING = re.compile(
     r"BUG:|WARNING:|Oops|Kernel panic|general protection|Call Trace|KASAN|UBSAN|INFO: task .* blocked"
     r"|detected stall|soft lockup|hard LOCKUP|scheduling while atomic|bad unlock|possible recursive locking"
     r"|sched_ext:.*(?:runtime error|aborted|stall)"
@@ -75,7 +75,7 @@ class VmError(Exception):
 class Job:
     """What to run, and in which machine."""
 
-    kernel: Path  # a folder as scripts/kernel makes it
+    kernel: Path  # a folder as scripts/kernel makes it, or an image
     command: list[str]
     cpus: int = 4
     threads: int = 1  # of a core
@@ -106,7 +106,7 @@ class Outcome:
     accel: str = ""
     version: str = ""
     powered_off: bool = True  # False: the guest hung after its command had ended
-    complaints: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def retries(self):
@@ -156,12 +156,12 @@ def check_cpus(job):
 
 def write_job(job, run_dir):
     """The guest's half of the job, as shell text with every value quoted."""
-    config = job.kernel / "boot" / f"config-{job.kernel.name}"
+    config = kernels.config_of(job.kernel) or ""
     environment = {
         "PATH": ":".join([os.environ.get("PATH", "/usr/bin:/bin"), "/usr/local/sbin:/usr/sbin:/sbin"]),
         "HOME": os.environ.get("HOME", "/root"),
         "LANG": "C.UTF-8",
-        "SCX_PROXY_VM": job.kernel.name,
+        "SCX_PROXY_VM": kernels.version_of(job.kernel),
     }
     if job.cpus_max:
         environment["SCX_PROXY_VM_PLUG"] = str(run_dir / "plug")
@@ -197,7 +197,7 @@ def topology(job):
 
 def vng_command(job, run_dir, tmp_dir, kvm, attempt):
     vng = one_of(VNG_VERSION_GLOB, "virtme-ng")
-    command = [str(vng), "-v", "-r", str(job.kernel / "boot" / f"vmlinuz-{job.kernel.name}")]
+    command = [str(vng), "-v", "-r", str(kernels.image_of(job.kernel))]
     # The same devices under KVM and TCG: microvm needs a module before it can load one.
     command += ["--disable-microvm", "--cpus", topology(job), "--memory", job.memory]
     append = ["oops=panic", *job.append]
@@ -222,7 +222,7 @@ def vng_command(job, run_dir, tmp_dir, kvm, attempt):
 
 
 class Monitor:
-    """QEMU's own door (QMP), for what a guest asks for."""
+    """QEMU's monitor (QMP), for requests of a guest."""
 
     def __init__(self, tmp_dir):
         self.socket = socket.socket(socket.AF_UNIX)
@@ -276,7 +276,7 @@ def plug_if_asked(tmp_dir, run_dir):
 
 # Waits for a word or the end of its stdin. No word means that we were killed by
 # a signal that cannot be handled: then it cleans up in our place.
-UNDERTAKER = 'read -r word || { kill -s KILL -- "-$1"; rm -rf "$2" "$3"; }'
+CLEANER = 'read -r word || { kill -s KILL -- "-$1"; rm -rf "$2" "$3"; }'
 
 
 class Machine:
@@ -297,8 +297,8 @@ class Machine:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self.undertaker = subprocess.Popen(
-            ["sh", "-c", UNDERTAKER, "sh", str(self.process.pid), str(run_dir), str(tmp_dir)],
+        self.cleaner = subprocess.Popen(
+            ["sh", "-c", CLEANER, "sh", str(self.process.pid), str(run_dir), str(tmp_dir)],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
@@ -332,7 +332,7 @@ class Machine:
         self.process.wait()
         self.copier.join(timeout=2)
         with contextlib.suppress(BrokenPipeError):
-            self.undertaker.communicate(b"done\n")
+            self.cleaner.communicate(b"done\n")
 
     def _group_alive(self):
         """Zombies do not count: in a container nobody may reap the orphaned ones."""
@@ -423,7 +423,7 @@ def attempt_boot(job, outcome, log_file, kvm, tmp_dir):
             follow(machine, job, run_dir, tmp_dir, outcome)
             return True
         more = f"trying again ({outcome.boots + 1} of {BOOTS_MAX})" if outcome.boots < BOOTS_MAX else "giving up"
-        say(f"boot {outcome.boots} of {job.kernel.name} {trouble}, before the command started; {more}")
+        say(f"boot {outcome.boots} of {outcome.version} {trouble}, before the command started; {more}")
         return False
     finally:
         if machine:
@@ -449,10 +449,10 @@ def signals_raise():
             signal.signal(sign, old)
 
 
-def complaints(log):
+def warnings(log):
     """Lines of the last boot's kernel log that a healthy kernel does not print."""
     lines = Path(log).read_text(errors="replace").rpartition(BOOT_MARK)[2].splitlines()
-    return [line for line in lines if COMPLAINT.search(line)]
+    return [line for line in lines if WARNING.search(line)]
 
 
 def show_tail(log):
@@ -468,7 +468,7 @@ def show_tail(log):
 def run(job):
     """Boot, run, clean up. Prints trouble with the machine on stderr; returns an Outcome."""
     kvm = use_kvm()
-    outcome = Outcome(accel="kvm" if kvm else "tcg", version=job.kernel.name)
+    outcome = Outcome(accel="kvm" if kvm else "tcg", version=kernels.version_of(job.kernel))
     check_path(job.cwd)
     check_cpus(job)
     for path in job.rw:
@@ -479,12 +479,12 @@ def run(job):
         with open(log, "wb") as log_file:
             while outcome.boots < BOOTS_MAX and not attempt_boot(job, outcome, log_file, kvm, tmp):
                 pass
-        outcome.complaints = complaints(log)
+        outcome.warnings = warnings(log)
         if outcome.reason != "exited":
             say({
                 "died": f"the guest died {outcome.run_secs:.0f} s after the command had started",
                 "timeout": f"the command did not end within {job.timeout_secs or 0:g} s",
-                "no boot": f"{job.kernel.name} did not boot in {outcome.boots} attempts",
+                "no boot": f"{outcome.version} did not boot in {outcome.boots} attempts",
             }[outcome.reason])
             show_tail(log)
         elif not outcome.powered_off:

@@ -43,7 +43,7 @@ fn lock_name(lock: u64) -> String {
     format!("{} {:#x}", edge::type_name(lock), edge::address(lock))
 }
 
-/// A name as it may stand in a log: whoever runs a program chooses it.
+/// A name as it may stand in a log: a user chooses it.
 fn shown_name(comm: Option<&str>) -> String {
     comm.map_or_else(|| NO_NAME.to_owned(), printable)
 }

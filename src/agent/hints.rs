@@ -170,7 +170,7 @@ mod tests {
         let mut table = HintTable::default();
         assert!(
             table.refresh(&graph, 0, true).set.is_empty(),
-            "nobody asked"
+            "not asked for"
         );
         table.learn(&given_up(TRUNCATED, 1, 17));
         let changes = table.refresh(&graph, 5, true);

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The agent: follows who waits for whom, and tells BPF what it cannot find out
+//! The agent: follows all waits and their owners, and tells BPF what it cannot find out
 //! within its own bounds. BPF is complete without it: a slow, stopped or dead agent
 //! costs hints, never correctness.
 //!
-//! Data flow: events (ring) → `mind` (`graph` → `hints`, `outcomes`) → hint maps; and events as they
-//! are → whoever follows, by the `desk`: the watcher (`crate::watcher`), if there is one. Only this
+//! Data flow: events (ring) → `analysis` (`graph` → `hints`, `outcomes`) → hint maps; and events as they
+//! are → the follower that asked by `requests`: the watcher (`crate::watcher`), if there is one. Only this
 //! module's thread, which `service` is, writes those maps; `kernel` is its whole contact with BPF. It
 //! opens no file but those of a deadlock's tasks in `/proc`, and knows no names.
 
+mod analysis;
 mod deadlock;
-pub mod desk;
 pub mod edge;
 mod graph;
 mod hints;
 mod kernel;
 pub mod line;
-mod mind;
 mod outcomes;
+pub mod requests;
 mod service;
 
 pub use graph::{Graph, Wait};
@@ -31,7 +31,7 @@ use anyhow::{Context, Result};
 use crossbeam::channel::Receiver;
 use log::warn;
 
-use desk::Question;
+use requests::Request;
 use service::Service;
 
 /// Between a failure and the next try.
@@ -79,11 +79,11 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the agent's thread, which calls `connect` for its side of BPF, again
-    /// after each failure, and answers what is asked at the desk.
+    /// after each failure, and answers requests.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start<F>(opts: Options, desk: Receiver<Question>, connect: F) -> Result<Self>
+    pub fn start<F>(opts: Options, requests: Receiver<Request>, connect: F) -> Result<Self>
     where
         F: Fn() -> Result<KernelSide> + Send + 'static,
     {
@@ -94,7 +94,7 @@ impl Agent {
             .name("proxy_agent".into())
             .spawn(move || {
                 supervise(&shared, &stopped, || {
-                    let service = Service::new(connect()?, &opts, &shared, &desk)?;
+                    let service = Service::new(connect()?, &opts, &shared, &requests)?;
                     service.run(&stopped)
                 })
             })

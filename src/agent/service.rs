@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The agent at work: reads events, hands them to [`Mind`] and to whoever follows, and answers at the desk.
+//! The agent at work: reads events, hands them to [`Analysis`] and to followers, and answers requests.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use anyhow::Result;
 use crossbeam::channel::Receiver;
 use log::debug;
 
-use super::desk::Question;
+use super::analysis::Analysis;
 use super::kernel::KernelSide;
-use super::mind::Mind;
+use super::requests::Request;
 use super::{AgentState, Options, hints, line};
 use crate::abi;
 use crate::clock;
@@ -27,16 +27,16 @@ const DRAINS_MAX: u32 = 256;
 /// After reading all waits anew the agent does something else for so many times as long as that took, also
 /// while events are lost.
 const REBUILD_REST: u32 = 4;
-/// Questions answered between two looks at the ring.
+/// Requests answered between two polls of the ring.
 const ANSWERS_MAX: u32 = 16;
 
 /// All that the agent's thread has.
 pub struct Service<'a> {
     side: KernelSide,
-    mind: Mind,
+    analysis: Analysis,
     followers: Followers,
     state: &'a AgentState,
-    desk: &'a Receiver<Question>,
+    requests: &'a Receiver<Request>,
     donating: Arc<AtomicBool>,
     print: bool,
     lost_seen: u64,
@@ -55,15 +55,15 @@ impl<'a> Service<'a> {
         side: KernelSide,
         opts: &Options,
         state: &'a AgentState,
-        desk: &'a Receiver<Question>,
+        requests: &'a Receiver<Request>,
     ) -> Result<Self> {
         let lost_seen = side.events_lost()?;
         let mut service = Self {
             side,
-            mind: Mind::default(),
+            analysis: Analysis::default(),
             followers: Followers::default(),
             state,
-            desk,
+            requests,
             donating: opts.donating.clone(),
             print: opts.print_events,
             lost_seen,
@@ -82,7 +82,7 @@ impl<'a> Service<'a> {
     pub fn run(mut self, stop: &AtomicBool) -> Result<()> {
         while !stop.load(Ordering::Relaxed) {
             let nr_events = self.look()?;
-            self.mind.show(nr_events, self.state);
+            self.analysis.show(nr_events, self.state);
             let missed = self.followers.missed.load(Ordering::Relaxed);
             self.state.missed.store(missed, Ordering::Relaxed);
             self.attend(if nr_events == 0 {
@@ -98,13 +98,13 @@ impl<'a> Service<'a> {
     fn look(&mut self) -> Result<usize> {
         let events = self.side.take_events()?;
         let nr_events = events.len();
-        // the reader went away: nobody is left to print for
+        // the reader went away: there is no reader left
         self.print = self.print && print_all(&events).is_ok();
         let lost = self.side.events_lost()?;
         self.lost += lost.wrapping_sub(self.lost_seen);
         self.lost_seen = lost;
         if self.lost == 0 {
-            events.iter().for_each(|event| self.mind.learn(event));
+            events.iter().for_each(|event| self.analysis.learn(event));
             self.publish(Batch {
                 events,
                 ..self.batch()
@@ -119,7 +119,7 @@ impl<'a> Service<'a> {
         }
         if nr_events > 0 || self.refreshed.elapsed() >= hints::LIFETIME / 4 {
             self.refreshed = Instant::now();
-            self.mind.give_hints(&mut self.side)?;
+            self.analysis.give_hints(&mut self.side)?;
         }
         Ok(nr_events)
     }
@@ -131,7 +131,7 @@ impl<'a> Service<'a> {
         }
     }
 
-    /// Hands a batch to whoever follows.
+    /// Hands a batch to the followers.
     fn publish(&mut self, mut batch: Batch) -> Result<()> {
         if self.followers.is_empty() || batch.is_new() {
             return Ok(());
@@ -155,7 +155,7 @@ impl<'a> Service<'a> {
             }
         }
         let events = self.side.snapshot()?;
-        self.mind.restate(&events);
+        self.analysis.restate(&events);
         self.state.rebuilds.fetch_add(1, Ordering::Relaxed);
         self.rebuild_at = Instant::now() + began.elapsed() * REBUILD_REST;
         self.publish(Batch {
@@ -166,14 +166,14 @@ impl<'a> Service<'a> {
         })
     }
 
-    /// Sleeps for `period`, and answers what was asked meanwhile. Not by waiting for a question: that
+    /// Sleeps for `period`, and answers what was asked meanwhile. Not by waiting for a request: that
     /// is a futex, and whoever is preempted in its probe hides the waits of others on that CPU
     /// (bpf/lock/futex.bpf.h).
     fn attend(&mut self, period: Duration) -> Result<()> {
         std::thread::sleep(period);
         for _ in 0..ANSWERS_MAX {
-            match self.desk.try_recv() {
-                Ok(question) => self.answer(question)?,
+            match self.requests.try_recv() {
+                Ok(request) => self.answer(request)?,
                 Err(_) => break,
             }
         }
@@ -181,15 +181,15 @@ impl<'a> Service<'a> {
     }
 
     /// Whoever asked may have gone meanwhile; that is no error.
-    fn answer(&mut self, question: Question) -> Result<()> {
-        match question {
-            Question::Follow(outlet, reply) => {
+    fn answer(&mut self, request: Request) -> Result<()> {
+        match request {
+            Request::Follow(outlet, reply) => {
                 // what it is told first holds all that the ring does
                 self.look()?;
                 let now = first_batch(&self.side, &self.donating)?;
                 let _ = reply.send(self.followers.add(outlet, now));
             }
-            Question::Restate => {
+            Request::Restate => {
                 // first what is older than the snapshot
                 self.look()?;
                 self.publish(Batch {
@@ -198,7 +198,7 @@ impl<'a> Service<'a> {
                     ..self.batch()
                 })?;
             }
-            Question::Switched(on) => {
+            Request::Switched(on) => {
                 let switch = abi::proxy_event {
                     time_ns: clock::monotonic_ns(),
                     kind: abi::proxy_event_kind_EVENT_SWITCH,
@@ -215,7 +215,7 @@ impl<'a> Service<'a> {
     }
 }
 
-/// What somebody is told first: all waits that go on.
+/// What a new follower is told first: all waits that go on.
 fn first_batch(side: &KernelSide, donating: &AtomicBool) -> Result<Batch> {
     Ok(Batch {
         events: side.snapshot()?,

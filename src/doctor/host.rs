@@ -311,7 +311,7 @@ fn caches(stat: &str) -> u64 {
     stat.lines().filter_map(value).sum()
 }
 
-/// The process that listens at a socket. One that nobody listens at is left over, and will be replaced.
+/// The process that listens at a socket. One that no process listens at is left over, and will be replaced.
 fn serves(path: &Path) -> Option<i32> {
     let stream = UnixStream::connect(path).ok()?;
     let mut peer = libc::ucred {

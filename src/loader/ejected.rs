@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! An end that nobody in userspace asked for: why the kernel threw the scheduler out, and the exit code
+//! An end that userspace did not ask for: why the kernel ejected the scheduler, and the exit code
 //! by which a service manager tells an overload, after which it may try again, from a fault.
 
 use scx_utils::ScxExitKind;

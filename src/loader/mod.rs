@@ -31,7 +31,7 @@ use scx_utils::{
 };
 
 use crate::abi;
-use crate::agent::desk::{self, Desk, Question};
+use crate::agent::requests::{self, Requests};
 use crate::agent::{self, Agent, KernelSide};
 use crate::cli::Opts;
 use crate::doctor::probe::probe;
@@ -65,7 +65,7 @@ pub struct Scheduler<'a> {
     /// Removed after the server, which connects to it to end.
     _socket: OwnSocket,
     /// What the agent is told by us; `None` without one.
-    desk: Option<Desk>,
+    requests: Option<Requests>,
     /// Ended first: it asks the agent.
     keeper: Option<Keeper>,
     donating: Arc<AtomicBool>,
@@ -267,7 +267,7 @@ fn report_costs() {
 fn start_agent(
     skel: &mut BpfSkel,
     opts: agent::Options,
-    questions: Receiver<Question>,
+    incoming: Receiver<requests::Request>,
 ) -> Result<Agent> {
     let snapshot = skel.links.proxy_snapshot.take();
     let snapshot = Arc::new(snapshot.context("the task iterator is not attached")?);
@@ -277,7 +277,7 @@ fn start_agent(
         MapHandle::try_from(&skel.maps.wait_hints)?,
         MapHandle::try_from(&skel.maps.return_hints)?,
     ];
-    Agent::start(opts, questions, move || {
+    Agent::start(opts, incoming, move || {
         let [events, stats, wait_hints, return_hints] = &maps;
         let maps = [
             MapHandle::try_from(events)?,
@@ -399,18 +399,18 @@ impl<'a> Scheduler<'a> {
             print_events: opts.print_events,
             donating: donating.clone(),
         };
-        let (desk, agent) = if opts.no_agent {
+        let (requests, agent) = if opts.no_agent {
             (None, None)
         } else {
-            let (desk, questions) = desk::open();
+            let (requests, incoming) = requests::channel();
             (
-                Some(desk),
-                Some(start_agent(&mut skel, agent_opts, questions)?),
+                Some(requests),
+                Some(start_agent(&mut skel, agent_opts, incoming)?),
             )
         };
-        let keeper = desk
+        let keeper = requests
             .clone()
-            .map(|desk| Keeper::start(desk, watcher_args(shows_all_tasks)))
+            .map(|requests| Keeper::start(requests, watcher_args(shows_all_tasks)))
             .transpose()?;
         let watcher = keeper.as_ref().map(Keeper::handle);
         let server = StatsServer::new(stats::server_data(watcher, std::thread::current()));
@@ -426,7 +426,7 @@ impl<'a> Scheduler<'a> {
             struct_ops,
             stats_server,
             _socket: socket,
-            desk,
+            requests,
             keeper,
             donating: donating.clone(),
             last: Metrics::default(),
@@ -495,17 +495,17 @@ impl<'a> Scheduler<'a> {
         let Some(data) = self.skel.maps.data_data.as_mut() else {
             return self.donating.load(Ordering::Relaxed);
         };
-        // SAFETY: BPF reads the word at any time, and nobody else writes it.
+        // SAFETY: BPF reads the word at any time, and nothing else writes it.
         unsafe { std::ptr::write_volatile(&mut data.donating, u32::from(on)) };
         self.donating.store(on, Ordering::Relaxed);
         info!("{}", if on { "donating" } else { "observing only" });
-        if let Some(desk) = &self.desk {
-            desk.switched(on);
+        if let Some(requests) = &self.requests {
+            requests.switched(on);
         }
         on
     }
 
-    /// All counters; if they cannot be read now, as they were. Nobody's question ends the scheduler.
+    /// All counters; if they cannot be read now, as they were. No request ends the scheduler.
     fn totals(&mut self) -> Metrics {
         match self.metrics() {
             Ok(metrics) => self.last = metrics,

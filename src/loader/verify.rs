@@ -44,7 +44,7 @@ impl Verified {
         }
     }
 
-    /// For a person: a row a program, and the sum.
+    /// For a person: a row per program, and the sum.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut table = Table::new(&["program", "verified instructions"]);

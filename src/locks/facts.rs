@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a kernel has that bears on locks: a set of facts, one a line of text.
+//! What a kernel has that bears on locks: a set of facts, one per line of text.
 //!
 //! | line | says |
 //! |---|---|
@@ -12,85 +12,65 @@
 //! | `field S.M` | struct S has member M |
 //! | `ksym K` | kallsyms has K, which is no `func` |
 //!
-//! Only names that have to do with locking are kept (`is_of_interest`), so that a kernel's facts are a
-//! file that a test can carry. Asking about any other name is a mistake in this program.
+//! Only names that this program asks about are kept, so that a kernel's facts are a file that a test can carry.
+//! Asking about any other name is a mistake in this program.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Parts of the names that are kept.
-const INTEREST: [&str; 25] = [
-    "mutex",
-    "rwsem",
-    "rw_sem",
-    "rwbase",
-    "futex",
-    "contention",
-    "contended",
-    "binder",
-    "ntsync",
-    "percpu_down",
-    "percpu_up",
-    "semaphore",
-    "__down",
-    "down_read",
-    "down_write",
-    "blocked_on",
-    "blocker",
-    "pi_blocked",
+use crate::doctor::checks::KFUNCS_NEEDED;
+
+/// Modules with locks of their own.
+pub(super) const MODULES: [&str; 3] = ["binder_linux", "rust_binder", "ntsync"];
+
+const TRACEPOINTS: [&str; 3] = ["contention_begin", "contention_end", "binder_transaction"];
+
+/// Functions and other symbols; the kfuncs that loading needs come on top.
+const SYMBOLS: [&str; 5] = [
+    "__futex_wait",
+    "is_rwsem_reader_owned",
+    "ntsync_schedule",
+    "ntsync_schedule.isra.0",
     "page_offset_base",
-    "pgdir_shift",
-    "sme_me_mask",
-    "pgtable_l5",
-    "scx_bpf_",
-    "bpf_iter_scx",
-    "bpf_task_from_pid",
 ];
 
-/// Beginnings of names in Rust, and of what the build makes for each tracepoint, call and export.
-const NOISE: [&str; 27] = [
-    "_R",
-    "__BTF_ID__",
-    "__percpu_rwsem_rc_",
-    "__start_runtime_",
-    "__stop_runtime_",
-    "security_hook_active_",
-    "__UNIQUE_ID",
-    "__flags_",
-    "__p_syscall_meta_",
-    "__syscall_meta_",
-    "args__",
-    "types__",
-    "__ksymtab_",
-    "__pfx_",
-    "__bpf_trace_",
-    "__tracepoint_",
-    "__traceiter_",
-    "__probestub_",
-    "__SCT__",
-    "__SCK__",
-    "__tpstrtab_",
-    "__event_",
-    "event_",
-    "perf_trace_",
-    "trace_event_",
-    "trace_raw_",
-    "print_fmt_",
+/// Structs and their members.
+const FIELDS: [(&str, &str); 15] = [
+    ("binder_thread", "pid"),
+    ("binder_transaction", "to_thread"),
+    ("mutex", "owner"),
+    ("mutex", "rtmutex"),
+    ("ntsync_obj", "u"),
+    ("ntsync_q", "entries"),
+    ("ntsync_q", "owner"),
+    ("ntsync_q", "signaled"),
+    ("ntsync_q", "task"),
+    ("rt_mutex_base", "owner"),
+    ("rt_mutex_waiter", "lock"),
+    ("rw_semaphore", "count"),
+    ("rw_semaphore", "owner"),
+    ("task_struct", "blocked_on"),
+    ("task_struct", "pi_blocked_on"),
 ];
 
-/// Whether facts about this function, tracepoint, symbol, struct or member are kept.
-pub(super) fn is_of_interest(name: &str) -> bool {
-    let plain = name.split('.').next().unwrap_or(name);
-    INTEREST.iter().any(|part| name.contains(part))
-        && !NOISE.iter().any(|prefix| name.starts_with(prefix))
-        && !plain.ends_with("_mutex")
-        && !plain.ends_with("_key")
-        && !name.ends_with(".cold")
+/// Whether facts about this function or symbol are kept.
+pub(super) fn is_symbol_kept(name: &str) -> bool {
+    SYMBOLS.contains(&name) || KFUNCS_NEEDED.contains(&name)
 }
 
-/// Whether facts about this member are kept: all of a struct of interest, few of tasks.
-pub(super) fn is_field_of_interest(record: &str, member: &str) -> bool {
-    is_of_interest(record) || record == "task_struct" && is_of_interest(member)
+/// Whether facts about this tracepoint are kept.
+pub(super) fn is_tracepoint_kept(name: &str) -> bool {
+    TRACEPOINTS.contains(&name)
+}
+
+/// Whether facts about members of this struct are kept.
+pub(super) fn is_record_kept(record: &str) -> bool {
+    FIELDS.iter().any(|(name, _)| *name == record)
+}
+
+/// Whether facts about this member are kept.
+pub(super) fn is_field_kept(record: &str, member: &str) -> bool {
+    FIELDS.contains(&(record, member))
 }
 
 /// What a kernel has.
@@ -178,28 +158,28 @@ impl KernelFacts {
     /// Whether the module is loaded, or could be.
     #[must_use]
     pub fn module(&self, name: &str) -> bool {
-        debug_assert!(is_of_interest(name), "facts about {name} are not kept");
+        debug_assert!(MODULES.contains(&name), "facts about {name} are not kept");
         self.has("module", name) || self.module_types(name)
     }
 
     /// Whether the module is loaded and describes its types.
     #[must_use]
     pub fn module_types(&self, name: &str) -> bool {
-        debug_assert!(is_of_interest(name), "facts about {name} are not kept");
+        debug_assert!(MODULES.contains(&name), "facts about {name} are not kept");
         self.has("types", name)
     }
 
     /// Whether fentry and fexit can attach to the function.
     #[must_use]
     pub fn func(&self, name: &str) -> bool {
-        debug_assert!(is_of_interest(name), "facts about {name} are not kept");
+        debug_assert!(is_symbol_kept(name), "facts about {name} are not kept");
         self.has("func", name)
     }
 
     /// Whether tp_btf can attach to the tracepoint.
     #[must_use]
     pub fn tracepoint(&self, name: &str) -> bool {
-        debug_assert!(is_of_interest(name), "facts about {name} are not kept");
+        debug_assert!(is_tracepoint_kept(name), "facts about {name} are not kept");
         self.has("tp", name)
     }
 
@@ -207,7 +187,7 @@ impl KernelFacts {
     #[must_use]
     pub fn field(&self, record: &str, member: &str) -> bool {
         debug_assert!(
-            is_field_of_interest(record, member),
+            is_field_kept(record, member),
             "facts about {record}.{member} are not kept"
         );
         self.has("field", &format!("{record}.{member}"))
@@ -216,7 +196,7 @@ impl KernelFacts {
     /// Whether kallsyms has the symbol.
     #[must_use]
     pub fn ksym(&self, name: &str) -> bool {
-        debug_assert!(is_of_interest(name), "facts about {name} are not kept");
+        debug_assert!(is_symbol_kept(name), "facts about {name} are not kept");
         self.has("ksym", name) || self.has("func", name)
     }
 }
@@ -255,22 +235,20 @@ mod tests {
         );
     }
 
+    /// What is frozen and never asked about is only noise in a diff.
     #[test]
-    fn other_locks_and_the_leavings_of_the_build_are_not_kept() {
-        for (name, kept) in [
-            ("mutex_lock", true),
-            ("__mutex_lock.constprop.0", true),
-            ("scx_bpf_dsq_move", true),
-            ("cgroup_mutex", false),
-            ("text_mutex.12", false),
-            ("mutex_lock.cold", false),
-            ("__pfx_mutex_lock", false),
-            ("schedule", false),
-        ] {
-            assert_eq!(is_of_interest(name), kept, "{name}");
-        }
-        assert!(is_field_of_interest("mutex", "osq"));
-        assert!(is_field_of_interest("task_struct", "blocked_on"));
-        assert!(!is_field_of_interest("inode", "i_rwsem"));
+    fn every_name_that_is_kept_is_asked_about() {
+        // of this file, what follows the lists
+        let own = include_str!("facts.rs").split_once("impl KernelFacts");
+        let own = own.map_or("", |(_, rest)| rest);
+        let sources = [include_str!("plan.rs"), include_str!("probe.rs"), own];
+        let is_asked = |name: &str| {
+            let quoted = format!("\"{name}\"");
+            sources.iter().any(|text| text.contains(&quoted))
+        };
+        let members = FIELDS.iter().flat_map(|(record, member)| [record, member]);
+        let names = MODULES.iter().chain(&TRACEPOINTS).chain(&SYMBOLS);
+        let idle: Vec<_> = names.chain(members).filter(|it| !is_asked(it)).collect();
+        assert!(idle.is_empty(), "{idle:?}");
     }
 }

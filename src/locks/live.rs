@@ -13,16 +13,15 @@ use std::ptr;
 
 use libbpf_rs::libbpf_sys as sys;
 
-use super::facts::{KernelFacts, is_field_of_interest, is_of_interest};
+use super::facts::{
+    KernelFacts, MODULES, is_field_kept, is_record_kept, is_symbol_kept, is_tracepoint_kept,
+};
 
 const BTF: &str = "/sys/kernel/btf";
 const KALLSYMS: &str = "/proc/kallsyms";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// What `uname -v` prints: how the kernel was built, PREEMPT_RT for one.
 const VERSION: &str = "/proc/sys/kernel/version";
-
-/// Modules with locks of their own.
-const MODULES: [&str; 3] = ["binder_linux", "rust_binder", "ntsync"];
 
 /// Anonymous structs and unions inside one another, at most.
 const NESTING_MAX: u32 = 4;
@@ -97,7 +96,7 @@ fn is_installed(module: &str, release: &str) -> bool {
     })
 }
 
-/// The names in kallsyms that have to do with locking.
+/// The names in kallsyms that are asked about.
 fn symbols() -> Result<HashSet<String>, FactsError> {
     let error = |source| FactsError::File {
         path: KALLSYMS,
@@ -110,7 +109,7 @@ fn symbols() -> Result<HashSet<String>, FactsError> {
         let mut words = line.split_ascii_whitespace().skip(2);
         let (name, module) = (words.next().unwrap_or(""), words.next());
         let ours = |module: &str| MODULES.contains(&module.trim_matches(['[', ']']));
-        if is_of_interest(name) && module.is_none_or(ours) {
+        if is_symbol_kept(name) && module.is_none_or(ours) {
             symbols.insert(name.to_owned());
         }
         line.clear();
@@ -184,24 +183,24 @@ impl Btf {
         }
     }
 
-    /// Put down what there is of interest among the types from `first` on.
+    /// Put down what is asked about among the types from `first` on.
     fn collect(&self, first: u32, symbols: &HashSet<String>, facts: &mut BTreeSet<String>) {
         for id in first..self.len() {
             let Some(ty) = self.get(id) else { continue };
             let name = self.name(ty.name_off);
             match kind(ty) {
                 // BTF also names functions of which the compiler kept variants only
-                sys::BTF_KIND_FUNC if is_of_interest(name) && symbols.contains(name) => {
+                sys::BTF_KIND_FUNC if symbols.contains(name) => {
                     facts.insert(format!("func {name}"));
                 }
                 sys::BTF_KIND_TYPEDEF => {
                     if let Some(tp) = name.strip_prefix("btf_trace_")
-                        && is_of_interest(tp)
+                        && is_tracepoint_kept(tp)
                     {
                         facts.insert(format!("tp {tp}"));
                     }
                 }
-                sys::BTF_KIND_STRUCT if !name.is_empty() => {
+                sys::BTF_KIND_STRUCT if is_record_kept(name) => {
                     self.collect_members(name, id, NESTING_MAX, facts);
                 }
                 _ => {}
@@ -220,7 +219,7 @@ impl Btf {
         for member in self.members(id) {
             let name = self.name(member.name_off);
             if !name.is_empty() {
-                if is_field_of_interest(record, name) {
+                if is_field_kept(record, name) {
                     facts.insert(format!("field {record}.{name}"));
                 }
             } else if nesting_max > 0 {

@@ -37,7 +37,7 @@ pub enum LockType {
     Binder,
     /// Windows' mutexes for Wine, /dev/ntsync.
     Ntsync,
-    /// Locks of user space that wait in a futex and name nobody: Rust's, Go's, musl's normal ones.
+    /// Locks of user space that wait in a futex and name no owner: Rust's, Go's, musl's normal ones.
     Futex,
     /// Per-CPU rwsems.
     PercpuRwsem,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What is followed on a kernel: a row a lock type, from what the kernel has and what was asked for.
+//! What is followed on a kernel: a row per lock type, from what the kernel has and what was asked for.
 //!
 //! A fact that is missing turns off the locks that need it, with the reason, and nothing else. The
 //! loader asks a plan which optional BPF programs to load; `scx_proxy doctor` prints it.
@@ -92,7 +92,7 @@ impl Plan {
     }
 }
 
-/// A row that could be on is off if nobody asked for it.
+/// A row that could be on is off if it was not asked for.
 fn asked_for(row: Row, wanted: LockSet) -> Row {
     if wanted.contains(row.lock) || row.state != State::On {
         return row;
@@ -222,7 +222,7 @@ fn missing_map_of_memory(facts: &KernelFacts) -> Vec<String> {
 fn futex(facts: &KernelFacts) -> Row {
     let owner = "none: who used it before, one after the other";
     let row = Row::on(LockType::Futex, BY_FUTEX, owner, &[]);
-    row.because("real-time waiters lend to nobody here")
+    row.because("real-time waiters do not lend here")
         .needs(&missing_map_of_memory(facts), KNOWN_KERNEL)
 }
 

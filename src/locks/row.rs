@@ -13,7 +13,7 @@ pub enum State {
     On,
     /// They could on another kernel, or by another `--locks`.
     Off,
-    /// There is nobody to donate to.
+    /// There is no owner to donate to.
     Never,
 }
 

@@ -40,7 +40,7 @@ fn set(list: &str) -> LockSet {
 
 fn row(plan: &Plan, lock: LockType) -> &Row {
     let mut rows = plan.rows().iter();
-    rows.find(|row| row.lock == lock).expect("a row a type")
+    rows.find(|row| row.lock == lock).expect("a row per type")
 }
 
 /// `on SEEN`, or `off WHY`.

@@ -86,7 +86,7 @@ impl Series {
         );
         registry.register(
             "histogram_events_lost",
-            "Events that are missing in the histograms",
+            "Events that were lost and are not in the histograms",
             series.lost.clone(),
         );
         registry.register_with_unit(
@@ -97,13 +97,13 @@ impl Series {
         );
         registry.register_with_unit(
             "inversion",
-            "Of each wait that ended, time in which an owner could have run, did not, and had a later key",
+            "Inversion time of the waits that ended: the owner could have run, did not, and had a later key",
             Unit::Seconds,
             series.inversions.clone(),
         );
         registry.register_with_unit(
             "chain_depth",
-            "Locks between donor and owner, of each donation that began",
+            "Locks between donor and owner, for each donation",
             Unit::Other("locks".into()),
             series.depths.clone(),
         );
@@ -118,29 +118,29 @@ impl Series {
         );
         registry.register_with_unit(
             "cgroup_waited",
-            "How long they lasted",
+            "Total length of these waits",
             Unit::Seconds,
             self.pair_waited.clone(),
         );
         registry.register_with_unit(
             "cgroup_inverted",
-            "Of that, time in which an owner could have run, did not, and had a later key",
+            "Inversion time of these waits: the owner could have run, did not, and had a later key",
             Unit::Seconds,
             self.pair_inverted.clone(),
         );
         registry.register(
             "cgroup_effective_weight",
-            "What all of a cgroup weighs among the tasks of the root, of which one of nice 0 weighs 100",
+            "Weight of a whole cgroup among the tasks of the root cgroup; a nice-0 task there weighs 100",
             self.group_weights.clone(),
         );
         registry.register(
             "cgroup_throttled_tasks",
-            "Tasks that were parked, since a cgroup had used up its cpu.max, by that cgroup",
+            "Times that a task was parked because this cgroup had used up its cpu.max",
             self.group_throttled.clone(),
         );
         registry.register_with_unit(
             "cgroup_throttled",
-            "How long they were, all together",
+            "Total time that tasks were parked for that",
             Unit::Seconds,
             self.group_throttled_time.clone(),
         );

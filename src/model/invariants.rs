@@ -298,7 +298,7 @@ fn chain_leads_to(world: &World, donor: Pid, owner: Pid) -> bool {
             continue;
         };
         let lock = &world.locks[l];
-        // of a lock that names nobody: whoever used it
+        // of a lock that names no owner: whoever used it
         let holders: Vec<Pid> = match lock.kind {
             LockKind::Unnamed => lock.users.clone(),
             _ => holder(world, at, l).into_iter().collect(),

@@ -37,7 +37,7 @@ pub enum Dsq {
 /// How a lock is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Nobody else may have it.
+    /// No other task may have it.
     Alone,
     /// Other readers may.
     Shared,

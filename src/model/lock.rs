@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Locks, as in kernel/locking/mutex.c: waiters stand in line, a release wakes
-//! the first, and whoever runs first takes the lock. A first waiter that came too
+//! the first, and the first that runs takes the lock. A first waiter that came too
 //! late asks for a handoff, so that it is passed over once only. What has readers, as
 //! kernel/locking/rwsem.c, is taken by one alone or shared; readers do not pass
 //! those in line, and one that gets the lock wakes the next if that is a reader too.
@@ -136,7 +136,7 @@ impl Sim {
         }
     }
 
-    /// `t` wakes `first` for the lock, whose word names nobody: both are remembered.
+    /// `t` wakes `first` for the lock, whose word names no owner: both are remembered.
     fn note_users(&mut self, t: Pid, first: Pid, l: LockIdx) {
         let lock = &mut self.world.locks[l];
         if lock.kind != LockKind::Unnamed {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What a run amounts to: who donated to whom, which contexts migrated, how long
+//! What a run amounts to: which task donated to which one, which contexts migrated, how long
 //! waits took. Read off the machine from outside.
 
 use std::collections::BTreeMap;

@@ -98,7 +98,7 @@ pub enum LockKind {
     Binder,
     /// A semaphore, a condition variable, a percpu rwsem: who waits is not even seen.
     Unowned,
-    /// A mutex of user space whose word names nobody: who used it before is known.
+    /// A mutex of user space whose word names no owner: who used it before is known.
     Unnamed,
 }
 
@@ -175,13 +175,13 @@ pub struct GroupSpec {
 pub enum External {
     /// A signal: a task that sleeps on a lock gives up waiting.
     Signal(Pid),
-    /// Somebody restricts a task to these CPUs.
+    /// An outside task restricts a task to these CPUs.
     Affinity(Pid, CpuMask),
-    /// Somebody changes the nice value of a task.
+    /// An outside task changes the nice value of a task.
     Nice(Pid, i32),
-    /// Somebody puts a task into another cgroup.
+    /// An outside task puts a task into another cgroup.
     Move(Pid, Group),
-    /// Somebody changes the `cpu.weight` of a cgroup.
+    /// An outside task changes the `cpu.weight` of a cgroup.
     Weight(Group, u32),
     /// A CPU goes.
     Offline(Cpu),

@@ -203,7 +203,7 @@ impl Sim {
         }
     }
 
-    /// A time up to `most`, by chance.
+    /// A random time up to `most`.
     pub(super) fn chance(&mut self, most: u64) -> u64 {
         if most == 0 {
             0

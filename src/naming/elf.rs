@@ -284,7 +284,7 @@ pub mod tests {
         // SAFETY: a name that lives as long as the call.
         let fd = unsafe { libc::memfd_create(c"elf".as_ptr(), libc::MFD_CLOEXEC) };
         assert!(fd >= 0);
-        // SAFETY: just made, and nobody else's.
+        // SAFETY: just made, and ours alone.
         let file: File = unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) };
         file.write_all_at(bytes, 0).expect("written");
         file

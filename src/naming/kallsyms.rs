@@ -9,7 +9,7 @@ use std::io::BufRead;
 
 /// No function is longer: what is further from a symbol is something else.
 const FUNCTION_MAX: u64 = 256 << 10;
-/// How far inside an object a lock may be to be called by the object's name.
+/// How far inside an object per lock may be to be called by the object's name.
 const OBJECT_MAX: u64 = 4096;
 /// What compilers append to the name of a function that they have taken apart.
 const SUFFIXES: [&str; 5] = [".isra.", ".constprop.", ".part.", ".cold", ".llvm."];

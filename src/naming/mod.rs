@@ -3,7 +3,7 @@
 //!
 //! Data flow: events → `asked`, which knows what was asked before → questions (a bounded
 //! channel) → `answer`, in a thread of its own, since it reads files and may wait for them →
-//! [`Names`]. Nobody waits for a name. What does not fit into the channel is asked again when it
+//! [`Names`]. No task waits for a name. What does not fit into the channel is asked again when it
 //! comes up again. A thread that waits for too long is left behind, and another takes its place.
 
 mod answer;

@@ -2,7 +2,7 @@
 //! Names of places in programs: `mysqld+0x1a2b (trx_lock)`. The offset is the virtual address in
 //! the ELF file, as `nm`, `objdump` and `addr2line -e` have it.
 //!
-//! Whoever runs a program chooses what it maps, and under which path, and may put something else there
+//! A user chooses for a program what it maps, and under which path, and may put something else there
 //! afterwards: a FIFO, a device, a link out of a container. So no file is opened by its path.
 //! `/proc/PID/map_files` leads to what is mapped; it is looked at before it is opened, and must be a regular
 //! file, of a file system whose reads do not depend on a user's process or on the network. What it says is

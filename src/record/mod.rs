@@ -56,7 +56,7 @@ pub fn header(size_max: u64) -> Header {
 /// It exists, unless `force` is set, or cannot be created.
 pub fn create(path: &Path, force: bool) -> Result<File> {
     let mut options = OpenOptions::new();
-    // it says who waits for whom on the whole machine
+    // it says which task waits for which one on the whole machine
     options.write(true).mode(0o600);
     if force {
         options.create(true).truncate(true);

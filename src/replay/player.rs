@@ -77,7 +77,7 @@ impl Player {
 
 fn read(recording: &Recording, span: Span, send: &SyncSender<Result<Batch>>) {
     for batch in recording.batches(span) {
-        // nobody watches any more
+        // the last client has gone
         if send.send(batch).is_err() {
             return;
         }

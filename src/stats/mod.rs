@@ -26,7 +26,7 @@ pub fn monitor(interval: Duration, shutdown: Arc<AtomicBool>) -> Result<()> {
         |metrics| {
             let mut out = std::io::stdout().lock();
             match metrics.print(&mut out).and_then(|()| out.flush()) {
-                // the reader went away: nobody is left to print for
+                // the reader went away: there is no reader left
                 Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
                 other => Ok(other?),
             }

@@ -39,7 +39,7 @@ pub enum Answer {
 type Args = BTreeMap<String, String>;
 type Channels<'a> = (&'a Sender<Request>, &'a Receiver<Answer>);
 
-/// The thread of the main loop, which sleeps while nobody asks.
+/// The thread of the main loop, which sleeps while there are no requests.
 type MainLoop = Thread;
 
 fn ask(question: Request, main_loop: &MainLoop, (ask, answer): Channels) -> Result<Answer> {

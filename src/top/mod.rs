@@ -90,7 +90,7 @@ pub fn show(source: Box<dyn Source>, interval: Duration) -> Result<()> {
     let worker = Worker::start(source, interval).context("a thread for the source")?;
     let mut screen = Screen::open().context("setting up the terminal")?;
     match attend(&mut screen, &mut input, &worker, &ended) {
-        // there is nobody left to tell
+        // there is no reader left
         Err(error) if error.downcast_ref().is_some_and(terminal::is_gone) => Ok(()),
         other => other,
     }

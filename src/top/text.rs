@@ -10,7 +10,7 @@ pub fn width(text: &str) -> usize {
     UnicodeWidthStr::width(text)
 }
 
-/// `text` without what a terminal would obey: a task may call itself what it likes.
+/// `text` without control sequences: a task may have any name.
 #[must_use]
 pub fn clean(text: &str) -> String {
     let harmless = |c: char| !c.is_control() && c.width().is_some();

@@ -111,7 +111,7 @@ impl Far {
                     Err(why) => (Update::Missing(format!("{why:#}")), RETRY),
                 };
                 if self.answers.send(update).is_err() {
-                    return; // nobody looks any more
+                    return; // there is no reader left
                 }
                 next = Instant::now() + pause;
             }

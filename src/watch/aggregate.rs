@@ -114,7 +114,7 @@ impl Watch {
         self.history.of(pid, Labels(&self.names))
     }
 
-    /// The waits that go on, as events: what somebody who follows is told first.
+    /// The waits that go on, as events: what a new follower is told first.
     #[must_use]
     pub fn snapshot(&self) -> Vec<abi::proxy_event> {
         self.waits.snapshot()

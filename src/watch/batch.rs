@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Events and the names of what is in them, on their way to whoever watches.
+//! Events and the names of what is in them, on their way to the clients.
 
 use crate::abi;
 

@@ -70,7 +70,7 @@ impl Client {
     /// Connects to the scheduler that listens on `socket`.
     ///
     /// # Errors
-    /// Nobody listens there, or not to us.
+    /// No process listens there, or not to us.
     pub fn connect(socket: &Path) -> Result<Self> {
         let scheduler = connect(socket).with_context(|| {
             format!(

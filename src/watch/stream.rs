@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! A stream of batches to somebody who may be slow, or gone: the agent's to the watcher's keeper, and the
-//! watcher's to those who follow it. Whoever sends never waits. Who is too slow loses events, is told how
+//! A stream of batches to a reader that may be slow, or gone: the agent's to the watcher's keeper, and the
+//! watcher's to its followers. The sender never waits. A reader that is too slow loses events, is told how
 //! many, and gets a snapshot.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use super::Batch;
 
 /// Events that one follower may leave unread, 2.6 MB.
 const UNREAD_EVENTS_MAX: usize = 32_768;
-/// Batches likewise: one a look.
+/// Batches likewise: one per poll.
 const UNREAD_BATCHES_MAX: usize = 512;
 /// Most followers at one time.
 const FOLLOWERS_MAX: usize = 4;

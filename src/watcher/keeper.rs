@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The scheduler's side of the watcher: starts it when it is asked for, feeds it with what the agent sees,
-//! ends it when it hangs. A thread of its own, which sleeps while nobody watches. Nothing of it waits for
+//! ends it when it hangs. A thread of its own, which sleeps while there are no clients. Nothing of it waits for
 //! the watcher, and nobody waits for this thread.
 
 use std::path::Path;
@@ -16,7 +16,7 @@ use log::{debug, warn};
 use super::child::{self, Pause};
 use super::feed::Feeder;
 use super::feed_pair;
-use crate::agent::desk::Desk;
+use crate::agent::requests::Requests;
 
 /// Where the watcher listens.
 pub const SOCKET: &str = "/var/run/scx/root/watch";
@@ -73,12 +73,12 @@ impl Keeper {
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(desk: Desk, args: Vec<String>) -> Result<Self> {
+    pub fn start(requests: Requests, args: Vec<String>) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let kept = shared.clone();
         let thread = std::thread::Builder::new()
             .name("proxy_keeper".into())
-            .spawn(move || keep(&desk, &args, &kept))
+            .spawn(move || keep(&requests, &args, &kept))
             .context("thread of the watcher's keeper")?;
         let handle = Handle {
             shared: shared.clone(),
@@ -108,7 +108,7 @@ impl Drop for Keeper {
     }
 }
 
-fn keep(desk: &Desk, args: &[String], shared: &Shared) {
+fn keep(requests: &Requests, args: &[String], shared: &Shared) {
     let mut pause = Pause::default();
     while !shared.stop.load(Ordering::Relaxed) {
         if !shared.wanted.swap(false, Ordering::Relaxed) {
@@ -116,7 +116,7 @@ fn keep(desk: &Desk, args: &[String], shared: &Shared) {
             continue;
         }
         let began = Instant::now();
-        let ended = live(desk, args, shared);
+        let ended = live(requests, args, shared);
         shared.ready.store(false, Ordering::Relaxed);
         // it may not remove files itself
         let _ = std::fs::remove_file(SOCKET);
@@ -134,12 +134,12 @@ fn keep(desk: &Desk, args: &[String], shared: &Shared) {
     }
 }
 
-/// One watcher, from its start to its end. It ends by itself when nobody watches any more.
-fn live(desk: &Desk, args: &[String], shared: &Shared) -> Result<()> {
+/// One watcher, from its start to its end. It ends by itself when the last client has gone.
+fn live(requests: &Requests, args: &[String], shared: &Shared) -> Result<()> {
     let (ours, theirs) = feed_pair()?;
     let mut child = child::start(args, theirs)?;
     debug!("watcher {} is started", child.id());
-    let fed = feed(desk, Feeder::new(ours), shared);
+    let fed = feed(requests, Feeder::new(ours), shared);
     match fed {
         Ok(true) => ended(&mut child),
         other => {
@@ -150,9 +150,9 @@ fn live(desk: &Desk, args: &[String], shared: &Shared) -> Result<()> {
 }
 
 /// Feeds it until it has gone (true), or we are to stop (false).
-fn feed(desk: &Desk, mut feeder: Feeder, shared: &Shared) -> Result<bool> {
+fn feed(requests: &Requests, mut feeder: Feeder, shared: &Shared) -> Result<bool> {
     let began = Instant::now();
-    let mut follower = desk.follow()?;
+    let mut follower = requests.follow()?;
     let (mut put, mut restated) = (Instant::now(), None::<Instant>);
     let mut want_restated = false;
     while !shared.stop.load(Ordering::Relaxed) {
@@ -163,7 +163,7 @@ fn feed(desk: &Desk, mut feeder: Feeder, shared: &Shared) -> Result<bool> {
                 Ok(batch) => batch,
                 // a new agent begins with all waits
                 Err(_) => {
-                    follower = desk.follow()?;
+                    follower = requests.follow()?;
                     follower.take()?
                 }
             };
@@ -186,7 +186,7 @@ fn feed(desk: &Desk, mut feeder: Feeder, shared: &Shared) -> Result<bool> {
         want_restated |= said.restate;
         if want_restated && restated.is_none_or(|when| when.elapsed() >= RESTATE) {
             (restated, want_restated) = (Some(Instant::now()), false);
-            desk.restate();
+            requests.restate();
         }
         let patience = match shared.ready.load(Ordering::Relaxed) {
             true => HUNG,
@@ -199,13 +199,13 @@ fn feed(desk: &Desk, mut feeder: Feeder, shared: &Shared) -> Result<bool> {
     Ok(false)
 }
 
-/// How it ended, once its stream has: an error, unless nobody watched any more.
+/// How it ended, once its stream has: an error, unless the last client had gone.
 fn ended(child: &mut Child) -> Result<()> {
     let until = Instant::now() + ENDING;
     while Instant::now() < until {
         if let Some(status) = child.try_wait()? {
             if status.success() {
-                debug!("nobody watches: watcher {} has ended", child.id());
+                debug!("no clients: watcher {} has ended", child.id());
                 return Ok(());
             }
             bail!("ended: {status}");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The watcher: a process beside the scheduler that names, sums up and shows what the scheduler only
-//! counts. It runs while somebody watches. If it dies or hangs the scheduler goes on as if nothing were,
+//! counts. It runs while there are clients. If it dies or hangs the scheduler goes on as if nothing were,
 //! and starts another when it is next asked for.
 //!
 //! Data flow: the agent's stream of events → `keeper` (in the scheduler's process: starts the watcher,
@@ -10,9 +10,9 @@
 
 pub mod child;
 pub mod confine;
-mod desk;
 mod feed;
 mod keeper;
+mod requests;
 mod server;
 mod service;
 
@@ -31,7 +31,7 @@ use crate::output::private_umask;
 use feed::Outbox;
 use server::Clients;
 
-/// The watcher's whole life, in its own process: until the scheduler ends, or nobody has watched for a
+/// The watcher's whole life, in its own process: until the scheduler ends, or there was no client for a
 /// while. Its standard input is the keeper's end of the feed.
 ///
 /// # Errors
@@ -44,13 +44,13 @@ pub fn run(opts: &WatcherOpts) -> Result<()> {
     let feed = UnixStream::from(feed);
     let outbox = Outbox::new(feed.try_clone().context("the feed")?);
     let clients = Arc::new(Clients::default());
-    let (desk, questions) = desk::open();
+    let (requests, incoming) = requests::channel();
     let server =
-        StatsServer::new(server::server_data(desk, clients.clone())).set_path(&opts.socket);
+        StatsServer::new(server::server_data(requests, clients.clone())).set_path(&opts.socket);
     let server = private_umask(|| server.launch()).context("the watcher's socket")?;
     confine::only_read()?;
     let events = feed::listen(feed, outbox.clone())?;
-    let service = service::Service::new(events, questions, outbox, clients)?;
+    let service = service::Service::new(events, incoming, outbox, clients)?;
     service.run();
     drop(server);
     Ok(())

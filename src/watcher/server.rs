@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow};
 use scx_stats::prelude::*;
 use serde_json::Value;
 
-use super::desk::Desk;
+use super::requests::Requests;
 use crate::stats::number;
 use crate::watch::wire;
 
@@ -67,8 +67,8 @@ where
 }
 
 /// All targets.
-pub fn server_data(desk: Desk, clients: Arc<Clients>) -> StatsServerData<(), ()> {
-    let (views, histories) = (desk.clone(), desk.clone());
+pub fn server_data(requests: Requests, clients: Arc<Clients>) -> StatsServerData<(), ()> {
+    let (views, histories) = (requests.clone(), requests.clone());
     // a view is copied several times on its way out
     let one_view = Arc::new(Mutex::new(()));
     let watch = move || {
@@ -91,7 +91,7 @@ pub fn server_data(desk: Desk, clients: Arc<Clients>) -> StatsServerData<(), ()>
     };
     // each reader gets what happened since its own last read; the first time, what goes on
     let events = move || {
-        let mut follower = desk.follow()?;
+        let mut follower = requests.follow()?;
         Ok(move |_: &Args| wire::to_json(&follower.take()?))
     };
     StatsServerData::new()
@@ -104,20 +104,20 @@ pub fn server_data(desk: Desk, clients: Arc<Clients>) -> StatsServerData<(), ()>
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::super::desk::{self, Question};
+    use super::super::requests::{self, Request};
     use super::*;
     use crate::watch::View;
 
     #[test]
     fn clients_are_counted_while_they_are_connected() {
         let socket = std::env::temp_dir().join(format!("scx_proxy-{}.watch", std::process::id()));
-        let (desk, questions) = desk::open();
+        let (requests, incoming) = requests::channel();
         let clients = Arc::new(Clients::default());
-        let server = StatsServer::new(server_data(desk, clients.clone())).set_path(&socket);
+        let server = StatsServer::new(server_data(requests, clients.clone())).set_path(&socket);
         let _server = server.launch().expect("a socket");
         std::thread::spawn(move || {
-            for question in questions {
-                if let Question::View(rows, reply) = question {
+            for request in incoming {
+                if let Request::View(rows, reply) = request {
                     let waiting_now = rows as u32;
                     let _ = reply.send(View {
                         waiting_now,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The watcher at work: takes in what it is fed, gives it names, keeps the tables, hands events on to
-//! those who follow, and answers at the desk. Views are brought up to date first: the scheduler is asked
+//! followers, and answers requests. Views are brought up to date first: the scheduler is asked
 //! for all waits, and who asked waits for that, but not for long.
 
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use anyhow::Result;
 use crossbeam::channel::{Receiver, select};
 use log::warn;
 
-use super::desk::Question;
 use super::feed::Outbox;
+use super::requests::Request;
 use super::server::Clients;
 use crate::clock;
 use crate::naming::Namer;
@@ -22,13 +22,13 @@ use crate::watch::{Batch, Watch};
 const RESTATED_WITHIN: Duration = Duration::from_secs(2);
 /// How often it looks after names while nothing comes.
 const PERIOD: Duration = Duration::from_millis(50);
-/// How long it stays when nobody watches any more: whoever looks now and then finds the same tables.
+/// How long it stays when the last client has gone: whoever looks now and then finds the same tables.
 const LINGER: Duration = Duration::from_secs(60);
 
 /// All that the main thread has.
 pub struct Service {
     events: Receiver<Batch>,
-    questions: Receiver<Question>,
+    incoming: Receiver<Request>,
     outbox: Outbox,
     clients: Arc<Clients>,
     watch: Watch,
@@ -36,8 +36,8 @@ pub struct Service {
     /// `None` if its thread could not be started: then there are no names.
     namer: Option<Namer>,
     donating: bool,
-    /// Questions that are answered as soon as all waits were restated, and since when they wait.
-    waiting: Vec<(Instant, Question)>,
+    /// Requests that are answered as soon as all waits were restated, and since when they wait.
+    waiting: Vec<(Instant, Request)>,
     watched: Instant,
 }
 
@@ -48,13 +48,13 @@ impl Service {
     /// None yet.
     pub fn new(
         events: Receiver<Batch>,
-        questions: Receiver<Question>,
+        incoming: Receiver<Request>,
         outbox: Outbox,
         clients: Arc<Clients>,
     ) -> Result<Self> {
         Ok(Self {
             events,
-            questions,
+            incoming,
             outbox,
             clients,
             watch: Watch::new(clock::monotonic_ns()),
@@ -68,25 +68,25 @@ impl Service {
         })
     }
 
-    /// Works until the scheduler has gone, or nobody has watched for a while.
+    /// Works until the scheduler has gone, or there was no client for a while.
     pub fn run(mut self) {
         self.outbox.ready();
         loop {
-            let (events, questions) = (self.events.clone(), self.questions.clone());
+            let (events, incoming) = (self.events.clone(), self.incoming.clone());
             select! {
                 recv(events) -> batch => match batch {
                     Ok(batch) => self.learn(batch),
                     Err(_) => return,
                 },
-                recv(questions) -> question => if let Ok(question) = question {
-                    self.hear(question);
+                recv(incoming) -> request => if let Ok(request) = request {
+                    self.hear(request);
                 },
                 default(PERIOD) => self.learn(Batch {
                     donating: self.donating,
                     ..Batch::default()
                 }),
             }
-            let late = |(since, _): &(Instant, Question)| since.elapsed() >= RESTATED_WITHIN;
+            let late = |(since, _): &(Instant, Request)| since.elapsed() >= RESTATED_WITHIN;
             if self.waiting.first().is_some_and(late) {
                 self.answer_waiting();
             }
@@ -127,35 +127,35 @@ impl Service {
             .send(&Arc::new(batch), || Ok(first_batch(watch, donating)));
     }
 
-    fn hear(&mut self, question: Question) {
-        if let Question::History(pid, reply) = question {
+    fn hear(&mut self, request: Request) {
+        if let Request::History(pid, reply) = request {
             let _ = reply.send(self.watch.history(pid));
             return;
         }
         if self.waiting.is_empty() {
             self.outbox.restate();
         }
-        self.waiting.push((Instant::now(), question));
+        self.waiting.push((Instant::now(), request));
     }
 
     /// Whoever asked may have gone meanwhile; that is no error.
     fn answer_waiting(&mut self) {
-        for (_, question) in std::mem::take(&mut self.waiting) {
-            match question {
-                Question::View(rows, reply) => {
+        for (_, request) in std::mem::take(&mut self.waiting) {
+            match request {
+                Request::View(rows, reply) => {
                     let _ = reply.send(self.watch.view(clock::monotonic_ns(), rows));
                 }
-                Question::Follow(outlet, reply) => {
+                Request::Follow(outlet, reply) => {
                     let now = first_batch(&self.watch, self.donating);
                     let _ = reply.send(self.followers.add(outlet, now));
                 }
-                Question::History(..) => {}
+                Request::History(..) => {}
             }
         }
     }
 }
 
-/// What somebody is told first: all waits that go on, all names that are known.
+/// What a new follower is told first: all waits that go on, all names that are known.
 fn first_batch(watch: &Watch, donating: bool) -> Batch {
     Batch {
         events: watch.snapshot(),

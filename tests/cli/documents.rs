@@ -32,11 +32,13 @@ const SCRIPTS: [&str; 11] = [
     "test",
     "vm",
 ];
+/// How it works, in depth: DESIGN.md is its index.
+const DESIGN_PAGES: &str = "docs/design";
 const PYTHON: &str = "/usr/bin/python3";
 /// Programs of others. What follows them is not ours to check.
 const FOREIGN_PROGRAMS: [&str; 1] = ["cargo"];
 /// Flags of others that documents name by themselves: of container engines.
-const FOREIGN_FLAGS: [&str; 1] = ["--pid"];
+const FOREIGN_FLAGS: [&str; 2] = ["--pid", "--fix"];
 /// Folders below `bpf/` that documents call by their own names.
 const BPF_FOLDERS: [&str; 6] = ["core", "group", "lock", "obs", "place", "sched"];
 const SOURCE_ENDINGS: [&str; 8] = [".c", ".h", ".md", ".mjs", ".py", ".rs", ".sh", ".toml"];
@@ -56,14 +58,13 @@ fn documents() -> Vec<(String, String)> {
     ]
     .map(|name| format!("{name}.md"))
     .into();
-    let pages = std::fs::read_dir(Path::new(ROOT).join("docs")).expect("docs");
-    let pages = pages.map(|entry| entry.expect("an entry").file_name());
-    let pages = pages.filter_map(|name| name.into_string().ok());
-    names.extend(
-        pages
-            .filter(|name| name.ends_with(".md"))
-            .map(|name| format!("docs/{name}")),
-    );
+    for folder in ["docs", DESIGN_PAGES] {
+        let pages = std::fs::read_dir(Path::new(ROOT).join(folder)).expect(folder);
+        let pages = pages.map(|entry| entry.expect("an entry").file_name());
+        let pages = pages.filter_map(|name| name.into_string().ok());
+        let pages = pages.filter(|name| name.ends_with(".md"));
+        names.extend(pages.map(|name| format!("{folder}/{name}")));
+    }
     names.sort_unstable();
     let texts = names.into_iter().map(|name| {
         let text = read(&Path::new(ROOT).join(&name));
@@ -425,12 +426,17 @@ fn links_in_documents_lead_somewhere() {
     assert!(broken.is_empty(), "broken links: {broken:#?}");
 }
 
+/// Those of the design are, like the pages for users, one link away from a page of the root.
 #[test]
-fn every_page_is_linked_from_the_readme() {
-    let readme = read(&Path::new(ROOT).join("README.md"));
+fn every_page_is_linked_from_its_index() {
+    let [readme, design] = ["README.md", "DESIGN.md"].map(|name| read(&Path::new(ROOT).join(name)));
     for (name, _) in documents() {
-        let linked = name == "README.md" || readme.contains(&format!("]({name}"));
-        assert!(linked, "README.md has no link to {name}");
+        let (index, text) = match name.starts_with(DESIGN_PAGES) {
+            true => ("DESIGN.md", &design),
+            false => ("README.md", &readme),
+        };
+        let linked = name == "README.md" || text.contains(&format!("]({name}"));
+        assert!(linked, "{index} has no link to {name}");
     }
 }
 

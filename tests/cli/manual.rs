@@ -13,7 +13,7 @@ fn printed(args: &[&str]) -> String {
     text(&out.stdout)
 }
 
-/// What a program makes of the input: what it prints, what it complains about. None if there is no
+/// What a program makes of the input: its output and its errors. None if there is no
 /// such program.
 fn filtered(program: &str, args: &[&str], input: &str) -> Option<(String, String)> {
     let mut child = Command::new(program)
@@ -63,15 +63,15 @@ fn man_pages_hold_all_that_help_holds() {
     }
 }
 
-/// Where there is groff (the `groff` of a bare Debian can do man pages), it has nothing to complain about.
+/// Where there is groff (the `groff` of a bare Debian can do man pages), it reports no error.
 #[test]
 fn man_pages_are_roff() {
     for page in [&["man"][..], &["man", "doctor"], &["man", "man"]] {
         let args = ["-man", "-Tutf8", "-ww", "-P-cbou"];
-        let Some((shown, complaints)) = filtered("groff", &args, &printed(page)) else {
+        let Some((shown, errors)) = filtered("groff", &args, &printed(page)) else {
             return;
         };
-        assert_eq!(complaints, "", "{page:?}");
+        assert_eq!(errors, "", "{page:?}");
         for heading in ["NAME", "EXIT STATUS", "ENVIRONMENT", "SEE ALSO"] {
             assert!(shown.contains(heading), "no {heading} in\n{shown}");
         }
@@ -107,16 +107,16 @@ fn offered(words: &[&str]) -> Vec<String> {
         quoted.join(" ")
     );
     let script = printed(&["completions", "bash"]) + &drive;
-    let (offers, complaints) = filtered("bash", &["--norc"], &script).expect("bash");
-    assert_eq!(complaints, "");
+    let (offers, errors) = filtered("bash", &["--norc"], &script).expect("bash");
+    assert_eq!(errors, "");
     offers.lines().map(str::to_owned).collect()
 }
 
 #[test]
 fn bash_completes_flags_values_and_subcommands() {
     let script = printed(&["completions", "bash"]);
-    let (_, complaints) = filtered("bash", &["-n"], &script).expect("bash");
-    assert_eq!(complaints, "");
+    let (_, errors) = filtered("bash", &["-n"], &script).expect("bash");
+    assert_eq!(errors, "");
 
     assert_eq!(offered(&["scx_proxy", "--st"]), ["--starve-ms", "--stats"]);
     assert_eq!(offered(&["scx_proxy", "doc"]), ["doctor"]);

@@ -74,6 +74,26 @@ fn without_apt_it_names_what_to_install_by_hand_and_changes_nothing() {
     assert!(!missing(&said).contains("tmux"), "{said}");
 }
 
+#[test]
+fn virtual_machines_and_debian_keys_are_asked_for_only_where_they_are_used() {
+    let path = programs_without(&["apt", "dpkg", "qemu", "busybox", "gcc"]);
+    let named = |args: &[&str]| {
+        let out = setup(&path, &[args, &["--check"]].concat());
+        let said = crate::text(&out.stderr);
+        let named: BTreeSet<String> = missing(&said).into_iter().map(str::to_owned).collect();
+        assert!(named.contains("gcc"), "{said}");
+        (named, said)
+    };
+    let (all, said) = named(&["--demo"]);
+    assert!(all.contains("qemu-system-x86"), "{said}");
+    let (own, said) = named(&["--own-kernel"]);
+    assert!(own.contains("qemu-system-x86"), "{said}");
+    assert!(!own.contains("debian-archive-keyring"), "{said}");
+    let (build, said) = named(&["--build"]);
+    assert!(!build.contains("qemu-system-x86"), "{said}");
+    assert!(!said.contains("virtiofsd"), "{said}");
+}
+
 /// A package that it does not know how to look for would end it.
 #[test]
 fn each_package_can_be_looked_for() {

@@ -13,7 +13,7 @@ use libtest_mimic::Failed;
 use crate::Test;
 
 use crate::load::{Load, cpu_time_ns};
-use crate::machine::{cpus, ensure, kernel_complaints, user_ticks, wait_for};
+use crate::machine::{cpus, ensure, kernel_warnings, user_ticks, wait_for};
 use crate::sched::{self, SCX_PROXY, Stats};
 use scx_proxy::stats::Metrics;
 
@@ -313,6 +313,6 @@ fn all_cpu_time_is_charged() -> Result<(), Failed> {
 }
 
 fn kernel_log_is_clean() -> Result<(), Failed> {
-    let complaints = kernel_complaints()?;
-    ensure(complaints.is_empty(), || complaints.join("\n"))
+    let warnings = kernel_warnings()?;
+    ensure(warnings.is_empty(), || warnings.join("\n"))
 }

@@ -77,7 +77,7 @@ pub const MORE: &[Test] = &[
     ("kinds::rt_waiter_pthread", || rt_waiter("pthread")),
 ];
 
-/// Nobody is lent to.
+/// no task is lent to.
 pub const NEVER: &[Test] = &[
     ("unowned::percpu_rwsem", || {
         never("percpu_rwsem", |m| m.waits_percpu_rwsem)
@@ -198,7 +198,7 @@ fn donates(lock: &str, topology: &str, of_type: &Type) -> Result<(), Failed> {
     })
 }
 
-/// Locks whose word names nobody: of several threads that used the lock, the one that has it is lent to most.
+/// Locks whose word names no owner: of several threads that used the lock, the one that has it is lent to most.
 fn donates_unnamed(lock: &str) -> Result<(), Failed> {
     let said = doctor_says(FUTEX.name)?;
     ensure(said == "on", || format!("doctor says futex: {said}"))?;

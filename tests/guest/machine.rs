@@ -84,7 +84,7 @@ pub fn read(path: &str) -> String {
 }
 
 /// Lines of the kernel log that a healthy run does not leave.
-pub fn kernel_complaints() -> Result<Vec<String>, Failed> {
+pub fn kernel_warnings() -> Result<Vec<String>, Failed> {
     let log = Command::new("dmesg").output()?;
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
     let bad = [
@@ -96,14 +96,14 @@ pub fn kernel_complaints() -> Result<Vec<String>, Failed> {
         "blocked for more than",
     ];
     let scx = ["runtime error", "aborted", "deprecated", "disabled ("];
-    let complains = |line: &&str| {
+    let is_warning = |line: &&str| {
         bad.iter().any(|b| line.contains(b))
             || (line.contains("sched_ext")
                 && scx.iter().any(|s| line.contains(s))
                 && !line.contains("unregistered from user space")
                 && !line.contains("unregistered from the main kernel"))
     };
-    Ok(log.lines().filter(complains).map(str::to_owned).collect())
+    Ok(log.lines().filter(is_warning).map(str::to_owned).collect())
 }
 
 /// Run `argv` to its end; it must succeed.

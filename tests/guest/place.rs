@@ -269,7 +269,7 @@ fn pinned_tasks_are_not_stolen_from() -> Result<(), Failed> {
 }
 
 /// A task of weight 3 among 301 of weight 1024: by weight alone its turn would come after 300 times as long
-/// as the kernel waits before it throws the scheduler out.
+/// as the kernel waits before it ejects the scheduler.
 fn overload_is_survived() -> Result<(), Failed> {
     const OTHERS: usize = 300;
     // two periods of 0.5 s, and one turn of all at a tick of 4 ms each, are 2.2 s

@@ -151,9 +151,9 @@ fn deny_bpf() -> std::io::Result<()> {
 /// What doctor says: whether it loads, and why not.
 fn doctor(command: &dyn Fn() -> Command) -> Result<Option<String>, Failed> {
     let out = command().args(["doctor", "--json"]).output()?;
-    let complaint = String::from_utf8_lossy(&out.stderr).into_owned();
-    let json: Value = serde_json::from_slice(&out.stdout)
-        .map_err(|error| format!("doctor: {error}: {complaint}"))?;
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let json: Value =
+        serde_json::from_slice(&out.stdout).map_err(|error| format!("doctor: {error}: {said}"))?;
     let (ok, why) = (json["loads"]["ok"] == true, json["loads"]["why"].as_str());
     let code = out.status.code();
     ensure(code == Some(i32::from(!ok)) && ok == why.is_none(), || {
@@ -380,7 +380,7 @@ fn pid_namespace() -> Result<(), Failed> {
 
 /// Without CAP_SYS_ADMIN, CAP_NET_ADMIN and CAP_SYS_RESOURCE; in a cgroup that has just enough memory, beside an
 /// isolated partition; no /boot with the kernel's configuration, no tracefs, no debugfs, a /proc that hides what
-/// is not one's own, another network; and a socket that nobody listens at.
+/// is not one's own, another network; and a socket that no process listens at.
 fn few_rights_few_files() -> Result<(), Failed> {
     const HIDE: &str = "umount -l /boot /sys/kernel/tracing /sys/kernel/debug; \
         mount -t proc -o hidepid=invisible proc /proc; ! ls /boot/config-*";

@@ -230,7 +230,7 @@ fn stopped_it_is_replaced() -> Result<(), Failed> {
     })
 }
 
-/// Its threads call themselves what a terminal would obey, and contend for a mutex; at the path of their
+/// Its threads have control sequences for names, and contend for a mutex; at the path of their
 /// program there is a FIFO by then.
 const HOSTILE: &str = r#"
 import ctypes, os, sys, threading, time
@@ -282,7 +282,7 @@ fn hostile_programs_name_nothing() -> Result<(), Failed> {
     })
 }
 
-/// What it opens beside threads that contend for mutexes of programs, while somebody watches: by strace,
+/// What it opens beside threads that contend for mutexes of programs, while there are clients: by strace,
 /// of all its threads.
 fn scheduler_opens_no_files_of_others() -> Result<(), Failed> {
     const TRACE: &str = "/run/opened.txt";

@@ -155,7 +155,7 @@ impl Kernel {
     /// From here on CPUs run side by side, from this state on.
     pub fn side_by_side(&self, explorer: &mut Explorer) {
         explorer.begin();
-        // SAFETY: nobody else has it now.
+        // SAFETY: no other task has it now.
         unsafe { *self.base.get() = Some((*self.machine.get()).clone()) };
     }
 

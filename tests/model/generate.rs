@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Machines and programs by chance. Everything shrinks: tasks, events, operations.
+//! Random machines and programs. Everything shrinks: tasks, events, operations.
 
 use proptest::collection::vec;
 use proptest::prelude::*;

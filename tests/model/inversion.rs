@@ -23,7 +23,7 @@ const EQUAL_NS: u64 = 1000;
 const PROGRAMS: u32 = 300;
 
 /// Whether the end of the chain of `waiter` could run now, and does not; `None` in a deadlock, or
-/// behind a lock that names nobody: who owns that the core does not know.
+/// behind a lock that names no owner: who owns that the core does not know.
 fn is_behind(world: &World, waiter: Pid) -> Option<bool> {
     let mut at = waiter;
     for _ in 0..world.pids().count() {
@@ -132,7 +132,7 @@ fn measure(setup: &Setup, donate: bool, sums: &mut Sums) {
     }
 }
 
-/// Programs by chance steal locks, are interrupted, and wait for locks that nobody is known to
+/// Random programs steal locks, are interrupted, and wait for locks that nobody is known to
 /// own. Without a wait that begins or ends there the core does not see a lock change hands. Such
 /// waits are few; but some are long, and with donations they are a good part of the sum.
 #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Programs by chance, on every policy, with all invariants checked after each step.
+//! Random programs, on every policy, with all invariants checked after each step.
 //! What fails is made smaller and kept as a scenario file.
 
 use crate::policies::policies;

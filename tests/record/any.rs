@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Recordings by chance, whole and damaged.
+//! Random recordings, whole and damaged.
 
 use std::fs;
 

@@ -100,7 +100,7 @@ fn it_ends_when_a_terminal_goes_away_without_a_word() {
     assert_eq!(end.and_then(|end| end.code()), Some(0));
 }
 
-/// Both ends; nothing that is started inherits them by chance.
+/// Both ends; nothing that is started inherits them.
 fn pty() -> (File, File) {
     let open = |path: &str| {
         let mut options = File::options();

@@ -135,7 +135,7 @@ pub fn memfd(name: &std::ffi::CStr) -> Result<File> {
     if fd < 0 {
         return Err(io::Error::last_os_error()).context("cannot make a file in memory");
     }
-    // SAFETY: the descriptor is new and nobody else owns it.
+    // SAFETY: the descriptor is new and nothing else owns it.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the memory shared by the actors and the director of one trial: what each actor measured around its
+//! Owns the memory shared by the workers and the parent of one trial: what each worker measured around its
 //! syscall, and what the waiter saw of the holders just before its own.
 //!
-//! Who writes: a `Slot` only its own actor; `seen_*` only the waiter. The phase is stored last
+//! Written by: a `Slot` only its own worker; `seen_*` only the waiter. The phase is stored last
 //! (release) and read first (acquire), so what was stored before it is complete.
 
 use crate::lock::LINKS_MAX;
@@ -12,7 +12,7 @@ use crate::task::Task;
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-/// What zeroed memory says: the actor has not come to its gate yet.
+/// What zeroed memory says: the worker has not come to its gate yet.
 #[cfg(test)]
 const PHASE_STARTING: u32 = 0;
 pub const PHASE_READY: u32 = 1;
@@ -38,24 +38,24 @@ impl Slot {
         self.phase.load(Ordering::Acquire)
     }
 
-    /// Called by the actor itself.
+    /// Called by the worker itself.
     pub fn set_ready(&self) {
         self.task_id.store(Task::current().id(), Ordering::Relaxed);
         self.phase.store(PHASE_READY, Ordering::Release);
     }
 
-    /// The actor, once it is ready; it lasts as long as the process that it lives in.
+    /// The worker, once it is ready; it lasts as long as the process that it lives in.
     pub fn task(&self) -> Task {
         Task::new(self.task_id.load(Ordering::Relaxed))
     }
 
-    /// Keeps the error that ended the actor's part.
+    /// Keeps the error that ended the worker's part.
     pub fn fail(&self, error: &io::Error) {
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
         self.errno.store(errno as u32, Ordering::Relaxed);
     }
 
-    /// Runs the actor's syscall between two readings of its clocks.
+    /// Runs the worker's syscall between two readings of its clocks.
     pub fn measure(&self, syscall: impl FnOnce() -> io::Result<()>) {
         let switches = sys::voluntary_switches();
         let run_delay_ns = sys::own_run_delay_ns();
@@ -92,7 +92,7 @@ impl Slot {
         self.leave_cpu_ns.load(Ordering::Relaxed)
     }
 
-    /// When the syscall began, by CLOCK_MONOTONIC, which all actors share.
+    /// When the syscall began, by CLOCK_MONOTONIC, which all workers share.
     pub fn enter_ns(&self) -> u64 {
         self.enter_ns.load(Ordering::Relaxed)
     }
@@ -103,13 +103,13 @@ impl Slot {
             .saturating_sub(self.enter_ns())
     }
 
-    /// How long the actor was awake in its syscall: ran, or had to wait for a CPU itself.
+    /// How long the worker was awake in its syscall: ran, or had to wait for a CPU itself.
     pub fn awake_ns(&self) -> u64 {
         let ran_ns = self.leave_cpu_ns().saturating_sub(self.enter_cpu_ns());
         self.run_delay_ns.load(Ordering::Relaxed) + ran_ns
     }
 
-    /// How often the actor went to sleep in its syscall.
+    /// How often the worker went to sleep in its syscall.
     pub fn switches(&self) -> u64 {
         self.switches.load(Ordering::Relaxed)
     }
@@ -133,7 +133,7 @@ impl Layout {
     }
 
     /// The same, and the waiter's.
-    pub fn actors(&self, links: usize) -> impl Iterator<Item = &Slot> {
+    pub fn workers(&self, links: usize) -> impl Iterator<Item = &Slot> {
         self.owners(links).chain(std::iter::once(&self.waiter))
     }
 

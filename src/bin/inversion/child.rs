@@ -3,7 +3,7 @@
 //! on every path (error, Ctrl-C, panic). Should this process die without unwinding, the kernel kills
 //! the children (PR_SET_PDEATHSIG).
 //!
-//! The program has one thread, so a child may use everything after the fork, and start threads (`crew`).
+//! The program has one thread, so a child may use everything after the fork, and start threads (`spawn`).
 //! It never returns into the parent's code: its body's value is its exit status.
 
 use crate::sys;

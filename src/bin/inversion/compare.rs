@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the comparison of two reports: one table, a row a scenario, or a refusal to compare what does
+//! Owns the comparison of two reports: one table, a row per scenario, or a refusal to compare what does
 //! not match.
 
 use crate::report::{Report, ScenarioReport};

@@ -20,7 +20,7 @@ impl Gate {
         if fd < 0 {
             return Err(io::Error::last_os_error()).context("cannot make an eventfd");
         }
-        // SAFETY: the descriptor is new and nobody else owns it.
+        // SAFETY: the descriptor is new and nothing else owns it.
         let event = unsafe { File::from_raw_fd(fd) };
         Ok(Gate { event })
     }

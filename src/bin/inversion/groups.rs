@@ -2,7 +2,7 @@
 //! Owns the cgroups of a run, below the root of the unified hierarchy. Dropped, they are removed.
 //!
 //! Of staged inversions: one for the owners, one for the waiter, one for the hogs, below one of ours.
-//! They are threaded cgroups, since actors may be threads of one process.
+//! They are threaded cgroups, since workers may be threads of one process.
 
 use crate::task::Task;
 use anyhow::{Context, Result};

@@ -2,18 +2,16 @@
 //! `inversion` stages priority inversions on kernel locks from userspace and prints the inversion
 //! factor. This file owns the program's flow: parse, run or compare, print, exit status.
 //!
-//! The rooms: `lock` has a recipe a lock; `trial` runs one trial of it with the `cast` of actors
-//! (`crew`, `child`, `task`, `gate`, `board`) and the `hogs` placed by a `topology`, in `groups` if asked for; `verdict` decides whether it counts;
+//! The modules: `lock` has one recipe per lock; `trial` runs one trial of it with the `workers`
+//! (`spawn`, `child`, `task`, `gate`, `board`) and the `hogs` placed by a `topology`, in `groups` if asked for; `verdict` decides whether it counts;
 //! `scenario` repeats trials; `report`, `text` and `compare` present them. `rename` stages nothing: it
 //! measures what a task meets by itself.
 
 mod alias;
 mod board;
-mod cast;
 mod child;
 mod cli;
 mod compare;
-mod crew;
 mod gate;
 mod groups;
 mod hogs;
@@ -24,6 +22,7 @@ mod rename;
 mod report;
 mod scenario;
 mod shared;
+mod spawn;
 mod summary;
 mod sys;
 mod task;
@@ -33,6 +32,7 @@ mod transaction;
 mod trial;
 mod verdict;
 mod weight;
+mod workers;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if error.is::<sys::Interrupted>() => ExitCode::from(EXIT_INTERRUPTED),
         Err(error) => {
-            output::complain(&format!("inversion: {error:#}\n"));
+            output::print_error(&format!("inversion: {error:#}\n"));
             ExitCode::from(EXIT_ERROR)
         }
     }
@@ -73,12 +73,12 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     }
     if let Some(cli::Command::Rename(terms)) = &cli.command {
         sys::catch_signals();
-        rename::run(terms, |line| output::complain(&format!("{line}\n")))?;
+        rename::run(terms, |line| output::print_error(&format!("{line}\n")))?;
         return Ok(ExitCode::SUCCESS);
     }
     cli.check()?;
     sys::catch_signals();
-    let report = scenario::run_all(cli, |line| output::complain(&format!("{line}\n")))?;
+    let report = scenario::run_all(cli, |line| output::print_error(&format!("{line}\n")))?;
     report::write_json(&report, cli.json.as_deref(), &text::table(&report), print)?;
     let fine = report.scenarios.iter().all(ScenarioReport::is_fine);
     Ok(ExitCode::from(if fine { 0 } else { EXIT_NOT_STAGED }))

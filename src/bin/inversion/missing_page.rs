@@ -107,7 +107,7 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
 /// Takes the descriptor that a system call has just returned.
 fn own(result: libc::c_long) -> io::Result<OwnedFd> {
     let fd = check(result)? as libc::c_int;
-    // SAFETY: the descriptor is new and nobody else owns it.
+    // SAFETY: the descriptor is new and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

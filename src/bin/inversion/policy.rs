@@ -128,7 +128,7 @@ impl WaiterPolicy {
         })
     }
 
-    /// Called by the director, when the waiter has only its system call left to make.
+    /// Called by the parent, when the waiter has only its system call left to make.
     pub fn give_to(self, waiter: Task) -> Result<()> {
         match self {
             WaiterPolicy::Other => Ok(()),

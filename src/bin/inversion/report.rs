@@ -114,7 +114,7 @@ impl ScenarioReport {
         self.factor = Summary::of(&factor);
     }
 
-    /// Nothing to complain about: measured, or impossible here.
+    /// No failure: measured, or impossible here.
     pub fn is_fine(&self) -> bool {
         self.skipped.is_some() || (self.staged > 0 && self.error.is_none())
     }
@@ -171,7 +171,7 @@ pub fn write_json(
     match file {
         None => print(text),
         Some(path) if path == Path::new("-") => {
-            output::complain(&format!("\n{text}"));
+            output::print_error(&format!("\n{text}"));
             print(&to_json(report)?)
         }
         Some(path) => {

@@ -4,7 +4,7 @@
 use crate::cli::Cli;
 use crate::groups::Groups;
 use crate::hogs::Hogs;
-use crate::lock::{self, Recipe, SizedStage};
+use crate::lock::{self, Recipe, SizedSetup};
 use crate::report::{Report, ScenarioReport};
 use crate::summary::round3;
 use crate::sys::{self, Interrupted};
@@ -27,9 +27,9 @@ pub fn run_all(cli: &Cli, mut progress: impl FnMut(&str)) -> Result<Report> {
     let cpus = sys::allowed_cpus()?;
     let mut scenarios = Vec::new();
     for recipe in cli.recipes() {
-        let mut stage = None;
+        let mut setup = None;
         for topology in cli.topologies() {
-            let scenario = run_one(cli, recipe, topology, &cpus, groups.as_ref(), &mut stage)?;
+            let scenario = run_one(cli, recipe, topology, &cpus, groups.as_ref(), &mut setup)?;
             progress(&scenario.line());
             scenarios.push(scenario);
         }
@@ -60,7 +60,7 @@ fn run_one(
     topology: Topology,
     cpus: &[usize],
     groups: Option<&Groups>,
-    stage: &mut Option<SizedStage>,
+    setup: &mut Option<SizedSetup>,
 ) -> Result<ScenarioReport> {
     let hogs_per_cpu = cli.hogs.unwrap_or(recipe.default_hogs);
     let mut report = empty_report(cli, recipe, topology, hogs_per_cpu);
@@ -81,7 +81,7 @@ fn run_one(
     if report.skipped.is_some() {
         return Ok(report);
     }
-    if let Err(error) = stage_trials(cli, recipe, &place, groups, stage, &mut report) {
+    if let Err(error) = stage_trials(cli, recipe, &place, groups, setup, &mut report) {
         if error.is::<Interrupted>() {
             return Err(error);
         }
@@ -95,26 +95,26 @@ fn stage_trials(
     recipe: &'static Recipe,
     place: &Placement,
     groups: Option<&Groups>,
-    stage: &mut Option<SizedStage>,
+    setup: &mut Option<SizedSetup>,
     report: &mut ScenarioReport,
 ) -> Result<()> {
     let terms = Terms {
         links: recipe.links,
-        actors: recipe.actors,
+        workers: recipe.workers,
         owner_nice: cli.owner_nice,
         waiter_nice: cli.waiter_nice,
         waiter_policy: cli.waiter_policy,
         critical: cli.critical(),
         max_wait: cli.max_wait(),
     };
-    let stage = match stage {
-        Some(stage) => stage,
-        None => stage.insert(lock::calibrate(recipe, terms.section_ns())?),
+    let setup = match setup {
+        Some(setup) => setup,
+        None => setup.insert(lock::calibrate(recipe, terms.section_ns())?),
     };
     let mut hogs = Hogs::spawn(&place.hogs, cli.hog_nice, groups)?;
     let mut measured: Vec<Measured> = Vec::new();
     while keep_trying(report, cli.trials) {
-        let outcome = trial::run(stage.stage(), &terms, place, groups, &mut hogs)?;
+        let outcome = trial::run(setup.setup(), &terms, place, groups, &mut hogs)?;
         report.attempted += 1;
         match outcome {
             Outcome::Staged(trial) => {
@@ -134,7 +134,7 @@ fn stage_trials(
         if let Some(scale) = correction(&outcome, &terms)
             && keep_trying(report, cli.trials)
         {
-            stage.resize(scale)?;
+            setup.resize(scale)?;
         }
     }
     Ok(())
@@ -197,16 +197,16 @@ fn empty_report(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crew::Actors;
     use crate::policy::WaiterPolicy;
     use crate::report::tests::scenario;
+    use crate::spawn::WorkerKind;
     use std::time::Duration;
 
     #[test]
     fn the_section_is_corrected_towards_the_target() {
         let terms = Terms {
             links: 1,
-            actors: Actors::Processes,
+            workers: WorkerKind::Processes,
             owner_nice: 19,
             waiter_nice: -10,
             waiter_policy: WaiterPolicy::Other,

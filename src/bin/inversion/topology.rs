@@ -38,7 +38,7 @@ pub struct Placement {
 }
 
 impl Topology {
-    /// Places the cast on the allowed CPUs, or says why that is impossible.
+    /// Places the workers on the allowed CPUs, or says why that is impossible.
     pub fn place(self, cpus: &[usize], hogs_per_cpu: u32) -> Result<Placement, String> {
         let hogs_per_cpu = hogs_per_cpu as usize;
         let repeat = |place: Place| std::iter::repeat_n(place, hogs_per_cpu);

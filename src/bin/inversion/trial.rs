@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns one trial, from forking its actors to the evidence.
+//! Owns one trial, from forking its workers to the evidence.
 //!
-//! 1. All actors are forked (or started as threads of a fork) and sleep at their gates; holders have nice 0, and
+//! 1. All workers are forked (or started as threads of a fork) and sleep at their gates; holders have nice 0, and
 //!    the default weight if they are in a cgroup. Then hogs run, so that
 //!    wherever an owner goes it finds one.
 //! 2. The end owner goes. Its own CPU clock shows when it is well inside its critical section, or the
@@ -19,14 +19,14 @@
 //! 7. When the waiter is back, hogs stop, holders finish, and the evidence is judged.
 
 use crate::board::Board;
-use crate::cast::{Cast, Inside};
-use crate::crew::Actors;
 use crate::groups::Groups;
 use crate::hogs::{Hogs, Running};
-use crate::lock::Stage;
+use crate::lock::Setup;
 use crate::policy::WaiterPolicy;
+use crate::spawn::WorkerKind;
 use crate::topology::Placement;
 use crate::verdict::{Measured, NotStaged, Owner};
+use crate::workers::{Inside, Workers};
 use anyhow::Result;
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ const ENTRY_NS: u64 = 12_000_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     pub links: usize,
-    pub actors: Actors,
+    pub workers: WorkerKind,
     pub owner_nice: i32,
     pub waiter_nice: i32,
     pub waiter_policy: WaiterPolicy,
@@ -67,48 +67,48 @@ pub enum Outcome {
 }
 
 pub fn run(
-    stage: &mut dyn Stage,
+    setup: &mut dyn Setup,
     terms: &Terms,
     place: &Placement,
     groups: Option<&Groups>,
     hogs: &mut Hogs,
 ) -> Result<Outcome> {
-    stage.reset()?;
+    setup.reset()?;
     let board = Board::new()?;
-    let mut cast = Cast::spawn(stage, terms, place, groups, &board)?;
-    cast.wait_ready()?;
-    cast.enter_groups()?;
-    let mut inside = match stage.sleeper(cast.end_owner())? {
+    let mut workers = Workers::spawn(setup, terms, place, groups, &board)?;
+    workers.wait_ready()?;
+    workers.enter_groups()?;
+    let mut inside = match setup.sleeper(workers.end_owner())? {
         Some(sleeper) => Inside::Asleep(sleeper),
-        None if stage.serves() => Inside::Serving,
+        None if setup.serves() => Inside::Serving,
         None => Inside::Working,
     };
-    // Declared after the cast, so that hogs stop first on every path and cannot starve its end.
+    // Declared after the workers, so that hogs stop first on every path and cannot starve its end.
     let running = hogs.run();
     std::thread::sleep(SETTLE);
-    let blocked = match cast.enter_holders(&mut inside)? {
+    let blocked = match workers.enter_holders(&mut inside)? {
         Ok(blocked) => blocked,
         Err(reason) => {
             running.stop()?;
             return Ok(Outcome::NotStaged(reason));
         }
     };
-    let owner = begin_wait(&cast, inside, terms, place, &running)?;
-    let back = cast.is_back_within(terms.max_wait)?;
+    let owner = begin_wait(&workers, inside, terms, place, &running)?;
+    let back = workers.is_back_within(terms.max_wait)?;
     running.stop()?;
     if !back {
         return Ok(Outcome::TimedOut);
     }
-    cast.wait_done()?;
-    Ok(match cast.evidence(blocked, owner, terms).judge() {
+    workers.wait_done()?;
+    Ok(match workers.evidence(blocked, owner, terms).judge() {
         Ok(measured) => Outcome::Staged(measured),
         Err(reason) => Outcome::NotStaged(reason),
     })
 }
 
-/// Steps 4 to 6. Returns with the waiter on its way, and an end owner that the director wakes awake.
+/// Steps 4 to 6. Returns with the waiter on its way, and an end owner that the parent wakes awake.
 fn begin_wait(
-    cast: &Cast,
+    workers: &Workers,
     inside: Inside,
     terms: &Terms,
     place: &Placement,
@@ -117,19 +117,21 @@ fn begin_wait(
     let occupied = || running.occupy(&place.holder_cpus);
     match inside {
         Inside::Working => {
-            let starved = cast.starve_owner(terms)?;
-            cast.start_waiter(terms)?;
+            let starved = workers.starve_owner(terms)?;
+            workers.start_waiter(terms)?;
             Ok(Owner::Runnable { starved })
         }
         Inside::Asleep(sleeper) => {
-            cast.lower_holders(terms)?;
-            cast.start_waiter(terms)?;
-            cast.wake_owner(sleeper, terms, occupied).map(Owner::Asleep)
+            workers.lower_holders(terms)?;
+            workers.start_waiter(terms)?;
+            workers
+                .wake_owner(sleeper, terms, occupied)
+                .map(Owner::Asleep)
         }
         Inside::Serving => {
-            cast.lower_holders(terms)?;
-            let seen = cast.look_at_end_owner(terms, occupied)?;
-            cast.start_waiter(terms)?;
+            workers.lower_holders(terms)?;
+            let seen = workers.look_at_end_owner(terms, occupied)?;
+            workers.start_waiter(terms)?;
             Ok(Owner::Serving(seen))
         }
     }
@@ -143,7 +145,7 @@ mod tests {
     fn the_section_is_longer_than_what_shall_be_left() {
         let mut terms = Terms {
             links: 1,
-            actors: Actors::Processes,
+            workers: WorkerKind::Processes,
             owner_nice: 19,
             waiter_nice: -10,
             waiter_policy: WaiterPolicy::Other,

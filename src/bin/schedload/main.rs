@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(&format!("schedload: {error:#}\n"));
+            output::print_error(&format!("schedload: {error:#}\n"));
             ExitCode::from(EXIT_ERROR)
         }
     }

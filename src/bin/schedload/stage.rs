@@ -94,7 +94,7 @@ impl Stage {
         let pid = self.crew.fork(|| match play(part, phase) {
             Ok(()) => body(phase),
             Err(error) => {
-                output::complain(&format!("schedload: {part:?}: {error}\n"));
+                output::print_error(&format!("schedload: {part:?}: {error}\n"));
                 1
             }
         })?;

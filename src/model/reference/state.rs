@@ -39,7 +39,7 @@ pub(super) struct Donor {
     pub lent_cost: u64,
     pub woke_at: u64,
     pub blocked_at: u64,
-    /// Of a wait for a lock that names nobody: who is taken for the owner at present, what it
+    /// Of a wait for a lock that names no owner: who is taken for the owner at present, what it
     /// had run when it was chosen, and who of its users is looked at next.
     pub candidate: Option<(Pid, u64)>,
     pub candidate_next: usize,

@@ -33,7 +33,7 @@ impl Reference {
         self.tasks.get(&t).map_or(Place::Other, |task| task.place)
     }
 
-    /// Who keeps `t` from the lock: the owner; or, of a lock that nobody owns, the
+    /// Who keeps `t` from the lock: the owner; or, of a lock without an owner, the
     /// first waiter, if it has only to run to take it; or whoever might own it.
     fn holder(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
         // handed over to `t`, which has only to wake
@@ -81,7 +81,7 @@ impl Reference {
         self.candidate(k, t, lock)
     }
 
-    /// Whom `t` takes for the owner of a lock that names nobody. One user of the lock after
+    /// Whom `t` takes for the owner of a lock that names no owner. One user of the lock after
     /// the other, each until it has run for a slice; most slices go to those that point at
     /// the lock, if there are such. If none of them is kept from running,
     /// one that runs, else one that sleeps on another lock itself.
@@ -138,7 +138,7 @@ impl Reference {
         best
     }
 
-    /// The chain of `donor`, as it stands now. `None`: the edge is stale, nobody owns
+    /// The chain of `donor`, as it stands now. `None`: the edge is stale, no task owns
     /// a lock on the way, it is a cycle, too long, or leads to another class.
     pub(super) fn walk(&mut self, k: &dyn Kernel, donor: Pid) -> Option<Chain> {
         let mut seen = HashSet::from([donor]);

@@ -3,12 +3,12 @@
 //! thread of a server that computes before it answers, the waiter a client that asks and sleeps in
 //! BINDER_WRITE_READ until the answer is there.
 //!
-//! The owner sleeps until the waiter itself wakes it (`Stage::serves`). Binder gives a server's thread
+//! The owner sleeps until the waiter itself wakes it (`Setup::serves`). Binder gives a server's thread
 //! the nice value of its client as soon as that thread has got a CPU, but only if it has the right to
 //! such a value. This one has not, as servers without privileges have not.
 
-use super::{Recipe, Stage, compute};
-use crate::crew::Actors;
+use super::{Recipe, Setup, compute};
+use crate::spawn::WorkerKind;
 use crate::transaction::{self, Connection};
 use anyhow::Result;
 use std::io;
@@ -21,7 +21,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 1,
     by_default: false,
     donates: true,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 1,
     pages_max: super::compute_max,
     unavailable: || transaction::unavailable(|| connect_as_manager().map(drop)),
@@ -57,7 +57,7 @@ fn connect_as_manager() -> io::Result<Connection> {
     }
 }
 
-impl Stage for Server {
+impl Setup for Server {
     fn reset(&mut self) -> Result<()> {
         Ok(())
     }

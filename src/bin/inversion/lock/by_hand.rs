@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the stage of mutexes that are made by hand and keep the owner's name: the owner computes inside, the
+//! Owns the setup of mutexes that are made by hand and keep the owner's name: the owner computes inside, the
 //! waiter wants the mutex.
 
-use super::{Stage, compute};
+use super::{Setup, compute};
 use anyhow::Result;
 use std::io;
 
@@ -22,7 +22,7 @@ pub struct Locked<M> {
     pub units: usize,
 }
 
-impl<M: Mutex> Stage for Locked<M> {
+impl<M: Mutex> Setup for Locked<M> {
     fn reset(&mut self) -> Result<()> {
         self.mutex.renew();
         Ok(())

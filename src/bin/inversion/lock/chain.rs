@@ -11,8 +11,8 @@
 //! and the waiter asks for the position that this leaves.
 
 use super::seq_file::{self, Rollup};
-use super::{Recipe, Stage, ask_position};
-use crate::crew::Actors;
+use super::{Recipe, Setup, ask_position};
+use crate::spawn::WorkerKind;
 use anyhow::{Context, Result};
 use std::io::{self, Read, Seek};
 use std::os::unix::fs::FileExt;
@@ -27,7 +27,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 1,
     by_default: true,
     donates: true,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 2,
     pages_max: || seq_file::PAGES_MAX,
     unavailable: seq_file::rollup_unavailable,
@@ -44,7 +44,7 @@ struct ChainFile {
     position: usize,
 }
 
-impl Stage for ChainFile {
+impl Setup for ChainFile {
     fn reset(&mut self) -> Result<()> {
         let mut file = &self.rollup.file;
         let mut position = file.stream_position().context("cannot tell the position")? as usize;

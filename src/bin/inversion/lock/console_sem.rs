@@ -6,8 +6,8 @@
 //! The console is one that nobody uses, with a screen as large as its driver allows: a machine that
 //! scrolls fast, with a driver that allows little, may not be kept busy long enough.
 
-use super::{Recipe, Stage};
-use crate::crew::Actors;
+use super::{Recipe, Setup};
+use crate::spawn::WorkerKind;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{self, Write};
@@ -22,14 +22,14 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 1,
     by_default: false,
     donates: false,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 1,
     pages_max: || LINES_MAX,
     unavailable,
     build: |lines| Ok(Box::new(Console::new(lines)?)),
 };
 
-/// Cells in a row. A screen has 4 MiB at most, and two bytes a cell.
+/// Cells in a row. A screen has 4 MiB at most, and two bytes per cell.
 const COLUMNS: u16 = 64;
 const ROWS_MAX: u16 = 32_000;
 
@@ -52,7 +52,7 @@ fn unavailable() -> Option<String> {
     ))
 }
 
-/// Allocated, and open in owners only: forked children of the director keep open whatever it has.
+/// Allocated, and open in owners only: forked children of the parent keep open whatever it has.
 struct Console {
     /// Any console, by which the others are managed.
     manager: File,
@@ -151,7 +151,7 @@ fn check(result: libc::c_int) -> io::Result<()> {
     Ok(())
 }
 
-impl Stage for Console {
+impl Setup for Console {
     fn reset(&mut self) -> Result<()> {
         Ok(())
     }

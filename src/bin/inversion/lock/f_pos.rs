@@ -3,12 +3,12 @@
 //! the owner reads a large tmpfs file, the waiter asks for the position of the same open file.
 //!
 //! The kernel takes the lock only for files that more than one descriptor refers to (the forked
-//! actors see to that) and that were opened by path (a file fresh from memfd_create does not count,
+//! workers see to that) and that were opened by path (a file fresh from memfd_create does not count,
 //! so it is opened again through /proc).
 
-use super::{Recipe, Stage, ask_position};
+use super::{Recipe, Setup, ask_position};
 use crate::alias::{AliasMap, PAGE_BYTES, memfd};
-use crate::crew::Actors;
+use crate::spawn::WorkerKind;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{self, Seek};
@@ -23,7 +23,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 2,
     by_default: true,
     donates: true,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 1,
     pages_max: || PAGES_MAX,
     unavailable: || None,
@@ -51,7 +51,7 @@ impl SharedFile {
     }
 }
 
-impl Stage for SharedFile {
+impl Setup for SharedFile {
     fn reset(&mut self) -> Result<()> {
         self.file.rewind().context("cannot rewind the file")
     }

@@ -5,9 +5,9 @@
 //! Each page costs memory until the next trial. The file has its length from the beginning, and the
 //! waiter asks for that same one, so that there is nothing for it to cut off.
 
-use super::{Recipe, Stage};
+use super::{Recipe, Setup};
 use crate::alias::{PAGE_BYTES, memfd};
-use crate::crew::Actors;
+use crate::spawn::WorkerKind;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io;
@@ -22,7 +22,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 1,
     by_default: true,
     donates: true,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 1,
     pages_max,
     unavailable: || None,
@@ -82,7 +82,7 @@ impl Reserved {
     }
 }
 
-impl Stage for Reserved {
+impl Setup for Reserved {
     fn reset(&mut self) -> Result<()> {
         self.empty()
     }
@@ -111,14 +111,14 @@ mod tests {
 
     #[test]
     fn a_trial_begins_without_pages() -> Result<()> {
-        let mut stage = Reserved::new(3)?;
-        stage.reset()?;
-        stage.hold(0)?;
-        stage.wait()?;
-        let full = stage.file.metadata()?;
+        let mut setup = Reserved::new(3)?;
+        setup.reset()?;
+        setup.hold(0)?;
+        setup.wait()?;
+        let full = setup.file.metadata()?;
         assert_eq!((full.len(), full.blocks()), (3 * 4096, 3 * 8));
-        stage.reset()?;
-        let empty = stage.file.metadata()?;
+        setup.reset()?;
+        let empty = setup.file.metadata()?;
         assert_eq!((empty.len(), empty.blocks()), (3 * 4096, 0));
         Ok(())
     }

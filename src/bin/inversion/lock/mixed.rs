@@ -12,8 +12,8 @@
 use super::f_pos::{self, SharedFile};
 use super::i_rwsem::{self, Reserved};
 use super::pthread::{Kind, Mutex};
-use super::{Recipe, Stage, ask_position};
-use crate::crew::Actors;
+use super::{Recipe, Setup, ask_position};
+use crate::spawn::WorkerKind;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -25,7 +25,7 @@ pub static MUTEX_RWSEM: Recipe = Recipe {
     default_hogs: 1,
     by_default: true,
     donates: true,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 2,
     pages_max: i_rwsem::pages_max,
     unavailable: || None,
@@ -45,7 +45,7 @@ pub static PTHREAD_THEN_MUTEX: Recipe = Recipe {
     default_hogs: 1,
     by_default: true,
     donates: true,
-    actors: Actors::Threads,
+    workers: WorkerKind::Threads,
     links: 2,
     pages_max: || f_pos::PAGES_MAX,
     unavailable: || None,
@@ -62,7 +62,7 @@ struct Written {
     file: File,
 }
 
-impl Stage for Written {
+impl Setup for Written {
     fn reset(&mut self) -> Result<()> {
         self.reserved.empty()?;
         self.file.rewind().context("cannot rewind the file")
@@ -85,7 +85,7 @@ struct Nested {
     mutex: Mutex,
 }
 
-impl Stage for Nested {
+impl Setup for Nested {
     fn reset(&mut self) -> Result<()> {
         self.mutex.renew(Kind::Normal)?;
         self.shared.reset()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the recipes for the rwsem `mm->mmap_lock`, which guards the mappings of a process. Its actors
+//! Owns the recipes for the rwsem `mm->mmap_lock`, which guards the mappings of a process. Its workers
 //! are threads.
 //!
 //! Writer-owned: the owner takes the right to write from a big populated range, which changes each
@@ -7,12 +7,12 @@
 //! memory (as a reader). Reader-owned: the owner fills the page table instead, and the waiter maps.
 //! Who owns it then the kernel knows of one reader only, the last that came and has not gone (6.18).
 //!
-//! Page faults may wait for mmap_lock as well. What actors touch while they measure has been touched
+//! Page faults may wait for mmap_lock as well. What workers touch while they measure has been touched
 //! before, or lies in mappings of its own, for which kernels have locks of their own since 6.4.
 
-use super::{Recipe, Stage};
+use super::{Recipe, Setup};
 use crate::alias::{AliasMap, PAGE_BYTES};
-use crate::crew::Actors;
+use crate::spawn::WorkerKind;
 use anyhow::Result;
 use std::io;
 
@@ -25,7 +25,7 @@ const TEMPLATE: Recipe = Recipe {
     default_hogs: 1,
     by_default: true,
     donates: true,
-    actors: Actors::Threads,
+    workers: WorkerKind::Threads,
     links: 1,
     pages_max: || PAGES_MAX,
     unavailable: || None,
@@ -70,7 +70,7 @@ struct Mappings {
     waiter: Waiter,
 }
 
-fn build(pages: usize, owner: Owner, waiter: Waiter) -> Result<Box<dyn Stage>> {
+fn build(pages: usize, owner: Owner, waiter: Waiter) -> Result<Box<dyn Setup>> {
     Ok(Box::new(Mappings {
         range: AliasMap::new(pages)?,
         page: AliasMap::new(1)?,
@@ -79,7 +79,7 @@ fn build(pages: usize, owner: Owner, waiter: Waiter) -> Result<Box<dyn Stage>> {
     }))
 }
 
-impl Stage for Mappings {
+impl Setup for Mappings {
     fn reset(&mut self) -> Result<()> {
         Ok(())
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Owns the interface between the locks and the rest, the list of locks, and the calibration.
 //!
-//! One file a lock: a `Recipe` names it and builds a `Stage` of a given size; a `Stage` knows the
+//! One file per lock: a `Recipe` names it and builds a `Setup` of a given size; a `Setup` knows the
 //! syscall by which a holder holds the lock for a time that grows with the size, the one by which a
 //! waiter waits for it, and whether the owner sleeps inside. Nothing here knows of hogs, topologies or trials. A new lock is a
 //! new file and one line in `RECIPES`.
@@ -27,8 +27,8 @@ mod ww_mutex;
 
 use crate::board::Board;
 use crate::child::Child;
-use crate::crew::Actors;
 use crate::missing_page::Sleeper;
+use crate::spawn::WorkerKind;
 use crate::sys;
 use crate::task::Task;
 use anyhow::{Context, Result, anyhow, bail};
@@ -94,8 +94,8 @@ pub struct Recipe {
     /// the task that is waited for.
     pub donates: bool,
 
-    /// Where its actors live: tasks that share memory, not only files, are threads.
-    pub actors: Actors,
+    /// Where its workers live: tasks that share memory, not only files, are threads.
+    pub workers: WorkerKind,
 
     /// How many holders stand between the waiter and the end owner, both counted: 1 for one lock.
     pub links: usize,
@@ -107,11 +107,11 @@ pub struct Recipe {
     pub unavailable: fn() -> Option<String>,
 
     /// Makes everything that trials share, with a critical section of `pages` units.
-    pub build: fn(pages: usize) -> Result<Box<dyn Stage>>,
+    pub build: fn(pages: usize) -> Result<Box<dyn Setup>>,
 }
 
-pub trait Stage: Sync {
-    /// Brings files back to where a trial starts; called before each, with all actors gone.
+pub trait Setup: Sync {
+    /// Brings files back to where a trial starts; called before each, with all workers gone.
     fn reset(&mut self) -> Result<()>;
 
     /// What only holder `link` itself can set up; called by it before it is ready, and before the
@@ -125,14 +125,14 @@ pub trait Stage: Sync {
         Ok(())
     }
 
-    /// What every actor does before it is ready, in trials only: they use the lock in turn, as a
+    /// What every worker does before it is ready, in trials only: they use the lock in turn, as a
     /// program would that has run for a while.
-    fn rehearse(&self, _is_waiter: bool) -> io::Result<()> {
+    fn warm_up(&self, _is_waiter: bool) -> io::Result<()> {
         Ok(())
     }
 
     /// Of a lock whose end owner (`owner`, a process) goes to sleep inside as soon as it holds it: what
-    /// wakes it. The director does so when the wait has begun. Called when all actors are ready.
+    /// wakes it. The parent does so when the wait has begun. Called when all workers are ready.
     fn sleeper(&self, _owner: Task) -> Result<Option<Sleeper>> {
         Ok(None)
     }
@@ -184,40 +184,40 @@ const GOOD_SIZE: std::ops::Range<f64> = 0.9..1.4;
 const USABLE_SIZE: std::ops::Range<f64> = 0.3..4.0;
 const MEASURE_LIMIT: Duration = Duration::from_secs(120);
 
-/// A stage and its size.
-pub struct SizedStage {
+/// A setup and its size.
+pub struct SizedSetup {
     recipe: &'static Recipe,
     pages: usize,
-    stage: Box<dyn Stage>,
+    setup: Box<dyn Setup>,
 }
 
-impl SizedStage {
-    pub fn stage(&mut self) -> &mut dyn Stage {
-        self.stage.as_mut()
+impl SizedSetup {
+    pub fn setup(&mut self) -> &mut dyn Setup {
+        self.setup.as_mut()
     }
 
     /// Builds it again, larger or smaller.
     pub fn resize(&mut self, scale: f64) -> Result<()> {
         let pages = (self.pages as f64 * scale) as usize;
         self.pages = pages.clamp(1, (self.recipe.pages_max)());
-        self.stage = (self.recipe.build)(self.pages)?;
+        self.setup = (self.recipe.build)(self.pages)?;
         Ok(())
     }
 }
 
-/// Builds a stage whose end owner needs about `target_ns` of CPU in its critical section.
-pub fn calibrate(recipe: &'static Recipe, target_ns: u64) -> Result<SizedStage> {
+/// Builds a setup whose end owner needs about `target_ns` of CPU in its critical section.
+pub fn calibrate(recipe: &'static Recipe, target_ns: u64) -> Result<SizedSetup> {
     let mut pages = FIRST_PAGES;
     let mut closest = (f64::INFINITY, 0);
     for _ in 0..ROUNDS_MAX {
-        let mut stage = (recipe.build)(pages)?;
-        let took_ns = critical_section_ns(stage.as_mut())?;
+        let mut setup = (recipe.build)(pages)?;
+        let took_ns = critical_section_ns(setup.as_mut())?;
         let ratio = took_ns as f64 / target_ns as f64;
         if GOOD_SIZE.contains(&ratio) {
-            return Ok(SizedStage {
+            return Ok(SizedSetup {
                 recipe,
                 pages,
-                stage,
+                setup,
             });
         }
         if ratio.ln().abs() < f64::ln(closest.0).abs() {
@@ -239,10 +239,10 @@ pub fn calibrate(recipe: &'static Recipe, target_ns: u64) -> Result<SizedStage> 
             ratio * target_ns as f64 / 1e6
         );
     }
-    Ok(SizedStage {
+    Ok(SizedSetup {
         recipe,
         pages,
-        stage: (recipe.build)(pages)?,
+        setup: (recipe.build)(pages)?,
     })
 }
 
@@ -254,16 +254,16 @@ fn next_pages(pages: usize, took_ns: u64, target_ns: u64, pages_max: usize) -> u
 }
 
 /// What the end owner's syscall costs with no contention, in a fresh process as in a trial.
-fn critical_section_ns(stage: &mut dyn Stage) -> Result<u64> {
-    stage.reset()?;
+fn critical_section_ns(setup: &mut dyn Setup) -> Result<u64> {
+    setup.reset()?;
     let board = Board::new()?;
     let slot = &board.holders[0];
     let mut child = Child::spawn(None, 0, || {
-        if let Err(error) = stage.prepare(0) {
+        if let Err(error) = setup.prepare(0) {
             slot.fail(&error);
             return 1;
         }
-        slot.measure(|| stage.hold_alone());
+        slot.measure(|| setup.hold_alone());
         0
     })?;
     let mut end = None;

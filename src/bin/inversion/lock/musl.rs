@@ -7,8 +7,8 @@
 
 use super::Recipe;
 use super::by_hand::{self, Locked, Mutex as _};
-use crate::crew::Actors;
 use crate::shared::{Shared, Zeroed};
+use crate::spawn::WorkerKind;
 use anyhow::Result;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,7 +19,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 2,
     by_default: false,
     donates: true,
-    actors: Actors::Threads,
+    workers: WorkerKind::Threads,
     links: 1,
     pages_max: super::compute_max,
     unavailable: || None,

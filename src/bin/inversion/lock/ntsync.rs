@@ -5,8 +5,8 @@
 //! The kernel knows the owner by that number only. What it means shows when a thread waits for
 //! anything, as here when the owner takes the mutex.
 
-use super::{Recipe, Stage, compute};
-use crate::crew::Actors;
+use super::{Recipe, Setup, compute};
+use crate::spawn::WorkerKind;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 1,
     by_default: false,
     donates: true,
-    actors: Actors::Threads,
+    workers: WorkerKind::Threads,
     links: 1,
     pages_max: super::compute_max,
     unavailable,
@@ -109,7 +109,7 @@ fn number() -> u32 {
 fn create(device: &File) -> io::Result<OwnedFd> {
     let mut arguments = MutexArgs { owner: 0, count: 0 };
     let descriptor = call(device, CREATE_MUTEX, &raw mut arguments)?;
-    // SAFETY: just opened by the kernel for us, and nobody else's.
+    // SAFETY: just opened by the kernel for us, and ours alone.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
@@ -124,7 +124,7 @@ fn call<T>(file: &impl AsRawFd, request: libc::Ioctl, argument: *mut T) -> io::R
     Ok(result)
 }
 
-impl Stage for Mutex {
+impl Setup for Mutex {
     /// A new one: the last owner may have died with the old one.
     fn reset(&mut self) -> Result<()> {
         self.mutex = create(&self.device).context("cannot make a mutex of ntsync")?;

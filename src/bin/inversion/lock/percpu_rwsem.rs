@@ -6,11 +6,11 @@
 //! The kernel goes through the mappings twice, once to register the uprobe and once for the event, and
 //! lets go of the lock in between. The first time takes little.
 
-use super::{Recipe, Stage};
+use super::{Recipe, Setup};
 use crate::alias::{PAGE_BYTES, memfd};
 use crate::child::{self, Child};
-use crate::crew::{Actors, pause_forever};
 use crate::gate::Gate;
+use crate::spawn::{WorkerKind, pause_forever};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 1,
     by_default: false,
     donates: false,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 1,
     pages_max: mappings_max,
     unavailable,
@@ -101,7 +101,7 @@ impl Probed {
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the descriptor is new and nobody else owns it.
+        // SAFETY: the descriptor is new and nothing else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) })
     }
 }
@@ -162,7 +162,7 @@ fn map_code(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-impl Stage for Probed {
+impl Setup for Probed {
     fn reset(&mut self) -> Result<()> {
         Ok(())
     }
@@ -174,7 +174,7 @@ impl Stage for Probed {
     }
 
     fn wait(&self) -> io::Result<()> {
-        // SAFETY: an actor that is a process has one thread, and the child does nothing but end.
+        // SAFETY: a worker that is a process has one thread, and the child does nothing but end.
         match unsafe { libc::fork() } {
             0 => child::exit(0),
             pid if pid < 0 => Err(io::Error::last_os_error()),

@@ -5,9 +5,9 @@
 //! Of most kinds the kernel knows the sleeper only; of `pi_mutex` (FUTEX_LOCK_PI) it knows the owner
 //! as well, and raises it to a real-time waiter's priority, but not to a nice value.
 
-use super::{Recipe, Stage, compute};
-use crate::crew::Actors;
+use super::{Recipe, Setup, compute};
 use crate::shared::{Shared, Zeroed};
+use crate::spawn::WorkerKind;
 use anyhow::{Context, Result};
 use std::cell::UnsafeCell;
 use std::io;
@@ -34,7 +34,7 @@ const TEMPLATE: Recipe = Recipe {
     default_hogs: 2,
     by_default: true,
     donates: true,
-    actors: Actors::Threads,
+    workers: WorkerKind::Threads,
     links: 1,
     pages_max: super::compute_max,
     unavailable: || None,
@@ -79,7 +79,7 @@ pub static SHARED: Recipe = Recipe {
     name: "pthread_shared",
     summary: "pthread mutex, PTHREAD_PROCESS_SHARED: owner and waiter are processes",
     by_default: false,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     build: |units| build(Kind::Shared, units),
     ..TEMPLATE
 };
@@ -180,12 +180,12 @@ struct Locked {
     units: usize,
 }
 
-fn build(kind: Kind, units: usize) -> Result<Box<dyn Stage>> {
+fn build(kind: Kind, units: usize) -> Result<Box<dyn Setup>> {
     let mutex = Mutex::new(kind)?;
     Ok(Box::new(Locked { mutex, kind, units }))
 }
 
-impl Stage for Locked {
+impl Setup for Locked {
     fn reset(&mut self) -> Result<()> {
         self.mutex.renew(self.kind)
     }
@@ -249,7 +249,7 @@ mod tests {
             let mutex = Mutex::new(kind)?;
             mutex.lock()?;
             let words = mutex.raw().cast::<i32>();
-            // SAFETY: a mutex is longer than three words, and nobody else has it.
+            // SAFETY: a mutex is longer than three words, and no other task has it.
             let (word, owner) = unsafe { (words.read_volatile(), words.add(2).read_volatile()) };
             assert_eq!(owner, id, "{kind:?}");
             let in_word = matches!(kind, Kind::Robust | Kind::PriorityInheriting);

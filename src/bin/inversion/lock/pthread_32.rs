@@ -9,7 +9,7 @@
 use super::Recipe;
 use super::by_hand::{self, Locked};
 use crate::child::Child;
-use crate::crew::Actors;
+use crate::spawn::WorkerKind;
 use crate::sys;
 use anyhow::{Context, Result};
 use std::arch::asm;
@@ -24,7 +24,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 2,
     by_default: false,
     donates: true,
-    actors: Actors::Threads,
+    workers: WorkerKind::Threads,
     links: 1,
     pages_max: super::compute_max,
     unavailable,

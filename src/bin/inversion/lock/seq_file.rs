@@ -6,11 +6,11 @@
 //! stays in the kernel's buffer; the waiter asks for the byte behind it, which is served from that
 //! buffer, so that the waiter needs no walk of its own.
 
-use super::{Recipe, Stage};
+use super::{Recipe, Setup};
 use crate::alias::AliasMap;
 use crate::child::Child;
-use crate::crew::{Actors, pause_forever};
 use crate::gate::Gate;
+use crate::spawn::{WorkerKind, pause_forever};
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io;
@@ -28,7 +28,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 1,
     by_default: true,
     donates: true,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 1,
     pages_max: || PAGES_MAX,
     unavailable: rollup_unavailable,
@@ -70,7 +70,7 @@ impl Rollup {
     }
 }
 
-impl Stage for Rollup {
+impl Setup for Rollup {
     fn reset(&mut self) -> Result<()> {
         Ok(())
     }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the recipes for what threads of a program wait for that nobody owns: condition variables,
+//! Owns the recipes for waits of threads in a program that have no owner: condition variables,
 //! semaphores, barriers of the C library. The owner is the thread that computes and then wakes the
 //! waiter. It is known to this program only; the kernel sees a futex, and a scheduler has nobody that
 //! it may lend to.
 
 use super::pthread::{Kind, Mutex, check};
-use super::{Recipe, Stage, compute};
-use crate::crew::Actors;
+use super::{Recipe, Setup, compute};
 use crate::shared::{Shared, Zeroed};
+use crate::spawn::WorkerKind;
 use anyhow::{Context, Result};
 use std::cell::UnsafeCell;
 use std::io;
@@ -19,7 +19,7 @@ const TEMPLATE: Recipe = Recipe {
     default_hogs: 1,
     by_default: false,
     donates: false,
-    actors: Actors::Threads,
+    workers: WorkerKind::Threads,
     links: 1,
     pages_max: super::compute_max,
     unavailable: || None,
@@ -68,7 +68,7 @@ struct Signalled {
     units: usize,
 }
 
-fn build(units: usize, signal: Signal) -> Result<Box<dyn Stage>> {
+fn build(units: usize, signal: Signal) -> Result<Box<dyn Setup>> {
     Ok(Box::new(Signalled {
         cells: Shared::new()?,
         mutex: Mutex::new(Kind::Normal)?,
@@ -135,7 +135,7 @@ fn sem_check(result: libc::c_int) -> io::Result<()> {
     Ok(())
 }
 
-impl Stage for Signalled {
+impl Setup for Signalled {
     fn reset(&mut self) -> Result<()> {
         self.mutex.renew(Kind::Normal)?;
         self.init().context("cannot make a semaphore and a barrier")
@@ -173,13 +173,13 @@ mod tests {
     #[test]
     fn whoever_comes_first_each_lets_the_waiter_go() -> Result<()> {
         for recipe in [&CONDVAR, &SEMAPHORE, &BARRIER] {
-            let mut stage = (recipe.build)(1)?;
+            let mut setup = (recipe.build)(1)?;
             for _ in 0..2 {
-                stage.reset()?;
-                let stage = &*stage;
+                setup.reset()?;
+                let setup = &*setup;
                 std::thread::scope(|scope| {
-                    let waiter = scope.spawn(|| stage.wait());
-                    stage.hold(0)?;
+                    let waiter = scope.spawn(|| setup.wait());
+                    setup.hold(0)?;
                     waiter.join().unwrap_or(Ok(()))
                 })?;
             }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Owns the recipe for an owner that sleeps: as in `f_pos`, but the first page that the owner reads
-//! into is missing. It sleeps inside read(), owning f_pos_lock, until the director provides the page,
+//! into is missing. It sleeps inside read(), owning f_pos_lock, until the parent provides the page,
 //! and needs the CPU for the rest of the read after that.
 
 use super::f_pos::{self, SharedFile};
-use super::{Recipe, Stage};
-use crate::crew::Actors;
+use super::{Recipe, Setup};
 use crate::missing_page::{self, MissingPage, Sleeper};
+use crate::spawn::WorkerKind;
 use crate::task::Task;
 use anyhow::Result;
 use std::io;
@@ -17,7 +17,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 1,
     by_default: true,
     donates: true,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 1,
     pages_max: || f_pos::PAGES_MAX,
     unavailable: missing_page::unavailable,
@@ -33,7 +33,7 @@ struct SleepyFile {
     page: MissingPage,
 }
 
-impl Stage for SleepyFile {
+impl Setup for SleepyFile {
     fn reset(&mut self) -> Result<()> {
         self.shared.reset()
     }

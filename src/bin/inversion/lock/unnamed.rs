@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the recipes for locks of programs that are futexes whose word names nobody, and for
+//! Owns the recipes for locks of programs that are futexes whose word names no owner, and for
 //! pthread_rwlocks, which name their writer only: the owner computes inside, the waiter wants the lock.
 //!
-//! A scheduler can know who used such a lock before. So the actors use it in turn before a trial
+//! A scheduler can know who used such a lock before. So the workers use it in turn before a trial
 //! begins, as they would in a program that has run for a while.
 
 use super::pthread::check;
-use super::{Recipe, Stage, compute};
+use super::{Recipe, Setup, compute};
 use crate::child;
-use crate::crew::Actors;
+use crate::spawn::WorkerKind;
 use crate::sys;
 use anyhow::Result;
 use std::cell::UnsafeCell;
@@ -23,7 +23,7 @@ const TEMPLATE: Recipe = Recipe {
     default_hogs: 2,
     by_default: false,
     donates: true,
-    actors: Actors::Threads,
+    workers: WorkerKind::Threads,
     links: 1,
     pages_max: super::compute_max,
     unavailable: || None,
@@ -79,7 +79,7 @@ trait Lock: Send + Sync + 'static {
 }
 
 /// The owner and the waiter.
-const ACTORS: usize = 2;
+const WORKERS: usize = 2;
 const SIBLINGS: usize = 3;
 const SIBLING_NICE: i32 = 19;
 
@@ -106,7 +106,7 @@ struct Inner<L> {
     is_held: AtomicBool,
 }
 
-fn build<L: Lock>(units: usize, siblings: usize, lock: fn() -> L) -> Result<Box<dyn Stage>> {
+fn build<L: Lock>(units: usize, siblings: usize, lock: fn() -> L) -> Result<Box<dyn Setup>> {
     Ok(Box::new(Used(Arc::new(Inner {
         units,
         siblings,
@@ -120,7 +120,7 @@ fn build<L: Lock>(units: usize, siblings: usize, lock: fn() -> L) -> Result<Box<
 
 impl<L: Lock> Inner<L> {
     fn all_are_done(&self) -> bool {
-        self.done.load(Ordering::Acquire) >= ACTORS + self.siblings
+        self.done.load(Ordering::Acquire) >= WORKERS + self.siblings
     }
 
     /// Has the lock again and again, each time until somebody sleeps on it, until all have had it often
@@ -129,7 +129,7 @@ impl<L: Lock> Inner<L> {
     #[inline(never)]
     fn take_turns(&self, is_waiter: bool) -> io::Result<()> {
         self.came.fetch_add(1, Ordering::AcqRel);
-        while self.came.load(Ordering::Acquire) < ACTORS + self.siblings {
+        while self.came.load(Ordering::Acquire) < WORKERS + self.siblings {
             std::thread::sleep(MOMENT);
         }
         let mut inside = || {
@@ -169,12 +169,12 @@ impl<L: Lock> Inner<L> {
     }
 }
 
-impl<L: Lock> Stage for Used<L> {
+impl<L: Lock> Setup for Used<L> {
     fn reset(&mut self) -> Result<()> {
         Ok(())
     }
 
-    fn rehearse(&self, is_waiter: bool) -> io::Result<()> {
+    fn warm_up(&self, is_waiter: bool) -> io::Result<()> {
         let siblings = if is_waiter { 0 } else { self.0.siblings };
         for _ in 0..siblings {
             let inner = self.0.clone();
@@ -363,7 +363,7 @@ impl RwLock {
     }
 
     fn with_as(&self, side: Side, inside: &mut dyn FnMut()) -> io::Result<()> {
-        // SAFETY: an initialised lock that never moves, as it lies in the stage's `Arc`.
+        // SAFETY: an initialised lock that never moves, as it lies in the setup's `Arc`.
         check(unsafe {
             match side {
                 Side::Writer => libc::pthread_rwlock_wrlock(self.lock.get()),
@@ -421,7 +421,7 @@ mod tests {
         // SAFETY: gettid has no preconditions.
         let id = unsafe { libc::gettid() } as u32;
         let words = lock.lock.get().cast::<u32>();
-        // SAFETY: the lock is longer than that, and nobody else uses it.
+        // SAFETY: the lock is longer than that, and nothing else uses it.
         let look = || unsafe { std::ptr::read_volatile(words.cast::<[u32; 8]>()) };
         let mut seen = look();
         lock.with(&mut || seen = look())?;
@@ -439,14 +439,14 @@ mod tests {
             &RWLOCK_WRITER,
             &SHARED_MUTEX,
         ] {
-            let stage = &*(recipe.build)(1)?;
+            let setup = &*(recipe.build)(1)?;
             std::thread::scope(|scope| {
-                let waiter = scope.spawn(|| stage.rehearse(true));
-                stage.rehearse(false)?;
+                let waiter = scope.spawn(|| setup.warm_up(true));
+                setup.warm_up(false)?;
                 waiter.join().unwrap_or(Ok(()))
             })?;
-            stage.hold(0)?;
-            stage.wait()?;
+            setup.hold(0)?;
+            setup.wait()?;
         }
         Ok(())
     }

@@ -3,9 +3,9 @@
 //! of the driver vgem for the first time, which allocates its pages inside the lock; the waiter maps
 //! the same buffer.
 
-use super::{Recipe, Stage};
+use super::{Recipe, Setup};
 use crate::alias::PAGE_BYTES;
-use crate::crew::Actors;
+use crate::spawn::WorkerKind;
 use anyhow::{Context, Result, bail};
 use std::fs::File;
 use std::io;
@@ -17,7 +17,7 @@ pub static RECIPE: Recipe = Recipe {
     default_hogs: 1,
     by_default: false,
     donates: true,
-    actors: Actors::Processes,
+    workers: WorkerKind::Processes,
     links: 1,
     pages_max: || PAGES_MAX,
     unavailable,
@@ -72,7 +72,7 @@ fn unavailable() -> Option<String> {
     Some(format!("cannot make a vgem buffer: {error:#}"))
 }
 
-/// A row of the picture is a page. Its descriptor is the actors' too; its pages go with the last mapping.
+/// A row of the picture is a page. Its descriptor is the workers' too; its pages go with the last mapping.
 struct Buffer {
     card: File,
     pages: usize,
@@ -154,7 +154,7 @@ fn drm_ioctl<T>(card: &File, request: libc::Ioctl, argument: &mut T) -> io::Resu
     Ok(())
 }
 
-impl Stage for Buffer {
+impl Setup for Buffer {
     fn reset(&mut self) -> Result<()> {
         self.destroy().context("cannot destroy a buffer")?;
         let mut create = CreateDumb {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What the watcher's keeper asks of the agent: the stream of events, and all waits at this moment. No
-//! names, no tables. Only the agent's thread touches what it knows; whoever asks sends a question, and does
-//! not wait for more than a moment.
+//! names, no tables. Only the agent's thread touches its state; a caller sends a request, and does not wait
+//! for more than a moment.
 
 use std::time::Duration;
 
@@ -10,33 +10,33 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::watch::stream::{self, Follower, Outlet};
 
-/// The agent looks at its desk several times a second.
+/// The agent polls for requests several times a second.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Questions that wait to be answered.
-const QUESTIONS_MAX: usize = 64;
+/// Requests that wait to be answered.
+const REQUESTS_MAX: usize = 64;
 
 /// Something to be answered by the agent.
-pub enum Question {
+pub enum Request {
     /// Send all events there from now on.
     Follow(Outlet, Sender<Result<(), &'static str>>),
-    /// Send all waits that go on to those who follow, after what happened before.
+    /// Send all waits that go on to the followers, after what happened before.
     Restate,
     /// Donation was switched on, or off.
     Switched(bool),
 }
 
-/// The public's side of the desk.
+/// Sends requests to the agent.
 #[derive(Clone)]
-pub struct Desk(Sender<Question>);
+pub struct Requests(Sender<Request>);
 
-/// A desk, and the agent's side of it.
+/// Where requests are sent, and where the agent receives them.
 #[must_use]
-pub fn open() -> (Desk, Receiver<Question>) {
-    let (ask, answer) = bounded(QUESTIONS_MAX);
-    (Desk(ask), answer)
+pub fn channel() -> (Requests, Receiver<Request>) {
+    let (ask, answer) = bounded(REQUESTS_MAX);
+    (Requests(ask), answer)
 }
 
-impl Desk {
+impl Requests {
     /// All events from now on.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Desk {
         let (reply, answer) = bounded(1);
         let sent = self
             .0
-            .send_timeout(Question::Follow(outlet, reply), PATIENCE);
+            .send_timeout(Request::Follow(outlet, reply), PATIENCE);
         sent.ok().context("the agent does not listen")?;
         let answer = answer.recv_timeout(PATIENCE);
         match answer.context("the agent does not answer")? {
@@ -55,14 +55,14 @@ impl Desk {
         }
     }
 
-    /// Asks for all waits that go on, as a batch of the stream that is `restated`. Who asks too often may
-    /// get none.
+    /// Asks for all waits that go on, as a batch of the stream that is `restated`. A caller that asks too often may
+    /// get no answer.
     pub fn restate(&self) {
-        let _ = self.0.try_send(Question::Restate);
+        let _ = self.0.try_send(Request::Restate);
     }
 
-    /// Tells the agent that donation was switched. Nothing hangs on whether it hears it.
+    /// Tells the agent that donation was switched. Nothing depends on it.
     pub fn switched(&self, on: bool) {
-        let _ = self.0.try_send(Question::Switched(on));
+        let _ = self.0.try_send(Request::Switched(on));
     }
 }

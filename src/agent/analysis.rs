@@ -19,17 +19,16 @@ use crate::clock;
 
 /// Between two rounds of reports: each asks the kernel for all waits, and reads what is in `/proc`.
 const REPORT_PERIOD: Duration = Duration::from_secs(1);
-/// Deadlocks that are described at once, and how long until another may be: whoever makes them by the
-/// thousand must not fill the log.
+/// Deadlocks that are described at once, and how long until another may be: thousands of deadlocks must
+/// not fill the log.
 const REPORTS_MAX: u32 = 8;
 const REPORT_AGAIN: Duration = Duration::from_secs(10);
-/// So long after each look at a wait comes no other look: chains of many thousands do not keep the agent
-/// busy.
+/// Pause after each scan, per wait that was scanned: chains of many thousands do not keep the agent busy.
 const REST_PER_STEP: Duration = Duration::from_micros(1);
 
 /// See above.
 #[derive(Default)]
-pub struct Mind {
+pub struct Analysis {
     graph: Graph,
     hints: HintTable,
     outcomes: Outcomes,
@@ -68,7 +67,7 @@ impl Reports {
     }
 }
 
-impl Mind {
+impl Analysis {
     /// Takes in one event.
     pub fn learn(&mut self, event: &abi::proxy_event) {
         self.graph.apply(event);

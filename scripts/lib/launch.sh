@@ -3,8 +3,8 @@
 # What scripts/{demo,test,bench} have in common: help without set-up, then the
 # shared set-up step, then the Python program that does the work.
 
-door() {
-    local program=$1 here arg
+launch() {
+    local program=$1 here arg last=
     local -a parts=()
     shift
     here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -15,7 +15,17 @@ door() {
         esac
     done
     # the demo is for newcomers: nothing is to stop it that it does not need
-    [[ $program != demo.py ]] || parts=(--demo)
+    if [[ $program == demo.py ]]; then
+        parts=(--demo)
+        for arg in "$@"; do
+            case $last$arg in
+            --host) parts=(--build) ;;
+            --kernel*/*) parts=(--own-kernel) ;;
+            esac
+            last=
+            [[ $arg != --kernel ]] || last=$arg=
+        done
+    fi
     "$here/../setup" --quiet "${parts[@]}" >&2 || exit 1
     exec /usr/bin/python3 -B "$here/$program" "$@"
 }

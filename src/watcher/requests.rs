@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What clients ask of the watcher's tables. Only its main thread touches these; whoever asks sends a
-//! question and waits, and gives up after a while.
+//! What clients ask of the watcher's tables. Only its main thread touches these; a client's thread sends a
+//! request and waits, and gives up after a while.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::watch::view::HistoryLine;
 
 /// Longer than the scheduler's answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Questions that wait to be answered.
-const QUESTIONS_MAX: usize = 64;
+/// Requests that wait to be answered.
+const REQUESTS_MAX: usize = 64;
 
 /// Something to be answered.
-pub enum Question {
+pub enum Request {
     /// The tables, this many rows of each.
     View(usize, Sender<View>),
     /// What happened to a task.
@@ -26,20 +26,20 @@ pub enum Question {
     Follow(Outlet, Sender<Result<(), &'static str>>),
 }
 
-/// The clients' side of the desk.
+/// Sends requests to the main thread.
 #[derive(Clone)]
-pub struct Desk(Sender<Question>);
+pub struct Requests(Sender<Request>);
 
-/// A desk, and the side of who answers.
-pub fn open() -> (Desk, Receiver<Question>) {
-    let (ask, answer) = bounded(QUESTIONS_MAX);
-    (Desk(ask), answer)
+/// Where requests are sent, and where the main thread receives them.
+pub fn channel() -> (Requests, Receiver<Request>) {
+    let (ask, answer) = bounded(REQUESTS_MAX);
+    (Requests(ask), answer)
 }
 
-impl Desk {
-    fn ask<T>(&self, question: impl FnOnce(Sender<T>) -> Question) -> Result<T> {
+impl Requests {
+    fn ask<T>(&self, request: impl FnOnce(Sender<T>) -> Request) -> Result<T> {
         let (reply, answer) = bounded(1);
-        let sent = self.0.send_timeout(question(reply), PATIENCE);
+        let sent = self.0.send_timeout(request(reply), PATIENCE);
         sent.ok().context("the watcher does not listen")?;
         let answer = answer.recv_timeout(PATIENCE);
         answer.context("the watcher does not answer")
@@ -50,7 +50,7 @@ impl Desk {
     /// # Errors
     /// The watcher does not answer in time. Likewise for all below.
     pub fn view(&self, rows: usize) -> Result<View> {
-        self.ask(|reply| Question::View(rows, reply))
+        self.ask(|reply| Request::View(rows, reply))
     }
 
     /// What happened to `pid` lately.
@@ -58,7 +58,7 @@ impl Desk {
     /// # Errors
     /// As above.
     pub fn history(&self, pid: u32) -> Result<Vec<HistoryLine>> {
-        self.ask(|reply| Question::History(pid, reply))
+        self.ask(|reply| Request::History(pid, reply))
     }
 
     /// All events from now on.
@@ -67,7 +67,7 @@ impl Desk {
     /// As above, or there are too many followers.
     pub fn follow(&self) -> Result<Follower> {
         let (outlet, follower) = stream::stream();
-        match self.ask(|reply| Question::Follow(outlet, reply))? {
+        match self.ask(|reply| Request::Follow(outlet, reply))? {
             Ok(()) => Ok(follower),
             Err(why) => bail!(why),
         }

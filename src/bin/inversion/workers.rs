@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Owns the actors of a trial, holders and waiter: their lives, and each step that the director makes
+//! Owns the workers of a trial, holders and waiter: their lives, and each step that the parent makes
 //! them take or sees them take. `trial` has the order of the steps.
 
 use crate::board::{Board, Layout, PHASE_DONE, PHASE_INSIDE, PHASE_READY, Slot};
 use crate::child::Child;
-use crate::crew::{self, Part};
 use crate::gate::Gate;
 use crate::groups::{Groups, Role};
-use crate::lock::Stage;
+use crate::lock::Setup;
 use crate::missing_page::Sleeper;
+use crate::spawn::{self, Worker};
 use crate::sys;
 use crate::task::Task;
 use crate::topology::Placement;
@@ -38,15 +38,15 @@ const OCCUPY_LIMIT: Duration = Duration::from_millis(500);
 /// How the end owner is, once inside, until the wait begins.
 pub enum Inside {
     Working,
-    /// Until the director wakes it.
+    /// Until the parent wakes it.
     Asleep(Sleeper),
     /// Until the waiter wakes it.
     Serving,
 }
 
-/// The actors of one trial; dropped, they are killed and reaped.
-pub struct Cast<'a> {
-    crew: Vec<Child>,
+/// The workers of one trial; dropped, they are killed and reaped.
+pub struct Workers<'a> {
+    children: Vec<Child>,
     /// At which the holders sleep, end owner first.
     holder_gates: Vec<Gate>,
     waiter_gate: Gate,
@@ -56,33 +56,33 @@ pub struct Cast<'a> {
     board: &'a Board,
 }
 
-impl<'a> Cast<'a> {
+impl<'a> Workers<'a> {
     pub fn spawn(
-        stage: &dyn Stage,
+        setup: &dyn Setup,
         terms: &Terms,
         place: &Placement,
         groups: Option<&'a Groups>,
         board: &'a Board,
-    ) -> Result<Cast<'a>> {
+    ) -> Result<Workers<'a>> {
         let holder_gates = (0..terms.links)
             .map(|_| Gate::new())
             .collect::<Result<Vec<_>>>()?;
         let (waiter_gate, back) = (Gate::new()?, Gate::new()?);
-        // What actors share must be fit for threads: the board itself is memory of this process.
+        // What workers share must be fit for threads: the board itself is memory of this process.
         let layout: &Layout = board;
-        let holders = holder_gates.iter().enumerate().map(|(link, gate)| Part {
+        let holders = holder_gates.iter().enumerate().map(|(link, gate)| Worker {
             place: place.holders,
             nice: 0,
-            body: Box::new(move || hold(stage, layout, link, gate)),
+            body: Box::new(move || hold(setup, layout, link, gate)),
         });
-        let waiter = Part {
+        let waiter = Worker {
             place: place.waiter,
             nice: terms.waiter_nice,
-            body: Box::new(|| wait(stage, layout, terms, &waiter_gate, &back)),
+            body: Box::new(|| wait(setup, layout, terms, &waiter_gate, &back)),
         };
-        let parts = holders.chain(std::iter::once(waiter)).collect();
-        Ok(Cast {
-            crew: crew::spawn(terms.actors, parts)?,
+        let workers = holders.chain(std::iter::once(waiter)).collect();
+        Ok(Workers {
+            children: spawn::all(terms.workers, workers)?,
             holder_gates,
             waiter_gate,
             back,
@@ -91,7 +91,7 @@ impl<'a> Cast<'a> {
         })
     }
 
-    /// Known when all actors are ready, as every other task of the cast.
+    /// Known when all workers are ready, as every other worker.
     pub fn end_owner(&self) -> Task {
         self.board.holders[0].task()
     }
@@ -100,40 +100,40 @@ impl<'a> Cast<'a> {
         self.holder_gates.len()
     }
 
-    fn actors(&self) -> impl Iterator<Item = &Slot> {
-        self.board.actors(self.links())
+    fn workers(&self) -> impl Iterator<Item = &Slot> {
+        self.board.workers(self.links())
     }
 
     pub fn wait_ready(&mut self) -> Result<()> {
         let ready = sys::poll_until(QUICK_LIMIT, STEP, || {
-            for child in &mut self.crew {
+            for child in &mut self.children {
                 if let Some(end) = child.ended()? {
                     let error = self
                         .board
-                        .actors(self.holder_gates.len())
+                        .workers(self.holder_gates.len())
                         .find_map(Slot::error);
                     let cause = error.map_or_else(|| Error::msg(end), Error::new);
-                    return Err(cause.context("an actor ended before the trial began"));
+                    return Err(cause.context("a worker ended before the trial began"));
                 }
             }
-            Ok(self.actors().all(|slot| slot.phase() == PHASE_READY))
+            Ok(self.workers().all(|slot| slot.phase() == PHASE_READY))
         })?;
         if !ready {
             bail!(
-                "the actors of a trial were not ready within {} s",
+                "the workers of a trial were not ready within {} s",
                 QUICK_LIMIT.as_secs()
             );
         }
         Ok(())
     }
 
-    /// Moves all actors, which sleep at their gates, into their cgroups.
+    /// Moves all workers, which sleep at their gates, into their cgroups.
     pub fn enter_groups(&self) -> Result<()> {
         let Some(groups) = self.groups else {
             return Ok(());
         };
         groups.release_owners()?;
-        for child in &self.crew {
+        for child in &self.children {
             groups.host(child.pid())?;
         }
         for holder in self.board.owners(self.links()) {
@@ -202,7 +202,7 @@ impl<'a> Cast<'a> {
         Ok(there)
     }
 
-    /// False if the actor does not block before it or the end owner comes out.
+    /// False if the worker does not block before it or the end owner comes out.
     fn wait_blocked(&self, slot: &Slot) -> Result<bool> {
         let mut blocked = false;
         sys::poll_until(QUICK_LIMIT, STEP, || {
@@ -288,7 +288,7 @@ impl<'a> Cast<'a> {
     /// With the hogs stopped, the holders come out soon.
     pub fn wait_done(&self) -> Result<()> {
         let done = sys::poll_until(QUICK_LIMIT, STEP, || {
-            Ok(self.actors().all(|slot| slot.phase() == PHASE_DONE))
+            Ok(self.workers().all(|slot| slot.phase() == PHASE_DONE))
         })?;
         if !done {
             bail!(
@@ -296,8 +296,8 @@ impl<'a> Cast<'a> {
                 QUICK_LIMIT.as_secs()
             );
         }
-        match self.actors().find_map(Slot::error) {
-            Some(error) => Err(error).context("an actor's syscall failed"),
+        match self.workers().find_map(Slot::error) {
+            Some(error) => Err(error).context("a worker's syscall failed"),
             None => Ok(()),
         }
     }
@@ -325,36 +325,36 @@ impl<'a> Cast<'a> {
     }
 }
 
-fn hold(stage: &dyn Stage, board: &Layout, link: usize, gate: &Gate) -> i32 {
+fn hold(setup: &dyn Setup, board: &Layout, link: usize, gate: &Gate) -> i32 {
     let slot = &board.holders[link];
     let prepare = || {
-        stage.prepare(link)?;
-        stage.rehearse(false)?;
-        stage.arm(link)
+        setup.prepare(link)?;
+        setup.warm_up(false)?;
+        setup.arm(link)
     };
-    act(slot, gate, prepare, || slot.measure(|| stage.hold(link)))
+    run_worker(slot, gate, prepare, || slot.measure(|| setup.hold(link)))
 }
 
-fn wait(stage: &dyn Stage, board: &Layout, terms: &Terms, gate: &Gate, back: &Gate) -> i32 {
+fn wait(setup: &dyn Setup, board: &Layout, terms: &Terms, gate: &Gate, back: &Gate) -> i32 {
     let prepare = || {
         terms.waiter_policy.prepare()?;
-        stage.rehearse(true)
+        setup.warm_up(true)
     };
-    act(&board.waiter, gate, prepare, || {
+    run_worker(&board.waiter, gate, prepare, || {
         board.note_policy(terms.waiter_policy.is_own());
         board.look_at_holders(terms.links);
-        board.waiter.measure(|| stage.wait());
+        board.waiter.measure(|| setup.wait());
         // Should this fail, the trial times out.
         let _ = back.open();
     })
 }
 
-/// The life of an actor: prepare, say ready, sleep at the gate, do its part.
-fn act(
+/// The life of a worker: prepare, say ready, sleep at the gate, do its work.
+fn run_worker(
     slot: &Slot,
     gate: &Gate,
     prepare: impl FnOnce() -> io::Result<()>,
-    part: impl FnOnce(),
+    work: impl FnOnce(),
 ) -> i32 {
     let ready = prepare().and_then(|()| {
         slot.set_ready();
@@ -364,6 +364,6 @@ fn act(
         slot.fail(&error);
         return 1;
     }
-    part();
+    work();
     0
 }
