@@ -14,6 +14,7 @@ launch() {
         --packages) parts=(--packages) ;;
         esac
     done
+    [[ $program != stressors.py ]] || parts=(--stressors)
     # the demo is for newcomers: nothing is to stop it that it does not need
     if [[ $program == demo.py ]]; then
         parts=(--demo)

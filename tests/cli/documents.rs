@@ -19,7 +19,7 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("schedload", env!("CARGO_BIN_EXE_schedload")),
 ];
 /// Scripts whose `--help` changes nothing; they want Debian's Python.
-const SCRIPTS: [&str; 11] = [
+const SCRIPTS: [&str; 12] = [
     "bench",
     "campaign",
     "check-trace",
@@ -29,6 +29,7 @@ const SCRIPTS: [&str; 11] = [
     "package",
     "place",
     "setup",
+    "stressors",
     "test",
     "vm",
 ];
