@@ -41,7 +41,7 @@ pub static RUST_MUTEX_SIBLINGS: Recipe = Recipe {
 
 pub static GO_LIKE_SEMA: Recipe = Recipe {
     name: "go_like_sema",
-    summary: "lock of 0, 1, 2 whose release hands it to who is woken",
+    summary: "lock of 0, 1, 2 whose release hands it to the task that it wakes",
     build: |units| build(units, 0, Baton::default),
     ..TEMPLATE
 };
