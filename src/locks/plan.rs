@@ -218,7 +218,7 @@ fn missing_map_of_memory(facts: &KernelFacts) -> Vec<String> {
     }
 }
 
-/// Who waits, and who wakes whom, is read from user registers: no program is needed.
+/// Waiters and wakers are read from user registers: no program is needed.
 fn futex(facts: &KernelFacts) -> Row {
     let owner = "none: its earlier users, in turn";
     let row = Row::on(LockType::Futex, BY_FUTEX, owner, &[]);

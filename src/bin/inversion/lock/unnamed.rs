@@ -279,7 +279,7 @@ impl Baton {
         if futex_wake(&self.word)? || !change(&self.baton, 1, 0) {
             return Ok(());
         }
-        // Nobody slept. Whoever falls asleep just now finds a word that has changed, or is woken.
+        // No task slept. One that is falling asleep now finds a word that has changed, or is woken.
         self.word.store(0, Ordering::SeqCst);
         futex_wake(&self.word).map(drop)
     }
