@@ -74,7 +74,7 @@ struct Asked {
     reload: Arc<AtomicBool>,
 }
 
-/// Who closes a terminal ends what runs there; a service has none.
+/// Closing a terminal ends what runs there; a service has no terminal.
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
 }

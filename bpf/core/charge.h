@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who pays. What a task runs is charged to the donor in whose context it runs,
+ * Charging. What a task runs is charged to the donor in whose context it runs,
  * otherwise to itself, to the nanosecond of its CPU time, which the kernel
  * brings up to date before it calls ops.dispatch() and ops.stopping()
  * (kernel/sched/ext/ext.c, update_curr_scx()).

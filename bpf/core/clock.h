@@ -41,8 +41,8 @@ static __always_inline void guard_note(struct cpu_ctx *cctx, u64 key)
  * latest key that was queued when that period began, by the lag. What had been queued by then is
  * due now, and whatever comes, having slept or run, is placed behind it.
  *
- * So nobody waits for longer than two periods and one turn of all that are queued, without
- * a search for who has waited longest. Under a load that does not grow the clock
+ * So no task waits for longer than two periods and one turn of all that are queued, without
+ * a search for the task that has waited longest. Under a load that does not grow the clock
  * gets there by itself, and weights hold. Where one turn of all (@nr, of at least TURN_NS
  * each) takes longer than starve_ns, keys differ by less than turns do, and turns are taken in
  * order; periods are short there, since the turn alone takes long enough.

@@ -82,7 +82,7 @@ static __always_inline void candidate_used(struct task_ctx *dctx)
 }
 
 /*
- * @tctx's task was woken by @waker, which had what it waited for; 0: by nobody who had. Returns
+ * @tctx's task was woken by @waker, which had what it waited for; 0: by a task that had not. Returns
  * how many of its slices others have used up.
  */
 static __always_inline u32 candidates_missed(const struct task_ctx *tctx, u32 waker)
@@ -167,7 +167,7 @@ static __always_inline void running_note_own(s32 cpu, u32 owner_pid)
 		cctx->running_key = octx->vtime;
 		cctx->running_weight = octx->weight;
 		cctx->running_since_ns = port_now();
-		cctx->awake_at_ns = 0; /* it was picked for somebody else */
+		cctx->awake_at_ns = 0; /* it was picked for another task */
 		cctx->turn_over = 1;
 	}
 	if (o)
@@ -201,7 +201,7 @@ static __always_inline void lent_settle(struct task_ctx *tctx)
 		tctx->vtime = key;
 }
 
-/* Who has @lock, from which @p was woken, or is about to. */
+/* The task that has @lock, from which @p was woken, or is about to. */
 static __always_inline u32 lock_next_owner(struct task_struct *p, struct task_ctx *tctx, u64 lock)
 {
 	u32 pid = edge_owner_pid(p, tctx, lock);
@@ -249,7 +249,7 @@ static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tc
 	lent_settle(tctx);
 	event_wait(EVENT_WAKE, cpu, p, tctx, owner, lock, waited_ns, inverted_ns);
 	slot = inversion_end(tctx, delay);
-	/* those who go on waiting wait for its next owner, in all likelihood this one */
+	/* the remaining waiters wait for its next owner, in all likelihood this one */
 	if (lock && slot && slot->nr_waiting && *(volatile u64 *)&slot->lock == lock)
 		slot_turn(slot, lock_next_owner(p, tctx, lock), 0, tctx->woke_at_ns);
 	return cpu;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * One hop of a chain: from a waiter to whoever keeps it from its lock. That is the
+ * One hop of a chain: from a waiter to the task that it waits for. That is the
  * owner, as the lock itself says; in the moment in which a lock has none, its first waiter; and of a
  * lock of a program whose word names no owner, one of those that used it before.
  */
 #ifndef PROXY_CORE_HOP_H
 #define PROXY_CORE_HOP_H
 
-/* Who keeps a waiter from its lock, and what that task does. */
+/* The task that a waiter waits for, and what that task does. */
 enum hop_end {
 	HOP_STALE = 0,	 /* the waiter sleeps on no lock (any more) */
 	HOP_NO_OWNER,
@@ -22,7 +22,7 @@ struct hop {
 	u32 owner_pid;
 	/* two halves: the stack of a pick is nearly full */
 	unsigned short end;	 /* enum hop_end */
-	unsigned short is_guess; /* nobody said that this is the owner */
+	unsigned short is_guess; /* not named as the owner */
 };
 
 /* What the task of @pid does: HOP_NO_OWNER if there is none, or if it waits for @lock itself. */
@@ -118,7 +118,7 @@ static __always_inline u32 hop_user(struct task_struct *p, const struct task_ctx
 		       0;
 }
 
-/* Who was found at this very moment, with what that task does now. False: nothing was looked for yet. */
+/* The task found a moment ago, with what it does now. False: nothing was looked for yet. */
 static __always_inline bool hop_candidate_again(struct task_ctx *tctx, u64 lock, u64 now,
 						struct hop *h)
 {
@@ -135,7 +135,7 @@ static __always_inline bool hop_candidate_again(struct task_ctx *tctx, u64 lock,
 /*
  * The next user in turn that is kept from running, which @present is not: the first that points at the
  * lock, else the first at all. Returns 0 if there is none, and the second best in @h unless the present one is
- * @able; and if that one points at the lock, and nobody else does.
+ * @able; and if only that one points at the lock.
  */
 static __always_inline u32 hop_next_user(struct task_struct *p, struct task_ctx *tctx, u64 lock,
 					 u32 nr, bool able, struct hop *h)
@@ -171,7 +171,7 @@ static __always_inline u32 hop_next_user(struct task_struct *p, struct task_ctx 
  * Nobody is named as the owner of @lock, which @p waits for. Those that used it before
  * are lent to in turn, a slice each: the present one until it has run so long, then the
  * next that is kept from running. Of each round most slices go to those whose registers or
- * stack point at the lock, as those of whoever is going to release it often do. What is looked
+ * stack point at the lock, as those of a task that is going to release it often do. What is looked
  * at is bounded; the next look goes on from there. What is lent in one wait is bounded, too.
  *
  * All looks of one moment find the same: a walk that comes here twice is in a cycle.

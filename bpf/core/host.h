@@ -100,7 +100,7 @@ void host_contention_end(struct host_engine *e, const struct host_ports *ports, 
 void host_set_donating(struct host_engine *e, int on);
 
 /* What tests look at. */
-/* ns that @pid could have run and did not, or waited for somebody who could have: what ended */
+/* ns that @pid could have run and did not, or waited for a task that could have: what ended */
 host_u64 host_delay(const struct host_engine *e, unsigned int pid);
 host_u64 host_stat(const struct host_engine *e, unsigned int stat);
 host_u64 host_clock(const struct host_engine *e, int cpu);

@@ -3,15 +3,15 @@
  * Inversion time: of a wait, the time in which the owner at the end of its chain
  * could have run and did not, if that owner has the later key.
  *
- * No event tells a waiter that somebody else's owner is kept off a CPU, and looking
+ * No event tells a waiter that the owner further down is kept off a CPU, and looking
  * would cost more than it is worth. So each task has a clock that goes while
- * it could run and does not, and, while it waits itself, as fast as the clock of whom it
+ * it could run and does not, and, while it waits itself, as fast as the clock of the task that it
  * waits for. What a wait was inverted for is how far its owner's clock went
  * meanwhile: two readings, however long the chain.
  *
  * A lock changes hands during a wait. Therefore a slot for each lock that is waited for
  * keeps what its owners' clocks add up to; each wait that begins or ends there brings
- * it up to date, and looks who owns the lock now. Slots are found by a hash of the
+ * it up to date, and reads the lock's owner of now. Slots are found by a hash of the
  * lock: if two locks meet in one, the later one's waits are counted as untracked.
  *
  * Clocks count modulo 2^48 ns (three days); readings are only ever subtracted, and no
@@ -80,7 +80,7 @@ struct delay_sum {
 	u32 found;
 };
 
-/* One task's part of the sum; that of whom it waits for is added by the next call. */
+/* One task's part of the sum; that of the task that it waits for is added by the next call. */
 CORE_FN int delay_hop(u32 pid, u64 now, struct delay_sum *sum)
 {
 	struct task_struct *p;
@@ -142,8 +142,8 @@ static __noinline bool delay_clock(u32 pid, u64 now, u64 *clock)
 
 /*
  * The owner of the slot's lock is @owner from now on; what the last one's clock says is added up.
- * @blocks: who begins to wait for the lock now. If it was thought to own it, since it was woken
- * for it, somebody else was faster, and what kept it from running kept nobody waiting.
+ * @blocks: the task that begins to wait for the lock now. If it was thought to own it, since it was woken
+ * for it, another task was faster, and what kept it from running delayed no waiter.
  */
 static __noinline void slot_turn(struct lock_slot *slot, u32 owner, u32 blocks, u64 now)
 {
@@ -156,7 +156,7 @@ static __noinline void slot_turn(struct lock_slot *slot, u32 owner, u32 blocks, 
 	else if (owner && !delay_clock(owner, now, &next))
 		owner = 0; /* and its clock says nothing: next is 0 still */
 	next = owner_mark(owner, next);
-	/* somebody else did it just now: no worse */
+	/* another CPU did it just now: as good */
 	if (__sync_val_compare_and_swap(&slot->owner_mark, mark, next) != mark || !known)
 		return;
 	last = owner_mark_clock(owner_mark(0, last));
@@ -217,7 +217,7 @@ static __always_inline u64 wait_delay(const struct task_ctx *tctx, const struct 
 
 	if (pid && delay_clock(pid, now, &clock))
 		delay += clock_since(clock, owner_mark_clock(mark));
-	/* a new wait may have begun since somebody else looked at the time */
+	/* a new wait may have begun since another CPU read the time */
 	if (now <= tctx->blocked_at_ns)
 		return 0;
 	ns = clock_since(delay, tctx->wait_delay_ns);
@@ -248,8 +248,8 @@ static __noinline bool waiter_comes_first(const struct task_ctx *tctx, u32 pid)
 }
 
 /*
- * Inversion time of the wait that @tctx's task is in, so far; *@owner: who owns the lock as far
- * as its waiters know. @delay: likewise whoever has which key.
+ * Inversion time of the wait that @tctx's task is in, so far; *@owner: the lock's owner as far
+ * as its waiters know. @delay: likewise whatever the keys are.
  */
 static __noinline u64 inversion_so_far(const struct task_ctx *tctx, u64 now, u32 *owner, u64 *delay)
 {

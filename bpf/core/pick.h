@@ -157,7 +157,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	came = steal(cpu);
 	/* nothing to run, yet donors wait here: a busy CPU's tick will have us look again */
 	idle_with_donors_set(cctx, !came && donor_first_key(cpu) != KEY_NONE);
-	/* claimed by somebody whose task another CPU took: it is free again */
+	/* claimed for a task that another CPU took: it is free again */
 	if (!came && cctx->idle)
 		idle_offer(cctx);
 }

@@ -2,7 +2,7 @@
 /*
  * Ports: all that the core asks of whatever it runs in. The kernel's side is
  * bpf/sched/ports.bpf.h, the host's is bpf/core/host.c (where the simulator of
- * src/model stands behind them). Whoever includes the core defines these first,
+ * src/model stands behind them). A file that includes the core defines these first,
  * as functions or macros; struct task_struct is opaque to the core.
  *
  *   struct task_struct *port_task_get(u32 pid)   a live task, or NULL
@@ -52,8 +52,8 @@
  *
  *   u64  edge_lock(struct task_struct *, const struct task_ctx *)  what it sleeps on, or 0
  *   u32  edge_owner_pid(struct task_struct *, const struct task_ctx *, u64 lock)
- *                                                who owns the lock that it sleeps on, or 0
- *   u32  edge_first_waiter_pid(u64 lock)         who is first in line, or 0
+ *                                                the owner of the lock that it sleeps on, or 0
+ *   u32  edge_first_waiter_pid(u64 lock)         the first in line, or 0
  *   u32  edge_candidates(struct task_struct *, const struct task_ctx *, u64 lock)
  *                                                how many there are, CANDIDATES_MAX at most, that may
  *                                                own the lock that it sleeps on, which names no owner

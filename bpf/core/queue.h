@@ -39,7 +39,7 @@ enum pushed {
 
 /*
  * Queue wait @seq of donor @who (heap_who()), whose token says MOVING: publish that in the token,
- * unless the donor woke, and push the entry. Both under the queue's lock: whoever pops
+ * unless the donor woke, and push the entry. Both under the queue's lock: a CPU that pops
  * the entry finds a token that matches.
  *
  * A donor that wakes from here on has to take that lock, so key and CPU are written to this wait,

@@ -94,7 +94,7 @@ CORE_FN int chain_walk(u32 donor_pid, struct chain *c)
 			event(EVENT_TRUNCATED, 0, donor_pid, last, 0, 0);
 	}
 	if (we == WALK_CYCLE && c->has_guess) {
-		/* nobody says that it is one */
+		/* it is not known to be one */
 		we = WALK_GOES_ON;
 		c->end.owner_pid = 0;
 		c->end.end = HOP_NO_OWNER;
@@ -124,7 +124,7 @@ CORE_FN int chain_walk(u32 donor_pid, struct chain *c)
 	return 0;
 }
 
-/* Whether there is somebody at the end who can use a donor's context. */
+/* Whether the task at the end can use a donor's context. */
 static __always_inline bool chain_leads_on(const struct chain *c)
 {
 	return c->end.owner_pid && c->end.end != HOP_OTHER_CLASS && c->end.end != HOP_NO_OWNER;
@@ -338,7 +338,7 @@ CORE_FN int donor_resolve(u32 donor_pid, u64 token, s32 cpu, u32 prev_pid, u32 h
 	dctx = task_ctx_of(d);
 	if (!dctx || !token_cas(dctx, token, token_make(seq, TOKEN_MOVING, 0)))
 		goto out; /* woke */
-	/* changes nothing but for who waited while donors were only observed, and the clock went on */
+	/* changes nothing but for tasks that waited while donors were only observed, and the clock went on */
 	cctx = cpu_ctx_of(cpu);
 	wait_weight_refresh(dctx);
 	key = *(volatile u64 *)&dctx->wait_key;

@@ -37,7 +37,7 @@ static inline enum return_choice return_choose(const struct return_facts *f, u32
 		return RETURN_HOME;
 	if (policy == RETURN_POLICY_OWNER)
 		return RETURN_OWNER;
-	/* nobody to wait for at home */
+	/* nothing to wait for at home */
 	if (!f->home_busy)
 		return RETURN_HOME;
 	/* after a short wait its caches are warm at home; elsewhere they would be cold */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * State of tasks and CPUs, and who may write it. The same table, with the
+ * State of tasks and CPUs, and its writers. The same table, with the
  * reasons, stands in DESIGN.md ("Protection").
  */
 #ifndef PROXY_CORE_STATE_H
@@ -54,7 +54,7 @@ struct task_ctx {
 	u64 pace;	 /* place/pace.h, as of pace_at_ns */
 	u64 pace_at_ns;
 	/* [written by the task itself, as a waker; then rq lock] place/select.h */
-	u64 sync_at_ns;	 /* when it last woke somebody and said that it was about to sleep */
+	u64 sync_at_ns;	 /* when it last woke a task and said that it was about to sleep */
 	u32 handoffs;	 /* how often in a row that was true */
 	u64 off_since_ns; /* since when it could run and does not; 0: runs, or could not */
 	u64 delay_ns;	 /* sum of such times, and of those that waits of its were behind */
@@ -94,7 +94,7 @@ struct task_ctx {
 	u64 wait_lock;	  /* [as wait_seq] edge word of what it waits for, while that is timed */
 	u64 wait_delay_ns; /* [as wait_seq] its slot's delay_ns when the wait began */
 	/*
-	 * [hints: who walks its chain] of a wait for a lock that names no owner, core/hop.h: who is taken
+	 * [hints: walks of its chain] of a wait for a lock that names no owner, core/hop.h: the task taken
 	 * for the owner at present, what that had run when it was chosen, which user is looked at next;
 	 * and what was found when it was last looked
 	 */
@@ -104,7 +104,7 @@ struct task_ctx {
 	u32 candidate_next;
 	u32 candidate_slices; /* that candidates have used up in this wait */
 	u64 candidate_exec_ns;
-	/* [hints: who walks its chain] who used up how many slices in this wait */
+	/* [hints: walks of its chain] slices that each used up in this wait */
 	struct candidate_turns lent_to[CANDIDATES_MAX];
 	u64 futex_at;	 /* [as user_lock] user address that it waits at, if that may be such a lock */
 	/* [pi_lock in ops.select_cpu(), then rq lock] of a donor that woke, until it runs */

@@ -115,11 +115,11 @@ static __always_inline void donated_slice_end(struct task_struct *p, s32 owner_c
 }
 
 /*
- * @p got its lock from a task that runs in the context of somebody else, from
+ * @p got its lock from a task that runs in another task's context, from
  * further down the same chain: that donor now waits for @p, so this CPU picks
  * again instead of letting the former owner use up the donor's slice.
  * sched_ext wakes on the waker's CPU unless SCX_OPS_ALLOW_QUEUED_WAKEUP is set
- * (kernel/sched/core.c, ttwu_queue_cond()), so current is who released the lock.
+ * (kernel/sched/core.c, ttwu_queue_cond()), so current is the task that released the lock.
  */
 static __always_inline void chain_moved_on(struct task_struct *p)
 {
@@ -297,7 +297,7 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 	perf_note(cctx, cpu, now, true);
 	turn_begin(tctx, cctx, port_pid(p), now);
 	idle_with_donors_set(cctx, false);
-	if (cctx->idle) /* it was busy before we came, and nobody told us */
+	if (cctx->idle) /* it was busy before we came, without an event */
 		idle_changed(cctx, false);
 	if (tctx->return_choice != RETURN_NONE)
 		return_outcome(p, tctx, cpu);
@@ -378,7 +378,7 @@ static __always_inline void task_quiescent(struct task_struct *p, struct task_ct
 	/* its context competes on; where donors are only observed it does not */
 	if (!port_donating())
 		group_count(tctx, 0);
-	/* who came to wait for it since ops.stopping() has a longer chain to walk now */
+	/* tasks that came to wait for it since ops.stopping() have a longer chain to walk now */
 	attached_release(tctx, port_pid(p), cpu);
 }
 
@@ -424,7 +424,7 @@ static __always_inline void task_contended(struct task_struct *p, struct task_ct
 		donor_block_urgent(port_pid(p), cpu, seq);
 	else
 		donor_put(port_pid(p), seq, cpu, 0);
-	/* it became ours meanwhile: nobody would end this wait */
+	/* it became ours meanwhile: nothing would end this wait */
 	if (*(volatile u32 *)&tctx->place != PLACE_OTHER)
 		donor_wake(p, tctx);
 }

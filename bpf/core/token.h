@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The token of a waiting donor: one word that says where its scheduling context
- * is, changed by compare-and-swap only. Whoever moves it to TOKEN_MOVING owns
+ * is, changed by compare-and-swap only. The CPU that moves it to TOKEN_MOVING owns
  * the context (wait_key, wait_cpu) until it publishes the next place. The donor
  * itself takes the token back with an unconditional swap when it wakes, so no
  * donation outlives its wait: every later step of a mover fails to match.

@@ -24,7 +24,7 @@ typedef int s32;
 #endif
 
 /*
- * Functions that the verifier shall look at once, whoever calls them: global in
+ * Functions that the verifier shall process once for all callers: global in
  * BPF, with numbers and pointers to plain structs as arguments. On the host the
  * core is one translation unit and needs none of that.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Bounds of urgent donors: how much of a CPU they may have, and where one waits that finds
- * nobody to lend to. Their keys are made in donor.h, their chains walked in resolve.h.
+ * Bounds of urgent donors: their share of each CPU, and where one waits that has no
+ * owner to lend to. Their keys are made in donor.h, their chains walked in resolve.h.
  */
 #ifndef PROXY_CORE_URGENT_H
 #define PROXY_CORE_URGENT_H
@@ -55,7 +55,7 @@ CORE_FN int urgent_stand_back(s32 cpu, u32 head_pid)
 }
 
 /*
- * Where an urgent donor waits whose lock nobody is known to own: an idle CPU, which has
+ * Where an urgent donor waits whose lock has no known owner: an idle CPU, which has
  * time to look, else the next one that runs a task of ours and so will pick; else @cpu.
  */
 static __always_inline s32 urgent_place(s32 cpu)

@@ -3,14 +3,14 @@
  * cpu.max: a group whose budget for the period is used up runs no more until it has one again. Its
  * tasks are parked: on a queue of their CPU that is ordered by when they may be looked at again.
  *
- * The cap follows who burned the CPU: what a task runs is taken from its own group's budget and
+ * The cap follows the task that used the CPU: what a task runs is taken from its own group's budget and
  * from those above, whosever context it ran in; the share follows whose turn it was. A
  * parked owner may be taken out by a donor, whatever its group owes: that makes
  * the debt larger, and ends the inversion.
  *
  * Budgets are looked at when a task is queued, has been charged, and at its ticks, so a group uses more
  * than it has by a tick of each of its tasks. That is a debt, and paid from the next periods, so usage
- * is right on average. Nobody is asked for more than DEBT_NS of its quota.
+ * is right on average. No group is charged more than DEBT_NS of its quota.
  */
 #ifndef PROXY_GROUP_LIMIT_H
 #define PROXY_GROUP_LIMIT_H
@@ -189,7 +189,7 @@ static __always_inline void limit_set(struct group *g, const struct group_limit 
 	if (g->quota_ns == limit->quota_ns && g->period_ns == limit->period_ns &&
 	    g->burst_ns == limit->burst_ns)
 		return;
-	g->quota_ns = 0; /* nobody looks meanwhile */
+	g->quota_ns = 0; /* not read meanwhile */
 	g->period_ns = limit->period_ns;
 	g->burst_ns = limit->burst_ns;
 	g->period_at_ns = 0;

@@ -65,7 +65,7 @@ static __always_inline void group_average(struct group *g, const struct group_lo
 
 /*
  * What group @g adds to the sums of its parent is @load and @number from now on. By exchange, since
- * a group may end while a pass looks at it: whoever is last, the sums stay what was given.
+ * a group may end while a pass looks at it: in either order, the sums stay what was given.
  */
 static __always_inline void group_give(struct group *g, u64 load, u64 number)
 {
@@ -103,7 +103,7 @@ CORE_FN int group_look(u32 nr, u64 now)
 
 	if (!g || !nr || (g->at_ns && time_since(now, g->at_ns) < GROUP_PERIOD_NS))
 		return 0;
-	/* before the sum: who counts from here on sets it again */
+	/* before the sum: a CPU that counts from here on sets it again */
 	__sync_fetch_and_and(&t->active[nr / 64 & (GROUP_WORDS - 1)], ~(1ULL << (nr & 63)));
 	if (!g->cgroup)
 		return 0;
@@ -128,7 +128,7 @@ CORE_FN int group_look(u32 nr, u64 now)
 		group_mark(nr);
 	}
 	g->load = g->own_load + *(volatile u64 *)&g->child_load;
-	/* who is there for a part of the time only takes so much from its siblings */
+	/* a task that competes for a part of the time takes only that part from its siblings */
 	part = number < GROUP_NR_ONE ? number : GROUP_NR_ONE;
 	group_give(g, g->shares * part / GROUP_NR_ONE, number);
 	if (!*(volatile u64 *)&g->cgroup)

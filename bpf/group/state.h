@@ -34,7 +34,7 @@ struct group {
 	u64 nr_sum;
 	u64 own_load; /* average load of its own contexts */
 	u64 own_nr;   /* average number of them, in 1024ths */
-	/* [as above; read by those who weigh a context] */
+	/* [as above; read where a context is weighed] */
 	u64 load;     /* what competes inside: contexts and child groups */
 	u64 weight;   /* what the whole of it weighs */
 	/* [the holder of group_table.busy] what it may use in each period; 0: all */

@@ -82,7 +82,7 @@ static __always_inline u32 group_weigh(const struct task_ctx *tctx)
 	return weight > WEIGHT_MIN ? weight : WEIGHT_MIN;
 }
 
-/* @tctx is in group @nr from now on. Caller: has the task's rq lock, or nobody else knows it yet. */
+/* @tctx is in group @nr from now on. Caller: has the task's rq lock, or no other CPU knows it yet. */
 static __always_inline void group_move(struct task_ctx *tctx, u32 nr)
 {
 	bool counts = tctx->counted;

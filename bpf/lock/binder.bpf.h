@@ -2,7 +2,7 @@
 /*
  * Binder transactions (drivers/android/binder.c, module binder_linux): no lock, but
  * the same thing. A client that waits for a reply waits for one thread of the
- * server, which works for nobody else meanwhile.
+ * server, which serves no other client meanwhile.
  *
  * waiter -> transaction: tracepoint binder_transaction, in the client, which then
  * sleeps in binder_wait_for_work() until the reply is there. The transaction names

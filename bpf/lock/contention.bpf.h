@@ -33,7 +33,7 @@ static __always_inline u32 task_urgency(const struct task_struct *p)
 	return p->prio < MAX_RT_PRIO ? MAX_RT_PRIO - p->prio : 0;
 }
 
-/* @p, current, is about to sleep on a lock: if it is of a higher class, nobody else will say so. */
+/* @p, current, is about to sleep on a lock: if it is of a higher class, no other callback sees it. */
 static __always_inline void contended_if_urgent(struct task_struct *p, struct task_ctx *tctx)
 {
 	u32 urgency = task_urgency(p);

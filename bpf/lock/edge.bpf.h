@@ -4,7 +4,7 @@
  * that the rest of the scheduler knows of locks; one file per lock type stands
  * behind it. Nothing here is remembered: each call reads the kernel's own state,
  * or, of a mutex of user space, the mutex itself. What has to be learned: what the owners of ntsync call
- * themselves (ntsync.bpf.h), and who may own a lock that names no owner (users.bpf.h).
+ * themselves (ntsync.bpf.h), and the candidates for a lock that names no owner (users.bpf.h).
  *
  * An edge is one word: address and type of the lock (include/locks.h).
  */
@@ -107,7 +107,7 @@ static __always_inline u32 edge_owner_pid(struct task_struct *p, const struct ta
 	return 0;
 }
 
-/* The pid of the first in line for @lock, 0 if there are no waiters, or nobody can be named. */
+/* The pid of the first in line for @lock, 0 if there are no waiters, or the first is not known. */
 static __always_inline u32 edge_first_waiter_pid(u64 lock)
 {
 	u64 at = lock_address(lock), word = 0;

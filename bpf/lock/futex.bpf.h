@@ -14,7 +14,7 @@
  *
  * Tasks of other classes pass no callback: fentry and fexit of __futex_wait(). Interrupts
  * are on there, and the kernel may preempt: what touches the state of donors turns them off.
- * A program that is preempted is skipped for whoever comes there on that CPU meanwhile
+ * A program that is preempted is skipped for tasks that come there on that CPU meanwhile
  * (__bpf_prog_enter_recur()). A beginning that is missed costs a donation; an end that
  * is missed would leave an edge behind. So there are two programs for the end, of which
  * the second has something to do only if the first was skipped.
@@ -145,7 +145,7 @@ static __always_inline void futex_wait_begins(struct task_struct *p, struct task
 }
 
 /*
- * @p, which waited at tctx->futex_at, wakes. Current is who wakes it, if anybody does
+ * @p, which waited at tctx->futex_at, wakes. Current is the waker, if there is one
  * (task.h, chain_moved_on()); whether he does it there, his own registers say.
  */
 static __always_inline void futex_woken(struct task_struct *p, struct task_ctx *tctx)

@@ -12,7 +12,7 @@
  * of that thread, of which one got it the mutex.
  *
  * A number is learned for a process and a device, and believed if it leads to a thread of the
- * waiter's process. So who lies about its number misleads its own process only.
+ * waiter's process. So a task that forges its number misleads its own process only.
  *
  * A kprobe may not touch the state of donors: real-time waiters are not seen.
  */

@@ -118,7 +118,7 @@ static __always_inline u32 pthread_owner_tid(const union pthread_words *m, u32 f
 
 	if (kind & (~PTHREAD_KIND_KNOWN | PTHREAD_KIND_ROBUST))
 		return 0;
-	/* 1: taken just now by somebody who does not know of the waiters */
+	/* 1: just taken by a task that does not know of the waiters */
 	return nusers && m->lock && m->lock <= PTHREAD_CONTENDED ? m->owner : 0;
 }
 

@@ -8,7 +8,7 @@
  * killable waits, and mmap() waits for its address space in one.
  * lock -> owner: rw_semaphore.owner, a task pointer whose low two bits are flags,
  * while bit 0 of .count says that a writer has it. While readers have it the word names the
- * last that came. Kernels that tell hung tasks who keeps them waiting (6.18) clear it when that one goes, even
+ * last that came. Kernels that tell hung tasks which task they wait for (6.18) clear it when that one goes, even
  * if others stay; on others it may be one of old, and is not believed. A reader must also be where it can
  * have the lock: asleep, or stopped inside the kernel. A task in user mode has none. Nobody else is lent to, which is counted.
  * lock -> first waiter: .first_waiter (7.3), head of .wait_list before.
@@ -95,7 +95,7 @@ static __always_inline u32 rwsem_reader_pid(u64 word)
 	return pid && stack_is_in_kernel(pid) ? pid : 0;
 }
 
-/* The pid of who owns the rwsem at @at, 0 if it has none, or none that is proven. */
+/* The pid of the owner of the rwsem at @at, 0 if it has none, or none that is proven. */
 static __always_inline u32 rwsem_owner_pid(u64 at)
 {
 	struct rw_semaphore___proxy *s = (void *)at;
@@ -116,7 +116,7 @@ static __always_inline u32 rwsem_owner_pid(u64 at)
 
 /*
  * Address of the task that is first in line, 0 if there is none, or if readers
- * have the lock: then it is they who keep the donor waiting.
+ * have the lock: then the donor waits for them.
  */
 static __always_inline u64 rwsem_first_waiter_word(u64 at)
 {

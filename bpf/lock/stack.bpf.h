@@ -43,7 +43,7 @@ __noinline u32 stack_has(u32 bytes, u64 from, u64 span)
 }
 
 #define PF_USER_WORKER 0x4000U /* include/linux/sched.h; the other two: scx/common.bpf.h */
-/* they have no user mode; their user registers are nobody's, or those of whoever made them */
+/* they have no user mode; their user registers are unused, or those of the task that created them */
 #define PF_NO_SYSCALL (PF_KTHREAD | PF_USER_WORKER | PF_IO_WORKER)
 
 /* kernel/entry/common.c: what a task is in that leaves the kernel and is preempted on the way */

@@ -4,7 +4,7 @@
  * pages in, and the waiter's address space is not the one that is loaded; but the
  * page tables of the waiter are in the kernel's map of all memory, and so is the
  * page that they lead to. Each step is a fault-proof load, so a table that goes
- * away meanwhile yields garbage or nothing: whoever asks must prove what it got.
+ * away meanwhile yields garbage or nothing: the caller must prove what it got.
  *
  * x86-64 (arch/x86/include/asm/pgtable_64_types.h, pgtable_types.h). Only memory
  * that is present is found; what was swapped out, never touched, or is a device's, is

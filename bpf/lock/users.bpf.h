@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Locks of user space whose word names no owner: musl's normal mutexes, those of Rust and Go, glibc's
- * internal ones, a pthread_rwlock that readers hold. What is known is who used them.
+ * internal ones, a pthread_rwlock that readers hold. Only their users are known.
  *
  * waiter -> lock: FUTEX_WAIT (futex.bpf.h) at an address that has been used as a mutex is.
- * lock -> owner: nobody knows. In place of an owner stand candidates (core/hop.h): threads of
- * the waiter's own process that were woken from there, who has the lock since then in most designs, or
+ * lock -> owner: not known. In place of an owner stand candidates (core/hop.h): threads of
+ * the waiter's own process that were woken from there, and have the lock since then in most designs, or
  * that woke others from there, which had it. Lent to in turn, they get nothing that the process had not: a thread
  * may always lend its own share to its own process.
  *
- * What tells a mutex from a condition variable, an empty queue or a parked worker: who unlocks
+ * What tells a mutex from a condition variable, an empty queue or a parked worker: a task that unlocks
  * has locked, and so waited there himself at some time. An address counts as that of a mutex
- * once somebody wakes others from there who was woken from there before. A waited-for value of 0 is none:
+ * once a task that was woken from there wakes others from there. A waited-for value of 0 is no lock:
  * a lock that is held says so.
  * And what is lent must help. Slices that waits at an address lent in vain, to others than those that then woke
  * them, add up, and are made good by those that were not; while there are too many, waits there lend nothing.
@@ -37,7 +37,7 @@
 #define VAIN_MAX (4 * VAIN_ENOUGH)
 
 /*
- * Who used the lock at an address of a process. [whoever wakes somebody there, and who waits; all of
+ * The users of the lock at an address of a process. [a task that wakes another one there, and waiters; all of
  * it is hints: a torn look costs a slice, lent to a thread of the same process]
  */
 struct futex_slot {
@@ -112,7 +112,7 @@ static __noinline void futex_learn(u64 addr, u32 tgid, u32 waker, u32 woken)
 	u64 now = scx_bpf_now();
 	struct futex_slot *slot = futex_slot_make(addr, tgid, now);
 
-	/* somebody else learns here just now: there will be more to learn from */
+	/* another CPU records a wakeup here: there will be others to record */
 	if (!slot || __sync_val_compare_and_swap(&slot->busy, 0, 1))
 		return;
 	slot->used_at_ns = now;
@@ -131,7 +131,7 @@ static __always_inline void futex_judge(struct futex_slot *slot, u32 lent, u32 m
 	slot->vain = vain > VAIN_MAX ? VAIN_MAX : vain;
 }
 
-/* Whether who waits at @addr shall lend to the users of what is there. */
+/* Whether waiters at @addr shall lend to its users. */
 static __always_inline bool futex_trusted(u64 addr, u32 tgid)
 {
 	struct futex_slot *slot = futex_slot_of(addr, tgid);
@@ -183,7 +183,7 @@ static __always_inline u32 edge_candidate_pid(struct task_struct *p, const struc
 	return slot ? slot->users[nr & (CANDIDATES_MAX - 1)] & USER_PID_MASK : 0;
 }
 
-/* Nobody lends beyond his own process. */
+/* A task lends only within its own process. */
 static __always_inline bool edge_candidate_proven(struct task_struct *p, u32 pid)
 {
 	struct task_struct *c = bpf_task_from_pid(pid);
@@ -198,7 +198,7 @@ static __always_inline bool edge_candidate_proven(struct task_struct *p, u32 pid
 
 /*
  * Whether a thread points at a lock: by one of its registers, as it was stopped, or the nearest words of its
- * stack. Whoever is going to unlock must have the address somewhere: a guard of C++ or Rust and a
+ * stack. A task that is going to unlock must have the address somewhere: a guard of C++ or Rust and a
  * defer of Go have it there. That of a global lock stands in the code alone: then all candidates are alike.
  */
 #define POINTER_REGS 15 /* all but orig_ax and what the entry itself pushes */

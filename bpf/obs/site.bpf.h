@@ -22,7 +22,7 @@
 #define CALL_REL32 0xe8
 #define CALL_INDIRECT 0xff
 
-/* [whoever waits; a torn entry names one event wrongly at the worst] */
+/* [the waiter; a torn entry gives one event a wrong name] */
 struct site_slot {
 	u64 lock;
 	u64 site;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Events of waits: those say also what asked for the lock, and whose cgroups are
- * involved, since a task may be gone when somebody asks.
+ * involved, since a task may be gone when it is asked for.
  */
 #ifndef PROXY_OBS_WAIT_H
 #define PROXY_OBS_WAIT_H

@@ -48,7 +48,7 @@ void BPF_STRUCT_OPS(proxy_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
-	/* neither can happen after ops.init_task(); the global DSQ loses nobody */
+	/* neither can happen after ops.init_task(); the global DSQ loses no task */
 	if (!tctx || !task_enqueue(p, tctx, enq_flags, enq_flags & SCX_ENQ_WAKEUP,
 				   enq_flags & SCX_ENQ_CPU_SELECTED, enq_flags & SCX_ENQ_LAST))
 		scx_bpf_dsq_insert(p, SCX_DSQ_GLOBAL, SCX_SLICE_DFL, enq_flags);

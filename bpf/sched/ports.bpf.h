@@ -36,7 +36,7 @@ static __always_inline bool port_pinned(const struct task_struct *p)
 	return p->nr_cpus_allowed == 1 || is_migration_disabled(p);
 }
 
-/* As many CPUs as there are; should these be others, whoever takes it finds out. */
+/* As many CPUs as there are; should these be others, the CPU that takes it finds out. */
 static __always_inline bool port_unrestricted(const struct task_struct *p)
 {
 	return p->nr_cpus_allowed >= (int)cfg.nr_cpus_online;
@@ -53,7 +53,7 @@ static __always_inline bool port_may_run(struct task_struct *p, s32 cpu)
 	       !(is_migration_disabled(p) && scx_bpf_task_cpu(p) != cpu);
 }
 
-/* CONFIG_PREEMPT_RCU; without it nobody is preempted there */
+/* CONFIG_PREEMPT_RCU; without it no task is preempted there */
 struct task_struct___rcu {
 	int rcu_read_lock_nesting;
 } __attribute__((preserve_access_index));
@@ -61,7 +61,7 @@ struct task_struct___rcu {
 static __always_inline bool port_in_rcu(struct task_struct *p)
 {
 	struct task_struct___rcu *t = (void *)p;
-	/* a BPF program is one itself, in the name of whoever is current (__bpf_prog_enter()) */
+	/* a BPF program is one itself, in the name of the current task (__bpf_prog_enter()) */
 	int own = p == bpf_get_current_task_btf();
 
 	return bpf_core_field_exists(t->rcu_read_lock_nesting) &&
@@ -125,7 +125,7 @@ static __always_inline void port_hrtick(s32 cpu, u64 ns)
 /*
  * What a pick takes runs at once. If a task of a higher class comes before that, the kernel
  * enqueues it again (SCX_ENQ_IMMED, 7.1; 0 on older kernels) instead of leaving it on the
- * local DSQ, where nobody reaches it.
+ * local DSQ, where no CPU reaches it.
  *
  * Run queues of @cpu: user DSQs, by reach and number of the CPU. */
 static __always_inline u64 run_queue(s32 cpu, u32 reach)

@@ -81,6 +81,9 @@ def files(root):
 def lint(checks):
     """Each recipe, with the linter that there is for it."""
     root = project.ROOT
+    # where scripts/setup puts what it builds
+    tools = [str(folder) for folder in sorted(kernels.cache_dir().glob("cargo-deny-*/bin"))]
+    os.environ["PATH"] = ":".join([*tools, os.environ["PATH"]])
     for name, tool, command in [
         ("dist/rpm/scx_proxy.spec: rpmspec -P", "rpmspec", ["rpmspec", "-P", root / "dist/rpm/scx_proxy.spec"]),
         ("dist/nix/default.nix: nix-instantiate --parse", "nix-instantiate", ["nix-instantiate", "--parse", root / "dist/nix/default.nix"]),
@@ -116,6 +119,17 @@ def licences(checks):
         if not fits and component["name"] not in exceptions:
             bad.append(f"{component['name']}: {expression}")
     checks.check("every crate's licence is one that deny.toml allows", not bad, "\n".join(bad))
+
+
+# ---- the crate ----
+
+
+def crate(checks):
+    """What `cargo package` makes is whole: it builds from its own tarball. Of the files as they are, committed or not."""
+    started = time.monotonic()
+    status, out = run("cargo", "package", "--locked", "--allow-dirty", "--target-dir", project.ROOT / "target" / "crate", cwd=project.ROOT)
+    checks.check("cargo package: the crate builds from its own tarball", not status, out)
+    print(f"crate: {time.monotonic() - started:.0f} s", flush=True)
 
 
 # ---- the .deb ----
@@ -339,12 +353,14 @@ def follow(checks, command):
 
 
 def main():
-    """Parts may be named: lint, roots, guest; without names all of them."""
-    parts = set(sys.argv[1:]) or {"lint", "roots", "guest"}
+    """Parts may be named: lint, crate, roots, guest; without names all of them."""
+    parts = set(sys.argv[1:]) or {"lint", "crate", "roots", "guest"}
     checks = Checks()
     if "lint" in parts:
         lint(checks)
         licences(checks)
+    if "crate" in parts:
+        crate(checks)
     if parts & {"roots", "guest"}:
         if os.geteuid() or not shutil.which("mmdebstrap"):
             checks.skip("roots of Debian", "takes root, and mmdebstrap (scripts/setup --packages)")

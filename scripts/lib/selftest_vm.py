@@ -44,7 +44,8 @@ class VmTest(unittest.TestCase):
     def vm(self, *args, env=None, series=None):
         command = [str(SCRIPTS / "vm"), "--report", str(self.dir / "report.json")]
         command += ["--kernel-log", str(self.dir / "kernel.log"), *args[: args.index("--")]]
-        command += [series or SERIES, *args[args.index("--") :]]
+        command += [SERIES] if series is None else [series] if series else []
+        command += args[args.index("--") :]
         done = subprocess.run(
             command, cwd=self.dir, env=self.environment | (env or {}), capture_output=True, text=True, timeout=PATIENCE_SECS
         )
@@ -135,6 +136,30 @@ class VmTest(unittest.TestCase):
         self.assertEqual(self.start_and_signal(signal.SIGKILL), -signal.SIGKILL)
         time.sleep(1)
         self.assert_nothing_left()
+
+    def test_a_kernel_image_is_booted_without_debians_tools(self):
+        folder = kernels.cached(SERIES)
+        # programs of other systems are where PATH says
+        programs = self.dir / "bin"
+        programs.mkdir()
+        for place in os.environ["PATH"].split(":"):
+            for program in Path(place).glob("*") if place else []:
+                if not program.name.startswith(("apt", "dpkg")):
+                    with contextlib.suppress(FileExistsError):
+                        (programs / program.name).symlink_to(program)
+        image = str(kernels.image_of(folder))
+        done = self.vm("--kernel", image, "--", "sh", "-c", "uname -r; ls /boot", series="", env={"PATH": str(programs)})
+        self.assertEqual(done.returncode, 0, self.said)
+        self.assertEqual(done.stdout.split(), [folder.name, f"config-{folder.name}"])
+
+    def test_what_is_no_kernel_image_is_125_with_a_reason(self):
+        (self.dir / "bzImage").write_text("no kernel")
+        self.assertEqual(self.vm("--kernel", str(self.dir / "bzImage"), "--", "true", series="").returncode, 125)
+        self.assertIn("is no kernel image of x86", self.said)
+        self.assertEqual(self.vm("--kernel", str(self.dir / "absent"), "--", "true", series="").returncode, 125)
+        self.assertIn("cannot be read: No such file", self.said)
+        self.assertEqual(self.vm("--kernel", "bzImage", "--", "true").returncode, 2)
+        self.assertIn("name a SERIES, or an image", self.said)
 
     def test_bad_usage_is_2_with_a_reason(self):
         done = self.vm("--", "true", series="nope")

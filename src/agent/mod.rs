@@ -141,7 +141,7 @@ fn supervise(state: &AgentState, stop: &AtomicBool, work: impl Fn() -> Result<()
             Err(_) => "it panicked".to_owned(),
         };
         warn!(
-            "the agent failed: {why}; the scheduler goes on without hints, a new one starts in {} ms",
+            "the agent failed: {why}; the scheduler continues without hints, a new one starts in {} ms",
             RESTART_DELAY.as_millis()
         );
         state.restarts.fetch_add(1, Ordering::Relaxed);

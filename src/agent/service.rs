@@ -180,7 +180,7 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// Whoever asked may have gone meanwhile; that is no error.
+    /// The sender of the request may have gone meanwhile; that is no error.
     fn answer(&mut self, request: Request) -> Result<()> {
         match request {
             Request::Follow(outlet, reply) => {

@@ -452,8 +452,8 @@ impl<'a> Scheduler<'a> {
                 Ok(Request::Donate(on)) => answers.send(Answer::Donating(self.donate(on)))?,
                 Ok(Request::Groups) => answers.send(Answer::Groups(self.groups()))?,
                 // Not recv_timeout(): it yields several times before it sleeps, and each of that would
-                // be a context switch at the expense of those for whom this is a scheduler. Who
-                // asks wakes this thread.
+                // be a context switch at the expense of the tasks that are scheduled here. A
+                // request wakes this thread.
                 Err(TryRecvError::Empty) => std::thread::park_timeout(POLL),
                 Err(e) => Err(e)?,
             }

@@ -87,7 +87,7 @@ fn verifiers_reason<'a>(lines: &[&'a str]) -> Option<&'a str> {
 pub struct KernelLog(Option<File>);
 
 impl KernelLog {
-    /// From now on. Who may not read it learns nothing from it.
+    /// From now on. A process that may not read it gets nothing.
     pub fn from_now_on() -> Self {
         let opened = OpenOptions::new()
             .read(true)

@@ -156,7 +156,7 @@ fn rwsem(facts: &KernelFacts) -> Row {
     let row = match facts.func("is_rwsem_reader_owned") {
         true => row,
         false => row
-            .because("readers are not lent to: this kernel goes on naming those that have gone")
+            .because("no donation to readers: this kernel keeps naming readers that have gone")
             .helped_by("boot Linux 6.18 or later with CONFIG_DETECT_HUNG_TASK_BLOCKER=y"),
     };
     row.needs(&missing, KNOWN_KERNEL)
@@ -218,9 +218,9 @@ fn missing_map_of_memory(facts: &KernelFacts) -> Vec<String> {
     }
 }
 
-/// Who waits, and who wakes whom, is read from user registers: no program is needed.
+/// Waiters and wakers are read from user registers: no program is needed.
 fn futex(facts: &KernelFacts) -> Row {
-    let owner = "none: who used it before, one after the other";
+    let owner = "none: its earlier users, in turn";
     let row = Row::on(LockType::Futex, BY_FUTEX, owner, &[]);
     row.because("real-time waiters do not lend here")
         .needs(&missing_map_of_memory(facts), KNOWN_KERNEL)

@@ -38,7 +38,7 @@ pub fn listen(addr: SocketAddr) -> Result<TcpListener> {
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
     if !addr.ip().is_loopback() {
-        warn!("metrics are served at {addr}, to whoever can reach it");
+        warn!("metrics are served at {addr}, to any client that can reach it");
     }
     info!("metrics: http://{addr}/metrics");
     Ok(listener)

@@ -258,7 +258,7 @@ fn waits(world: &World, t: Pid) -> bool {
     }
 }
 
-/// Who waits on a lock is a donor, in one place; nobody else is.
+/// Each task that waits on a lock is a donor, in one place; no other task is.
 fn donors_wait(world: &World, view: &View) -> Check {
     for pair in view.donors.windows(2) {
         require(pair[0].pid < pair[1].pid, || {
@@ -279,7 +279,7 @@ fn donors_wait(world: &World, view: &View) -> Check {
     Ok(())
 }
 
-/// Who keeps the waiters of a lock waiting, as it really is.
+/// The tasks that the waiters of a lock wait for, as it really is.
 fn holder(world: &World, t: Pid, l: LockIdx) -> Option<Pid> {
     let first = || world.first_in_line(l);
     world

@@ -100,13 +100,13 @@ pub struct Task {
 pub struct LockState {
     /// What it is.
     pub kind: LockKind,
-    /// Who owns it alone.
+    /// Its exclusive owner.
     pub owner: Option<Pid>,
-    /// Who shares it.
+    /// Its readers.
     pub readers: Vec<Pid>,
     /// Of these, who came last, while it has not gone: the kernel names one only.
     pub last_reader: Option<Pid>,
-    /// Who waits, first in line first.
+    /// Its waiters, first in line first.
     pub waiters: VecDeque<Pid>,
     /// Of an unnamed one: who woke somebody from there or was woken, the last first.
     pub users: Vec<Pid>,
@@ -377,7 +377,7 @@ impl World {
         }
     }
 
-    /// Who is named as the owner of lock `l`: who has it alone, or the last that came to share it.
+    /// The task that lock `l` names as its owner: the exclusive one, or the reader that came last.
     pub fn named_owner(&self, l: LockIdx) -> Option<Pid> {
         let lock = &self.locks[l];
         lock.owner.or(lock.last_reader)

@@ -12,9 +12,9 @@ use super::sim::{Sim, Step};
 /// An owner began to run in a donor's context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Donation {
-    /// Who lends.
+    /// The donor.
     pub donor: Pid,
-    /// Who runs.
+    /// The owner that runs.
     pub owner: Pid,
     /// Where.
     pub cpu: Cpu,
@@ -34,7 +34,7 @@ pub struct Migration {
 /// A wait for a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// Who waited.
+    /// The waiter.
     pub task: Pid,
     /// For which lock.
     pub lock: LockIdx,

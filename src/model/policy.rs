@@ -114,7 +114,7 @@ impl Reach {
 pub enum WakeKind {
     /// Nothing special.
     Plain,
-    /// Whoever wakes it says that it is about to sleep itself.
+    /// The waker says that it is about to sleep itself.
     Sync,
     /// It is new.
     Fork,
@@ -250,11 +250,11 @@ pub trait Kernel {
 
     /// The lock that it sleeps on.
     fn blocked_on(&self, t: Pid) -> Option<Lock>;
-    /// Who owns the lock, as its owner word says.
+    /// The lock's owner, as its owner word says.
     fn owner_of(&self, l: Lock) -> Option<Pid>;
-    /// Who is first in line for it.
+    /// The first waiter.
     fn first_waiter_of(&self, l: Lock) -> Option<Pid>;
-    /// Who might own a lock that names no owner, the likeliest first; [`CANDIDATES_MAX`] at most.
+    /// Candidates for the owner of a lock that names none, the likeliest first; [`CANDIDATES_MAX`] at most.
     fn candidates_of(&self, l: Lock) -> Vec<Pid>;
     /// Whether the registers or the stack of `t` point at such a lock.
     fn points_at(&self, t: Pid, l: Lock) -> bool;

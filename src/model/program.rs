@@ -153,7 +153,7 @@ impl PointedBy {
 pub struct LockSpec {
     /// What it is.
     pub kind: LockKind,
-    /// Who points at it.
+    /// The tasks that point at it.
     pub pointed_by: PointedBy,
     /// Whether each unlock names the first waiter as the owner at once.
     pub handoff: bool,

@@ -201,9 +201,9 @@ pub struct Expect {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectDonation {
-    /// Who lends.
+    /// The donor.
     pub donor: String,
-    /// Who runs.
+    /// The owner that runs.
     pub owner: String,
     /// Where; not named: anywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,7 +224,7 @@ pub struct ExpectMigration {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectWait {
-    /// Who waits.
+    /// The waiter.
     pub task: String,
     /// For which lock.
     pub lock: String,

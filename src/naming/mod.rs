@@ -146,7 +146,7 @@ impl Namer {
         let now = match (&self.helper, programs) {
             (None, _) => "nothing is named any more",
             (_, false) => "places in programs have no names any more",
-            _ => "another goes on",
+            _ => "another one continues",
         };
         warn!("finding out names is held up by a file or a process: {now}");
     }

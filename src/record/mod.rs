@@ -198,7 +198,7 @@ fn come_back(opts: &RecordOpts, why: &anyhow::Error, until: &Until) -> Option<(C
                 let ns = gone.elapsed().as_nanos();
                 mark_restart(&mut batch, u64::try_from(ns).unwrap_or(u64::MAX));
                 eprintln!(
-                    "the scheduler is back after {:.1} s; the recording goes on",
+                    "the scheduler is back after {:.1} s; the recording continues",
                     gone.elapsed().as_secs_f64()
                 );
                 return Some((client, batch));

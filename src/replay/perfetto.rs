@@ -282,7 +282,7 @@ impl<W: Write> Trace<W> {
         }
         let track = self.tracks.scheduler()?;
         let mark = Event::new(Kind::Instant, track)
-            .name("scheduler loaded anew")
+            .name("scheduler loaded again")
             .number("gone_ns", event.value);
         self.tracks
             .write(Kind::Instant, track, event.time_ns, &mark)

@@ -110,7 +110,7 @@ fn tables(view: &View) -> String {
     let owners = view.tasks.iter();
     let pairs = view.pairs.iter();
     format!(
-        "{} waits, {} of which go on; {} events lost\n\n{}\n{}\n{}\n{}",
+        "{} waits, {} in progress; {} events lost\n\n{}\n{}\n{}\n{}",
         total.waits,
         view.waiting_now,
         view.lost_events,

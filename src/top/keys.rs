@@ -24,7 +24,7 @@ pub const HELP: &[(&str, &str)] = &[
     ),
     ("p, Space", "pause: the screen stays as it is"),
     ("d", "switch donation on or off"),
-    ("Ctrl-L / Ctrl-Z", "draw anew / stop"),
+    ("Ctrl-L / Ctrl-Z", "redraw / suspend"),
     ("q, Ctrl-C", "quit"),
 ];
 

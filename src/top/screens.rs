@@ -239,7 +239,7 @@ pub fn chain_text(chain: &Chain) -> String {
     text + &match &chain.end {
         Some(task) => task_name(task),
         None if chain.cycle => "back to one of them".into(),
-        None => "nobody".into(),
+        None => "no known owner".into(),
     }
 }
 

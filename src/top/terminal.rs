@@ -16,7 +16,7 @@ use crossterm::terminal::{
 use ratatui::backend::CrosstermBackend;
 use ratatui::{Frame, Terminal};
 
-/// Whether the terminal is ours. Whoever gives it back clears this, so that it happens once.
+/// Whether the terminal is ours. The thread that restores it clears this, so that it happens once.
 static OURS: AtomicBool = AtomicBool::new(false);
 /// Its modes before it was.
 static MODES: OnceLock<libc::termios> = OnceLock::new();

@@ -11,7 +11,7 @@ use super::waits::Waits;
 use super::{Batch, NameTable};
 use crate::abi;
 
-/// Who waits for what, and sums over all waits. Whatever events come, it stays within bounds:
+/// Waits in progress, and sums over all waits. Whatever events come, it stays within bounds:
 /// those of `ledger`, `waits`, `names` and `history`.
 #[derive(Debug)]
 pub struct Watch {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Names of what events speak of in numbers: tasks, call sites, locks, cgroups. Whoever finds them
-//! out (`crate::naming`, or a recording) hands them on as [`Names`], each only once.
+//! Names of what events speak of in numbers: tasks, call sites, locks, cgroups. `crate::naming` or
+//! a recording resolves them, and passes them on as [`Names`], each only once.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

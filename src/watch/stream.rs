@@ -126,7 +126,7 @@ impl Followers {
         Ok(())
     }
 
-    /// Hands a batch on. Who is too slow misses it, and gets what `now` returns, once there is room.
+    /// Passes a batch on. A reader that is too slow misses it, and gets what `now` returns, once there is room.
     ///
     /// # Errors
     /// What `now` says.

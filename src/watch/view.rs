@@ -45,7 +45,7 @@ pub struct LockRow {
     pub sums: Sums,
     /// Tasks that wait for it now.
     pub waiting_now: u32,
-    /// Who owns it now, as far as is known.
+    /// Its owner now, as far as is known.
     pub owner: Option<Task>,
 }
 
@@ -104,7 +104,7 @@ pub struct Link {
 pub struct Chain {
     /// From the donor on; at least one.
     pub links: Vec<Link>,
-    /// Who is at the end; `None`: nobody is known to be, or it is a cycle.
+    /// The task at the end; `None`: it is not known, or the chain is a cycle.
     pub end: Option<Task>,
     /// It leads back to a task in it: a deadlock, if it lasts.
     pub cycle: bool,

@@ -65,7 +65,7 @@ impl Waits {
         self.waits.get(&pid)
     }
 
-    /// Who owns `lock`, if somebody waits for it and its owner is known.
+    /// The owner of `lock`, if a task waits for it and its owner is known.
     pub fn owner(&self, lock: u64) -> Option<u32> {
         let owner = self.owners.get(&lock)?.pid;
         (owner != 0).then_some(owner)

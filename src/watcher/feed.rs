@@ -234,7 +234,7 @@ fn hand_on(stream: &mut UnixStream, batches: &Sender<Batch>, outbox: &Outbox) ->
     while let Some(batch) = read_frame(stream)? {
         // an empty one only asks whether somebody is there
         if !batch.is_new() && batches.send(batch).is_err() {
-            bail!("nobody takes events in");
+            bail!("the watcher does not read events");
         }
         outbox.say(TAKEN);
     }

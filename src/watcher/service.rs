@@ -138,7 +138,7 @@ impl Service {
         self.waiting.push((Instant::now(), request));
     }
 
-    /// Whoever asked may have gone meanwhile; that is no error.
+    /// The sender of the request may have gone meanwhile; that is no error.
     fn answer_waiting(&mut self) {
         for (_, request) in std::mem::take(&mut self.waiting) {
             match request {

@@ -105,7 +105,7 @@ fn what_is_recorded_is_replayed_with_names() {
     let out = scx_proxy(&["replay", path.to_str().expect("UTF-8")]);
     let text = String::from_utf8(out.stdout).expect("UTF-8");
     for row in [
-        "3 waits, 1 of which go on; 3 events lost",
+        "3 waits, 1 in progress; 3 events lost",
         "mutex fdget_pos",
         "firefox 101",
         "/user.slice        /batch.slice",
@@ -177,16 +177,13 @@ fn a_recording_goes_on_over_a_restart_of_the_scheduler() {
     };
     assert!(replay(&["--text"]).contains(&format!(" restart gone_ns={gone_ns}\n")));
     let summary = replay(&[]);
-    for said in [
-        "over 1 restart of the scheduler",
-        "3 waits, 1 of which go on",
-    ] {
+    for said in ["over 1 restart of the scheduler", "3 waits, 1 in progress"] {
         assert!(summary.contains(said), "no {said:?} in\n{summary}");
     }
     let trace = folder.text("trace");
     replay(&["--perfetto", &trace]);
     let trace = fs::read(&trace).expect("a trace");
-    let mark = b"scheduler loaded anew";
+    let mark = b"scheduler loaded again";
     assert!(trace.windows(mark.len()).any(|bytes| bytes == mark));
 }
 

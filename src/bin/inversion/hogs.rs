@@ -61,7 +61,7 @@ pub fn compute() -> i32 {
     }
 }
 
-/// Hogs run while this lives. Whoever owns processes that the hogs may starve must drop it before
+/// Hogs run while this lives. An owner of processes that the hogs may starve must drop it before
 /// waiting for them.
 #[derive(Debug)]
 pub struct Running<'a> {

@@ -12,7 +12,7 @@ use std::io;
 /// The bits of a clock id that say "CPU time of one thread" (CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED).
 const THREAD_CLOCK: libc::clockid_t = 4 | 2;
 
-/// Whoever keeps one sees to it that the task is not reaped meanwhile, so that the id stays its own.
+/// The holder makes sure that the task is not reaped meanwhile, so that the id stays its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
     id: libc::pid_t,

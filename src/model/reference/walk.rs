@@ -33,7 +33,7 @@ impl Reference {
         self.tasks.get(&t).map_or(Place::Other, |task| task.place)
     }
 
-    /// Who keeps `t` from the lock: the owner; or, of a lock without an owner, the
+    /// The task that `t` waits for: the owner; or, of a lock without an owner, the
     /// first waiter, if it has only to run to take it; or whoever might own it.
     fn holder(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
         // handed over to `t`, which has only to wake

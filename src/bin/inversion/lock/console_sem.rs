@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Owns the recipe for a `struct semaphore` of the kernel, `console_sem`, which guards the consoles:
 //! the owner scrolls a virtual console many times in one write, the waiter asks which console is free.
-//! Whoever took a semaphore need not be the one to give it back, so there is no owner.
+//! Another task than the one that took a semaphore may release it, so there is no owner.
 //!
 //! The console is one that nobody uses, with a screen as large as its driver allows: a machine that
 //! scrolls fast, with a driver that allows little, may not be kept busy long enough.

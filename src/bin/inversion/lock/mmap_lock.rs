@@ -5,7 +5,7 @@
 //! Writer-owned: the owner takes the right to write from a big populated range, which changes each
 //! entry of its page table; the waiter maps a page (killable, as a writer) or asks whether one is in
 //! memory (as a reader). Reader-owned: the owner fills the page table instead, and the waiter maps.
-//! Who owns it then the kernel knows of one reader only, the last that came and has not gone (6.18).
+//! The kernel then names one reader only, the last that came and has not gone (6.18).
 //!
 //! Page faults may wait for mmap_lock as well. What workers touch while they measure has been touched
 //! before, or lies in mappings of its own, for which kernels have locks of their own since 6.4.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Owns the recipes for the mutexes of the C library, which are futexes: the owner computes while it
-//! has the mutex, the waiter locks it and sleeps in the kernel. Who owns it stands in the mutex itself.
+//! has the mutex, the waiter locks it and sleeps in the kernel. The mutex itself names its owner.
 //!
 //! Of most kinds the kernel knows the sleeper only; of `pi_mutex` (FUTEX_LOCK_PI) it knows the owner
 //! as well, and raises it to a real-time waiter's priority, but not to a nice value.

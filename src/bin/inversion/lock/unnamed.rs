@@ -41,7 +41,7 @@ pub static RUST_MUTEX_SIBLINGS: Recipe = Recipe {
 
 pub static GO_LIKE_SEMA: Recipe = Recipe {
     name: "go_like_sema",
-    summary: "lock of 0, 1, 2 whose release hands it to who is woken",
+    summary: "lock of 0, 1, 2 whose release hands it to the task that it wakes",
     build: |units| build(units, 0, Baton::default),
     ..TEMPLATE
 };
@@ -279,7 +279,7 @@ impl Baton {
         if futex_wake(&self.word)? || !change(&self.baton, 1, 0) {
             return Ok(());
         }
-        // Nobody slept. Whoever falls asleep just now finds a word that has changed, or is woken.
+        // No task slept. One that is falling asleep now finds a word that has changed, or is woken.
         self.word.store(0, Ordering::SeqCst);
         futex_wake(&self.word).map(drop)
     }
