@@ -32,7 +32,7 @@ works:
 
 # what must be the same of measurements that are put together
 SETTING = ("kernel", "accel", "cpus", "clock", "even_us", "secs_scale")
-VARIANTS = {"--observe": ["--observe"], "--locks none --no-agent": ["--locks", "none", "--no-agent"]}
+VARIANTS = {flags: flags.split() for flags in ("--observe", "--locks none --no-agent", "--locks -pthread")}
 
 
 def names_of(known):
@@ -58,7 +58,8 @@ def parser():
     parser.add_argument("--memory", default="2G", metavar="SIZE", help="of the guest (default %(default)s)")
     parser.add_argument("--clock", choices=["real", "virtual"], default="real", help="(default %(default)s)")
     parser.add_argument("--even-us", type=int, metavar="USECS", help="with --clock virtual: no CPU stands still for much longer while others are busy (200 is good); slower")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="runs of each (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each scheduler (default %(default)s)")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="runs of each work in a turn (default %(default)s); where it takes long to load a scheduler")
     parser.add_argument("--secs-scale", type=vm_cli.positive, default=1.0, metavar="F", help="make all runs so much longer, or shorter (default %(default)s)")
     parser.add_argument("--limit-secs", type=vm_cli.positive, default=6 * 3600, metavar="SECS", help="end after so long, with what was measured by then (default %(default)s)")
     parser.add_argument("--works", type=names_of(bench_works.WORKS), default=list(bench_works.WORKS), metavar="A,B,...", help="only these")
@@ -72,7 +73,7 @@ def parser():
         help=f"also {', '.join(peers.VERSIONS)}, or these of them; built from the cargo registry the first time",
     )
     parser.add_argument("--program", action="append", default=[], type=Path, metavar="PATH", help="also this sched_ext scheduler, or another build of this one, run without arguments; may be repeated")
-    parser.add_argument("--variants", action="store_true", help="also scx_proxy with --observe, and with --locks none --no-agent")
+    parser.add_argument("--variants", action="store_true", help=f"also scx_proxy with {'; with '.join(VARIANTS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run to FILE")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw ratios to the default into FILE (SVG)")
     parser.add_argument("--from", type=Path, nargs="+", default=[], dest="kept", metavar="FILE", help="measure nothing: put together what --json wrote; rounds add up")
@@ -82,8 +83,8 @@ def parser():
 def parse(argv):
     own = parser()
     args = own.parse_args(argv)
-    if args.rounds < 1:
-        own.error("--rounds: at least 1")
+    if args.rounds < 1 or args.repeats < 1:
+        own.error("--rounds and --repeats: at least 1")
     for program in args.program:
         if not program.is_file():
             own.error(f"--program {program}: no such program")
@@ -129,12 +130,13 @@ def measure(args):
     project.build()
     chosen = schedulers(args)
     script = project.ROOT / "scripts" / "lib" / "bench_inside.sh"
+    cases = [work for work in works(args) for _ in range(args.repeats)]
     turns = [f"{name}=" + "\t".join(command) for name, command in chosen.items()]
     out = io.BytesIO()
     job = vmrun.Job(
         cwd=str(project.ROOT),
         kernel=kernel,
-        command=["bash", str(script), str(project.RELEASE), str(args.rounds), str(args.secs_scale), ",".join(works(args)), *turns],
+        command=["bash", str(script), str(project.RELEASE), str(args.rounds), str(args.secs_scale), ",".join(cases), *turns],
         timeout_secs=args.limit_secs,
         stdout=out,
         cpus=args.cpus,
