@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The command line as a user meets it, without a kernel that could load anything.
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/bugreport.rs"]
 mod bugreport;
 #[path = "cli/documents.rs"]

@@ -52,11 +52,49 @@ fn pairs_make_the_rounds_that_are_asked_for() {
 
 #[test]
 fn forks_are_counted() {
-    let report = report(&["forks", "--jobs", "1"]);
+    let report = report(&["forks", "--jobs", "1", "--child-us", "1000"]);
     let rate = report["forks"]["forks_per_sec"].as_f64();
-    // each child computes for 1 ms
     assert!(
         rate.is_some_and(|rate| rate > 0.0 && rate <= 1000.0),
+        "{report}"
+    );
+}
+
+/// All of a CPU's work is due twice, and a queue has room for some of it.
+#[test]
+fn requests_that_find_no_room_are_lost_and_counted() {
+    let report = report(&["requests", "--load", "200", "--work-us", "500"]);
+    let requests = &report["requests"];
+    let per_sec = |name: &str| requests[name].as_f64().expect("a rate");
+    assert!(per_sec("requests_per_sec") > 0.0, "{report}");
+    // twice of what there is CPU time for
+    let cpus = report["cpus"].as_f64().expect("CPUs");
+    assert!(
+        per_sec("requests_per_sec") < 1.2 * cpus / 500e-6,
+        "{report}"
+    );
+    assert!(per_sec("lost_per_sec") > 0.0, "{report}");
+    assert!(
+        requests["request"]["samples"].as_u64() > Some(0),
+        "{report}"
+    );
+}
+
+#[test]
+fn frames_take_three_stages_and_are_late_if_a_period_is_too_short() {
+    let wide = report(&["frames", "--period-us", "50000", "--stage-us", "500"]);
+    let p50_us = wide["frames"]["frame"]["p50_us"].as_f64();
+    assert!(p50_us.is_some_and(|us| us >= 1500.0), "{wide}");
+    let narrow = report(&["frames", "--period-us", "1000", "--stage-us", "1000"]);
+    assert_eq!(narrow["frames"]["late_share"], 1.0, "{narrow}");
+}
+
+#[test]
+fn an_item_takes_what_it_takes_to_consume_it() {
+    let report = report(&["produce", "--produce-us", "100", "--consume-us", "2000"]);
+    let rate = report["produce"]["items_per_sec"].as_f64();
+    assert!(
+        rate.is_some_and(|rate| rate > 0.0 && rate <= 550.0),
         "{report}"
     );
 }

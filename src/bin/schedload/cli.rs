@@ -79,14 +79,70 @@ pub enum Load {
         #[command(flatten)]
         time: Time,
     },
-    /// Processes that fork, of which each child computes for 1 ms and exits: forks a second
+    /// Processes that fork, of which each child computes and exits: forks a second
     Forks {
         /// How many fork at the same time, each after its last child has exited [default: one a CPU]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
         jobs: Option<u32>,
+        /// For how long each child computes, in us
+        #[arg(long, value_name = "US", default_value_t = 1000, value_parser = us())]
+        child_us: u64,
         #[command(flatten)]
         time: Time,
     },
+    /// A messenger that posts requests at a fixed rate, and workers that compute for each: wakeups, requests, rate
+    ///
+    /// A request counts from when it was due. The queue has room for 32 to 64; what finds none is lost.
+    Requests {
+        /// Work that is due, in per cent of what all CPUs can do
+        #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
+        load: u64,
+        /// CPU time of a request, in us
+        #[arg(long, value_name = "US", default_value_t = 2000, value_parser = us())]
+        work_us: u64,
+        /// How many workers [default: two a CPU]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        workers: Option<u32>,
+        #[command(flatten)]
+        beside: Beside,
+        #[command(flatten)]
+        time: Time,
+    },
+    /// A pipeline of three stages that compute in turn, a frame a period: frame times, and how many frames are late
+    Frames {
+        /// The period, in us
+        #[arg(long, value_name = "US", default_value_t = 16_000, value_parser = us())]
+        period_us: u64,
+        /// CPU time of each stage, in us
+        #[arg(long, value_name = "US", default_value_t = 2000, value_parser = us())]
+        stage_us: u64,
+        /// How many jobs run beside it, each a child that computes for --child-us after the other, as compilers do
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+        jobs: u32,
+        /// For how long each child of a job computes, in us
+        #[arg(long, value_name = "US", default_value_t = 20_000, value_parser = us())]
+        child_us: u64,
+        #[command(flatten)]
+        time: Time,
+    },
+    /// Pairs of a producer and a consumer that both compute, with room for 8 to 16 items between them: items a second
+    Produce {
+        /// How many pairs
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        pairs: u32,
+        /// CPU time that it takes to make an item, in us
+        #[arg(long, value_name = "US", default_value_t = 500, value_parser = us())]
+        produce_us: u64,
+        /// CPU time that it takes to use an item, in us
+        #[arg(long, value_name = "US", default_value_t = 500, value_parser = us())]
+        consume_us: u64,
+        #[command(flatten)]
+        time: Time,
+    },
+}
+
+fn us() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=10_000_000)
 }
 
 #[derive(Debug, Args)]
@@ -159,6 +215,8 @@ mod tests {
             (&["sleepers", "--nice", "20"], "-20..=19"),
             (&["pipe", "--rounds", "9", "--secs", "1"], "--secs"),
             (&["pipe", "--cpus", "3-1"], "3-1"),
+            (&["requests", "--load", "0"], "1..=1000"),
+            (&["frames", "--period-us", "0"], "1..=10000000"),
             (&["sing"], "sing"),
         ] {
             let Err(error) = parse(words) else {

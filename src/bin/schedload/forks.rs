@@ -6,12 +6,10 @@ use crate::shared::{Shared, Zeroed};
 use crate::spec::Weight;
 use crate::stage::{Part, Phase, Span, Stage};
 use crate::summary::{Range, round};
+use crate::work;
 use anyhow::Result;
-use scx_proxy::clock;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-const CHILD_CPU_NS: u64 = 1_000_000;
 
 /// Written by one forker, in a cache line of its own.
 #[derive(Debug)]
@@ -37,7 +35,8 @@ pub struct ForkersReport {
 }
 
 impl Forkers {
-    pub fn start(stage: &mut Stage, jobs: usize) -> Result<Forkers> {
+    /// `jobs` of them, whose children compute for `child_us` each.
+    pub fn start(stage: &mut Stage, jobs: usize, child_us: u64) -> Result<Forkers> {
         let forkers = Forkers {
             slots: Shared::new(jobs)?,
         };
@@ -47,7 +46,7 @@ impl Forkers {
             starts_on: None,
         };
         for slot in forkers.slots.iter() {
-            stage.task(part, |phase| storm(slot, phase))?;
+            stage.task(part, |phase| storm(slot, child_us * 1000, phase))?;
         }
         Ok(forkers)
     }
@@ -63,10 +62,10 @@ impl Forkers {
     }
 }
 
-fn storm(slot: &Slot, phase: &Phase) -> i32 {
+fn storm(slot: &Slot, child_ns: u64, phase: &Phase) -> i32 {
     let mut forks = 0;
     loop {
-        let Ok(pid) = crew::fork(compute) else {
+        let Ok(pid) = crew::fork(|| compute(child_ns)) else {
             return 1;
         };
         crew::wait(pid);
@@ -77,8 +76,7 @@ fn storm(slot: &Slot, phase: &Phase) -> i32 {
     }
 }
 
-fn compute() -> i32 {
-    // the clock of a new process begins at 0
-    while clock::ns(libc::CLOCK_PROCESS_CPUTIME_ID) < CHILD_CPU_NS {}
+fn compute(ns: u64) -> i32 {
+    work::compute(ns);
     0
 }

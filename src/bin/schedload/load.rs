@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Makes the subcommands of spinners, sleepers, pairs and forkers, and their reports one JSON object.
+//! Makes the subcommands of spinners, sleepers, pairs, forkers and who hands on work, and their reports one JSON object.
 
 use crate::cli::{Load, Time};
 use crate::forks::Forkers;
+use crate::frames::{self, Frames};
 use crate::pipe::{self, Pairs};
+use crate::produce::{self, Producers};
+use crate::requests::{self, Requests};
 use crate::sleep::{self, Sleepers};
 use crate::spec::{Cpus, Group, Weight};
 use crate::spin::{GroupReport, Spinners};
@@ -50,7 +53,54 @@ pub fn run(load: &Load) -> Result<Value> {
             pipe(&plan, &beside.beside, time)
         }
         Load::Sync { time } => sync(time),
-        Load::Forks { jobs, time } => forks(*jobs, time),
+        Load::Forks {
+            jobs,
+            child_us,
+            time,
+        } => forks(*jobs, *child_us, time),
+        Load::Requests {
+            load,
+            work_us,
+            workers,
+            beside,
+            time,
+        } => {
+            let cpus = sys::allowed_cpus()?.len();
+            let plan = requests::Plan {
+                workers: workers.map_or(2 * cpus, |workers| workers as usize),
+                work_us: *work_us,
+                interval_ns: work_us * 1000 * 100 / (load * cpus as u64),
+                secs: time.secs,
+            };
+            requests(&plan, &beside.beside, time)
+        }
+        Load::Frames {
+            period_us,
+            stage_us,
+            jobs,
+            child_us,
+            time,
+        } => {
+            let plan = frames::Plan {
+                period_us: *period_us,
+                stage_us: *stage_us,
+                secs: time.secs,
+            };
+            frames(&plan, *jobs as usize, *child_us, time)
+        }
+        Load::Produce {
+            pairs,
+            produce_us,
+            consume_us,
+            time,
+        } => {
+            let plan = produce::Plan {
+                pairs: *pairs as usize,
+                produce_us: *produce_us,
+                consume_us: *consume_us,
+            };
+            produce(&plan, time)
+        }
     }
 }
 
@@ -130,17 +180,57 @@ fn sync(time: &Time) -> Result<Value> {
     )
 }
 
-fn forks(jobs: Option<u32>, time: &Time) -> Result<Value> {
+fn forks(jobs: Option<u32>, child_us: u64, time: &Time) -> Result<Value> {
     let jobs = match jobs {
         Some(jobs) => jobs as usize,
         None => sys::allowed_cpus()?.len(),
     };
     let mut stage = Stage::new()?;
-    let forkers = Forkers::start(&mut stage, jobs)?;
+    let forkers = Forkers::start(&mut stage, jobs, child_us)?;
+    let span = all_of(&mut stage, time)?;
+    report("forks", span, json!({ "forks": forkers.report(span) }))
+}
+
+fn requests(plan: &requests::Plan, beside: &[Group], time: &Time) -> Result<Value> {
+    let mut stage = Stage::new()?;
+    let spinners = Spinners::start(&mut stage, beside)?;
+    let requests = Requests::start(&mut stage, plan)?;
+    let (span, groups) = measure(&mut stage, &spinners, time, false, |stage| stage.last(time))?;
+    report(
+        "requests",
+        span,
+        json!({ "requests": requests.report(span), "beside": groups }),
+    )
+}
+
+fn frames(plan: &frames::Plan, jobs: usize, child_us: u64, time: &Time) -> Result<Value> {
+    let mut stage = Stage::new()?;
+    let forkers = Forkers::start(&mut stage, jobs, child_us)?;
+    let frames = Frames::start(&mut stage, plan)?;
+    let span = all_of(&mut stage, time)?;
+    report(
+        "frames",
+        span,
+        json!({ "frames": frames.report(span), "forks": forkers.report(span) }),
+    )
+}
+
+fn produce(plan: &produce::Plan, time: &Time) -> Result<Value> {
+    let mut stage = Stage::new()?;
+    let producers = Producers::start(&mut stage, plan)?;
+    let span = all_of(&mut stage, time)?;
+    report(
+        "produce",
+        span,
+        json!({ "produce": producers.report(span) }),
+    )
+}
+
+/// Releases the tasks and measures them for the whole time.
+fn all_of(stage: &mut Stage, time: &Time) -> Result<Span> {
     let from_ns = stage.begin(time.settle)?;
     let to_ns = stage.last(time)?;
-    let span = Span { from_ns, to_ns };
-    report("forks", span, json!({ "forks": forkers.report(span) }))
+    Ok(Span { from_ns, to_ns })
 }
 
 /// Releases the tasks and measures until `wait` returns; with the report of the spinners.

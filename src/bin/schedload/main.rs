@@ -3,14 +3,19 @@
 //! nothing of the scheduler under it. This file owns the program's flow: parse, run, print, exit status.
 //!
 //! The rooms: `stage` starts tasks, releases them together and ends them (`crew`, `shared`, `sys`); `spin`,
-//! `sleep`, `pipe` and `forks` are what a task can do, and what is measured of it; `load` makes the subcommands of
-//! these; `spec` reads groups of spinners and lists of CPUs, `summary` sums samples up.
+//! `sleep`, `pipe`, `forks`, `requests`, `frames` and `produce` are what a task can do (`work`: compute), and what is
+//! measured of it (`samples`); `load` makes the subcommands of these; `spec` reads groups of spinners and lists of
+//! CPUs, `summary` sums samples up.
 
 mod cli;
 mod crew;
 mod forks;
+mod frames;
 mod load;
 mod pipe;
+mod produce;
+mod requests;
+mod samples;
 mod shared;
 mod sleep;
 mod spec;
@@ -18,6 +23,7 @@ mod spin;
 mod stage;
 mod summary;
 mod sys;
+mod work;
 
 use anyhow::{Context, Result};
 use clap::Parser;

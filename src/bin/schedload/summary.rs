@@ -25,7 +25,8 @@ impl Micros {
         let sum: f64 = samples_ns.iter().map(|ns| *ns as f64).sum();
         Micros {
             samples,
-            mean_us: round(sum / 1e3 / samples.max(1) as f64),
+            // an empty sum is -0
+            mean_us: round(sum / 1e3 / samples.max(1) as f64) + 0.0,
             p50_us: percentile(50),
             p99_us: percentile(99),
             max_us: percentile(100),

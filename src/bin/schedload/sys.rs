@@ -7,6 +7,7 @@ use scx_proxy::clock;
 use scx_rustland_core::ALLOCATOR;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::AtomicU32;
 
 fn checked(result: libc::c_int) -> io::Result<()> {
@@ -98,6 +99,30 @@ pub fn nanosleep(ns: u64) {
     };
     // SAFETY: `time` is a valid timespec; what is left of the sleep is not asked for.
     unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &time, std::ptr::null_mut()) };
+}
+
+/// Gives a pipe room for so many bytes.
+pub fn pipe_bytes(pipe: &impl AsRawFd, bytes: usize) -> io::Result<()> {
+    let bytes = bytes as libc::c_int;
+    // SAFETY: takes numbers only.
+    match unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) } {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What would block on this end of a pipe fails instead.
+pub fn never_block(pipe: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    checked(unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })
+}
+
+/// Whether nothing can be read from a pipe now.
+pub fn is_empty(pipe: &impl AsRawFd) -> bool {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes an int, for which `bytes` is valid.
+    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &mut bytes) };
+    result == 0 && bytes == 0
 }
 
 /// CPU time that the process `pid` has used, exact to the moment, in ns.
