@@ -11,7 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use log::{info, warn};
-use scx_proxy::cli::{Command, DoctorOpts, MetricsOpts, Opts, RecordOpts, SwitchOpts, WatcherOpts};
+use scx_proxy::cli::{
+    Command, DoctorOpts, MetricsOpts, ObserveOpts, Opts, RecordOpts, SwitchOpts, WatcherOpts,
+};
 use scx_proxy::config::{Settings, Wrong};
 use scx_proxy::doctor::Report;
 use scx_proxy::loader::{Ejected, Scheduler, preflight, verify};
@@ -21,7 +23,7 @@ use scx_proxy::service::{self, Service};
 use scx_proxy::watch::Client;
 use scx_proxy::watcher::child;
 use scx_proxy::watcher::confine;
-use scx_proxy::{manual, memory, metrics, output, record, replay, stats, top, watcher};
+use scx_proxy::{beside, manual, memory, metrics, output, record, replay, stats, top, watcher};
 
 fn version() -> String {
     format!(
@@ -138,9 +140,18 @@ fn watch(opts: &WatcherOpts) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn switch(opts: &SwitchOpts, on: bool) -> Result<ExitCode> {
-    Client::connect(&opts.socket)?.set_donating(on)?;
+fn donate(opts: &SwitchOpts) -> Result<ExitCode> {
+    Client::connect(&opts.socket)?.set_donating(true)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn observe(opts: &ObserveOpts) -> Result<ExitCode> {
+    if !opts.beside {
+        Client::connect(&opts.socket)?.set_donating(false)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    service::init_log(0)?;
+    answer(&beside::run(opts, &*shutdown()?)?)
 }
 
 fn help_stats() -> Result<ExitCode> {
@@ -159,8 +170,8 @@ fn obey(settings: &Settings) -> Result<ExitCode> {
     let opts = &settings.opts;
     match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
-        Some(Command::Donate(opts)) => switch(opts, true),
-        Some(Command::Observe(opts)) => switch(opts, false),
+        Some(Command::Donate(opts)) => donate(opts),
+        Some(Command::Observe(opts)) => observe(opts),
         Some(Command::Man { subcommand }) => answer(&manual::page(subcommand.as_deref())?),
         Some(Command::Completions { shell }) => answer(&manual::completions(*shell)?),
         Some(Command::Record(opts)) => record(opts).map(|()| ExitCode::SUCCESS),

@@ -13,6 +13,8 @@
 #define PF_KTHREAD 0x00200000U
 
 /* loops that the verifier walks through, each to its end */
+#undef can_loop
+#undef bpf_for
 #define can_loop true
 #define bpf_for(i, from, to) for ((i) = (from); (i) < (to); (i)++)
 

@@ -118,7 +118,7 @@ int BPF_PROG(beside_switch, bool preempt, struct task_struct *prev, struct task_
 	bool sleeps = !preempt && prev_state && prev->__state != TASK_STATE_RUNNING;
 	struct task_ctx *tctx;
 	u32 pid = prev->pid;
-	u64 lock;
+	u64 lock, now;
 
 	if (!sleeps && !following())
 		return 0;
@@ -142,9 +142,13 @@ int BPF_PROG(beside_switch, bool preempt, struct task_struct *prev, struct task_
 	tctx = next->pid ? task_ctx_by_pid(next->pid) : NULL;
 	if (!tctx)
 		return 0;
+	now = port_now();
+	/* its wakeup was missed: while programs are attached one after the other, for example */
+	if (tctx->waits)
+		wait_end(next, tctx, now);
 	if (tctx->round != *(volatile u32 *)&follow_round)
 		tctx->off_since_ns = 0;
-	delay_end(tctx, port_now());
+	delay_end(tctx, now);
 	tctx->round = *(volatile u32 *)&follow_round;
 	return 0;
 }
