@@ -87,27 +87,22 @@ static __always_inline void pi_site(struct task_struct *p, struct task_ctx *tctx
 	tctx->site_lock = SITE_LOCK_PI;
 }
 
-/* What @p, current, sleeps on, 0 if on no lock that is followed. */
-static __always_inline u64 slept_on(struct task_struct *p, struct task_ctx **tctx, u32 state)
+/* What @p, current, sleeps on, 0 if on no lock that is followed. Of one that does something is kept. */
+static __noinline u64 slept_on(struct task_struct *p, u32 state)
 {
-	u64 lock;
+	u64 lock = lock_followed(LOCK_RTMUTEX) ? rtmutex_waited_for(p) : 0;
+	struct task_ctx *tctx = task_ctx_by_pid(p->pid);
 
-	lock = lock_followed(LOCK_RTMUTEX) ? rtmutex_waited_for(p) : 0;
 	if (lock) {
-		if (!*tctx && sampled())
-			*tctx = task_ctx_make(p->pid, (u64)p);
-		if (*tctx)
-			pi_site(p, *tctx, state);
-		return lock;
+		if (!tctx && sampled())
+			tctx = task_ctx_make(p->pid, (u64)p);
+		if (tctx)
+			pi_site(p, tctx, state);
+		return tctx ? lock : 0;
 	}
-	if (*tctx && (*tctx)->contended_lock)
-		return (*tctx)->contended_lock;
-	if (!lock_followed(LOCK_PTHREAD) || !futex_state(state))
-		return 0;
-	lock = user_edge(p);
-	if (lock)
-		*tctx = task_ctx_by_pid(p->pid);
-	return lock;
+	if (tctx && tctx->contended_lock)
+		return tctx->contended_lock;
+	return lock_followed(LOCK_PTHREAD) && futex_state(state) ? user_edge(p) : 0;
 }
 
 SEC("tp_btf/sched_switch")
@@ -122,20 +117,16 @@ int BPF_PROG(beside_switch, bool preempt, struct task_struct *prev, struct task_
 
 	if (!sleeps && !following())
 		return 0;
-	tctx = pid ? task_ctx_by_pid(pid) : NULL;
-	if (sleeps) {
-		if (prev_state & TASK_STATE_DEAD) {
-			if (tctx)
-				bpf_map_delete_elem(&task_ctxs, &pid);
-		} else {
-			lock = slept_on(prev, &tctx, prev_state);
-			if (lock && tctx)
-				wait_begin(prev, tctx, lock);
-			else if (tctx)
-				tctx->off_since_ns = 0;
-		}
-	} else if (tctx) {
-		tctx->off_since_ns = port_now();
+	if (sleeps && (prev_state & TASK_STATE_DEAD)) {
+		if (task_ctx_by_pid(pid))
+			bpf_map_delete_elem(&task_ctxs, &pid);
+	} else if (pid) {
+		lock = sleeps ? slept_on(prev, prev_state) : 0;
+		tctx = task_ctx_by_pid(pid);
+		if (tctx && lock)
+			wait_begin(prev, tctx, lock);
+		else if (tctx)
+			tctx->off_since_ns = sleeps ? 0 : port_now();
 	}
 	if (!following())
 		return 0;
@@ -167,8 +158,8 @@ int BPF_PROG(beside_wakeup, struct task_struct *p)
 	now = port_now();
 	if (tctx->waits)
 		wait_end(p, tctx, now);
-	/* not if it never stopped running */
-	if (!p->on_cpu)
+	/* not if it never stopped running; on_cpu is of another size on older kernels: no plain load will do */
+	if (!BPF_CORE_READ(p, on_cpu))
 		delay_begin(tctx, now);
 	tctx->round = *(volatile u32 *)&follow_round;
 	return 0;

@@ -17,20 +17,24 @@ static __always_inline bool following(void)
 	return *(volatile u32 *)&nr_waits;
 }
 
+/* what there is to say of a task of which nothing is known: not on the stack, where it has no room */
+static const volatile struct task_ctx nothing_known;
+
 /* What is kept of the task of @pid at address @task, from now on; NULL if there is no more room. */
 static __always_inline struct task_ctx *task_ctx_make(u32 pid, u64 task)
 {
 	struct task_ctx *tctx = task_ctx_by_pid(pid);
-	struct task_ctx fresh = {};
 
 	if (tctx)
 		return tctx;
-	fresh.task = task;
-	fresh.pid = pid;
-	bpf_map_update_elem(&task_ctxs, &pid, &fresh, BPF_NOEXIST);
+	bpf_map_update_elem(&task_ctxs, &pid, (const void *)&nothing_known, BPF_NOEXIST);
 	tctx = task_ctx_by_pid(pid);
-	if (!tctx)
+	if (!tctx) {
 		stat_inc(STAT_INVERSION_UNTRACKED);
+		return NULL;
+	}
+	tctx->task = task;
+	tctx->pid = pid;
 	return tctx;
 }
 
