@@ -7,11 +7,6 @@
 
 #define ON_RQ_QUEUED 1 /* kernel/sched/sched.h TASK_ON_RQ_QUEUED */
 
-/* EEVDF leaves some that sleep on their queue for a while (6.12) */
-struct sched_entity___delayed {
-	unsigned char sched_delayed;
-} __attribute__((preserve_access_index));
-
 static __always_inline bool following(void)
 {
 	return *(volatile u32 *)&nr_waits;
@@ -42,12 +37,11 @@ static __always_inline struct task_ctx *task_ctx_make(u32 pid, u64 task)
 static __always_inline bool is_delayed(u64 task)
 {
 	struct task_struct *p = (void *)task;
-	struct sched_entity___delayed *se = NULL;
 
 	if (BPF_CORE_READ(p, on_rq) != ON_RQ_QUEUED || BPF_CORE_READ(p, on_cpu))
 		return false;
-	return !bpf_core_field_exists(se->sched_delayed) ||
-	       !BPF_CORE_READ_BITFIELD_PROBED(&p->se, sched_delayed);
+	/* EEVDF leaves some that sleep on their queue for a while (6.12) */
+	return !bpf_core_field_exists(p->se.sched_delayed) || !BPF_CORE_READ(p, se.sched_delayed);
 }
 
 /* @pid owns a lock that is waited for: its clock goes, and is right from now on. */

@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn text_has_the_verdict_a_table_and_a_reason_for_all_that_is_not_on() {
         let text = report(Ok(()), false, "default").to_text();
-        assert!(text.starts_with("kernel: 7.3.4+deb13-cloud-amd64\nloads: yes, as root\n\nlock "));
+        assert!(text.starts_with("kernel: 7.3.4+deb13-cloud-amd64\nloads: yes, as root\nobserves beside: yes, as root\n\nlock "));
         for line in [
             "mutex         on     task->blocked_on                  mutex.owner",
             "percpu_rwsem  never  tracepoint lock:contention_begin  none",
@@ -273,6 +273,10 @@ mod tests {
             text.contains("\nlocks: not known: no such file\n"),
             "{text}"
         );
+        assert!(
+            text.contains("\nobserves beside: no: no such file\n"),
+            "{text}"
+        );
         let last = text.lines().last();
         assert!(last.is_some_and(|line| line.starts_with("verdict: nothing would be tracked")));
     }
@@ -287,7 +291,8 @@ mod tests {
         let said = verdict(Ok(()), "none");
         assert!(said.contains("would track no lock"), "{said}");
         let said = verdict(refusal(), "default");
-        let end = "cannot be loaded: another sched_ext scheduler is loaded: lavd";
+        let end = "cannot be loaded: another sched_ext scheduler is loaded: lavd; \
+                   scx_proxy observe --beside can watch it";
         assert!(said.ends_with(end), "{said}");
     }
 
