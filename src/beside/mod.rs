@@ -41,6 +41,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// How often the tables are read, for what is known of owners only as long as they live.
 const LOOK: Duration = Duration::from_secs(1);
 const ROWS: usize = 100;
+/// Names come behind the events: so long they are waited for at the end.
+const NAMED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Watches until `shutdown` is set, or the time is over; returns what is to be printed.
 ///
@@ -89,7 +91,14 @@ pub fn run(opts: &ObserveOpts, shutdown: &AtomicBool) -> Result<String> {
         }
     }
     observer.detach();
+    let ended = Instant::now();
     summary.look(&client.view(ROWS)?);
+    let seconds = summary.seconds;
+    while !summary.is_named() && ended.elapsed() < NAMED_WITHIN {
+        std::thread::sleep(POLL);
+        summary.look(&client.view(ROWS)?);
+    }
+    summary.seconds = seconds;
     let metrics = metrics(&observer, agent.state())?;
     summary.end(&metrics);
     drop((client, keeper, agent, server, socket));

@@ -116,6 +116,15 @@ impl Summary {
             .collect();
     }
 
+    /// Whether all that would be told has a name.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        let mut told = self.held.iter().filter(|held| held.sums.inverted_ns > 0);
+        // a class without a site is its type alone
+        let named = |held: &Held| !held.owner.is_empty() && held.class.contains(' ');
+        told.by_ref().take(NAMED).all(named)
+    }
+
     /// Takes in what was counted.
     pub fn end(&mut self, metrics: &Metrics) {
         self.untracked = metrics.inversion_untracked;
@@ -260,6 +269,14 @@ mod tests {
         let line = "3.1 s  mutex fdget_pos: tar 4294967295 (nice 19) held up firefox 812, 12 waits, \
                     the longest 900.0 ms\n";
         assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn what_has_no_name_yet_is_known() {
+        let mut named = summary(1_000_000);
+        assert!(named.is_named() && summary(0).is_named());
+        named.held[0].class = "mutex".into();
+        assert!(!named.is_named());
     }
 
     #[test]

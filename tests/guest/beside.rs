@@ -146,7 +146,6 @@ fn seen(lock: &str, class: &str) -> Result<(), Failed> {
 fn says_who_held_up_whom() -> Result<(), Failed> {
     let beside = Beside::start(&["--json"])?;
     stage(&mut beside.client()?, "f_pos_lock", "100", 1)?;
-    std::thread::sleep(Duration::from_secs(2));
     let out = beside.end()?;
     let json: Value = serde_json::from_str(&out).map_err(|e| format!("{e}: {out}"))?;
     let class = match has_mutex_owner() {
