@@ -43,6 +43,7 @@ struct task_ctx {
 	u64 blocked_at_ns;
 	u64 wait_lock;	/* the same edge, while its delay is timed */
 	u64 wait_delay_ns;
+	u64 last_owner; /* address of who owned what it waited for last */
 };
 
 /* As in core/state.h. */

@@ -72,10 +72,11 @@ static __noinline bool waiter_comes_first(const struct task_ctx *tctx, u32 pid)
 {
 	struct task_ctx *octx = task_ctx_by_pid(pid);
 
-	/* who waited itself stands for those further down its chain, as in core/inversion.h */
-	if (!octx || octx->wait_lock || octx->blocked_at_ns > tctx->blocked_at_ns)
+	if (!octx || rank_before(tctx->task, octx->task))
 		return true;
-	return rank_before(tctx->task, octx->task);
+	/* who waited itself meanwhile was delayed by whom it waited for */
+	return octx->last_owner && octx->blocked_at_ns > tctx->blocked_at_ns &&
+	       rank_before(tctx->task, octx->last_owner);
 }
 
 /* Inversion time of the wait that @tctx is in, as inversion_so_far() of core/inversion.h. */
@@ -120,9 +121,12 @@ static __noinline void wait_end(struct task_struct *p, struct task_ctx *tctx, u6
 {
 	u64 lock = tctx->wait_edge, waited_ns = now - tctx->blocked_at_ns, inverted_ns, delay;
 	struct lock_slot *slot;
+	struct task_ctx *octx;
 	u32 owner;
 
 	inverted_ns = inverted_so_far(tctx, now, &owner, &delay);
+	octx = task_ctx_by_pid(owner);
+	tctx->last_owner = octx ? octx->task : 0;
 	stat_inc(STAT_EDGE_WOKEN);
 	stat_add(STAT_WAITED_NS, waited_ns);
 	stat_add(STAT_INVERTED_NS, inverted_ns);
