@@ -85,4 +85,13 @@ fn main() {
         .enable_skel("bpf/main.bpf.c", "bpf")
         .build()
         .expect("BPF object");
+    // for kernels down to 6.1: without the instructions that came later
+    scx_cargo::BpfBuilder::new()
+        .expect("a compiler for BPF")
+        .add_include_path(include.to_str().expect("UTF-8 path"))
+        .add_include_path(root.join("bpf").to_str().expect("UTF-8 path"))
+        .add_cflag("-mcpu=v3")
+        .enable_skel("bpf/beside/beside.bpf.c", "beside")
+        .build()
+        .expect("BPF object of observe --beside");
 }

@@ -42,4 +42,7 @@
 #define LOCK_SLOT_BITS 13
 #define LOCK_SLOTS (1 << LOCK_SLOT_BITS)
 
+/* tasks of which `observe --beside` keeps something at one time, at the most: bpf/beside/state.h */
+#define BESIDE_TASKS_MAX 32768
+
 #endif /* PROXY_ABI_H */

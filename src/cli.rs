@@ -229,7 +229,7 @@ pub enum Command {
     Donate(SwitchOpts),
 
     /// Make the running scheduler only observe: follow every wait, donate nothing.
-    Observe(SwitchOpts),
+    Observe(ObserveOpts),
     /// Print a man page, as roff: of scx_proxy, or of one of its subcommands.
     Man {
         /// The subcommand; without it, scx_proxy itself.
@@ -445,7 +445,41 @@ pub struct DoctorOpts {
     pub verify_cpus: Option<u32>,
 }
 
-/// Flags of `scx_proxy donate` and `scx_proxy observe`.
+/// Flags of `scx_proxy observe`.
+#[derive(Debug, Clone, Args)]
+pub struct ObserveOpts {
+    /// The stats socket of that scheduler.
+    #[arg(long, default_value = SOCKET, value_name = "PATH", conflicts_with = "beside")]
+    pub socket: PathBuf,
+
+    /// Watch beside whatever schedules this machine, until Ctrl-C, and say then who held up whom.
+    ///
+    /// The scheduler stays what it is. Needs root and a kernel with BTF, from 6.1 on, and no
+    /// sched_ext. `scx_proxy top`, `record` and `metrics` show it meanwhile.
+    #[arg(long)]
+    pub beside: bool,
+
+    /// With --beside: stop after this time, in seconds.
+    #[arg(long, value_name = "SECS", requires = "beside", value_parser = parse_interval_secs)]
+    pub seconds: Option<f64>,
+
+    /// With --beside: print the summary as one JSON object.
+    #[arg(long, requires = "beside")]
+    pub json: bool,
+
+    /// With --beside: look at one of so many waits, by chance. Costs less, and sees less: chains are cut
+    /// where a wait was left out.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "beside",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub sample: u32,
+
+    /// With --beside: room for events that have not been read yet, in KiB; a power of two.
+    #[arg(long, value_name = "KIB", default_value_t = 512, requires = "beside",
+          value_parser = parse_ring_kib)]
+    pub events_kib: u32,
+}
+
+/// Flags of `scx_proxy donate`.
 #[derive(Debug, Clone, Args)]
 pub struct SwitchOpts {
     /// The stats socket of that scheduler.

@@ -3,7 +3,7 @@
 //!
 //! `cli` says what can be asked for, `config` also in a file; `loader` brings the BPF scheduler into the
 //! kernel and keeps it there, `agent` follows all waits and their owners and gives it hints,
-//! `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
+//! `beside` watches without scheduling. `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
 //! reports that. `watcher` is a process beside it, which follows the agent's events: there `watch` sums
 //! them up, and `naming` finds out what is in them; `top`
 //! shows it live, `record` and `replay` keep it, `bugreport` sends it, `metrics` hands it on. `manual` makes man pages and
@@ -17,6 +17,7 @@ compile_error!(
 
 pub mod abi;
 pub mod agent;
+pub mod beside;
 pub mod bugreport;
 pub mod cli;
 pub mod clock;

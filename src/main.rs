@@ -12,7 +12,8 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use log::{info, warn};
 use scx_proxy::cli::{
-    BugreportOpts, Command, DoctorOpts, MetricsOpts, Opts, RecordOpts, SwitchOpts, WatcherOpts,
+    BugreportOpts, Command, DoctorOpts, MetricsOpts, ObserveOpts, Opts, RecordOpts, SwitchOpts,
+    WatcherOpts,
 };
 use scx_proxy::config::{Settings, Wrong};
 use scx_proxy::doctor::Report;
@@ -23,7 +24,9 @@ use scx_proxy::service::{self, Service};
 use scx_proxy::watch::Client;
 use scx_proxy::watcher::child;
 use scx_proxy::watcher::confine;
-use scx_proxy::{bugreport, manual, memory, metrics, output, record, replay, stats, top, watcher};
+use scx_proxy::{
+    beside, bugreport, manual, memory, metrics, output, record, replay, stats, top, watcher,
+};
 
 fn version() -> String {
     format!(
@@ -144,9 +147,18 @@ fn watch(opts: &WatcherOpts) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn switch(opts: &SwitchOpts, on: bool) -> Result<ExitCode> {
-    Client::connect(&opts.socket)?.set_donating(on)?;
+fn donate(opts: &SwitchOpts) -> Result<ExitCode> {
+    Client::connect(&opts.socket)?.set_donating(true)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn observe(opts: &ObserveOpts) -> Result<ExitCode> {
+    if !opts.beside {
+        Client::connect(&opts.socket)?.set_donating(false)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    service::init_log(0)?;
+    answer(&beside::run(opts, &*shutdown()?)?)
 }
 
 fn help_stats() -> Result<ExitCode> {
@@ -165,8 +177,8 @@ fn execute(settings: &Settings) -> Result<ExitCode> {
     let opts = &settings.opts;
     match &opts.command {
         Some(Command::Doctor(opts)) => doctor(opts),
-        Some(Command::Donate(opts)) => switch(opts, true),
-        Some(Command::Observe(opts)) => switch(opts, false),
+        Some(Command::Donate(opts)) => donate(opts),
+        Some(Command::Observe(opts)) => observe(opts),
         Some(Command::Man { subcommand }) => answer(&manual::page(subcommand.as_deref())?),
         Some(Command::Completions { shell }) => answer(&manual::completions(*shell)?),
         Some(Command::Record(opts)) => record(opts).map(|()| ExitCode::SUCCESS),

@@ -201,16 +201,6 @@ static __always_inline void lent_settle(struct task_ctx *tctx)
 		tctx->vtime = key;
 }
 
-/* The task that has @lock, from which @p was woken, or is about to. */
-static __always_inline u32 lock_next_owner(struct task_struct *p, struct task_ctx *tctx, u64 lock)
-{
-	u32 pid = edge_owner_pid(p, tctx, lock);
-
-	if (!pid)
-		pid = edge_first_waiter_pid(lock);
-	return pid ? pid : port_pid(p);
-}
-
 /*
  * The wait of @p is over (ops.runnable(), class change, exit): take the token
  * back, whatever it is, and pay for what ran on it. Returns the CPU where an

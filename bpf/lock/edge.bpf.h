@@ -5,50 +5,16 @@
  * behind it. Nothing here is remembered: each call reads the kernel's own state,
  * or, of a mutex of user space, the mutex itself. What has to be learned: what the owners of ntsync call
  * themselves (ntsync.bpf.h), and the candidates for a lock that names no owner (users.bpf.h).
- *
- * An edge is one word: address and type of the lock (include/locks.h).
  */
 #ifndef PROXY_LOCK_EDGE_H
 #define PROXY_LOCK_EDGE_H
 
-static __always_inline u32 lock_type(u64 lock)
-{
-	return lock & LOCK_TYPE_MASK;
-}
+#define edge_task_get(pid) bpf_task_from_pid(pid)
+#define edge_task_put(p) bpf_task_release(p)
+#define edge_tgid(p) ((u32)(p)->tgid)
+#define edge_by_tracepoint(tctx) ((tctx)->place == PLACE_OTHER)
 
-static __always_inline u64 lock_address(u64 lock)
-{
-	return lock & ~LOCK_TYPE_MASK;
-}
-
-/* Whether locks of @type are followed; constant to the verifier. */
-static __always_inline bool lock_followed(enum lock_type type)
-{
-	return cfg.locks & LOCK_BIT(type);
-}
-
-/*
- * The pid of the task at address @word, 0 if there is none. An address is only a
- * number until a live task proves to stand there: the pid is read with a
- * fault-proof load, looked up, and must lead back to the same address.
- */
-static __noinline u32 edge_task_pid(u64 word)
-{
-	struct task_struct *task = (void *)word, *found;
-	u32 pid;
-
-	if (!word)
-		return 0;
-	pid = BPF_CORE_READ(task, pid);
-	found = pid ? bpf_task_from_pid(pid) : NULL;
-	if (!found)
-		return 0;
-	if ((u64)found != word)
-		pid = 0;
-	bpf_task_release(found);
-	return pid;
-}
-
+#include "word.bpf.h"
 #include "stack.bpf.h"
 #include "mutex.bpf.h"
 #include "rwsem.bpf.h"

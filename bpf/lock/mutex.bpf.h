@@ -55,7 +55,7 @@ static __always_inline u64 mutex_waited_for(struct task_struct *p, const struct 
 	if (bpf_core_field_exists(t->blocked_on) && !cfg.track_by_tracepoint) {
 		lock = (u64)BPF_CORE_READ(t, blocked_on);
 		/* of other classes only what the tracepoint has seen begin, and not end */
-		if (tctx->place == PLACE_OTHER && lock != tctx->contended_lock)
+		if (edge_by_tracepoint(tctx) && lock != tctx->contended_lock)
 			lock = 0;
 	} else {
 		lock = lock_type(tctx->contended_lock) == LOCK_MUTEX ? tctx->contended_lock : 0;

@@ -81,13 +81,13 @@ __noinline u32 pidns_pid(u64 at, u32 nr)
 
 	pidns_own((void *)at, &own);
 	pid = edge_task_pid(pidns_task_word((u64)own.ns, nr));
-	o = pid ? bpf_task_from_pid(pid) : NULL;
+	o = pid ? edge_task_get(pid) : NULL;
 	if (!o)
 		return 0;
 	pidns_own(BPF_CORE_READ(o, thread_pid), &found);
 	if (found.ns != own.ns || (u32)found.nr != nr)
 		pid = 0;
-	bpf_task_release(o);
+	edge_task_put(o);
 	return pid;
 }
 

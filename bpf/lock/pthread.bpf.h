@@ -160,7 +160,7 @@ static __always_inline bool pthread_believed(struct task_struct *p, struct task_
 {
 	u64 at;
 
-	if (o->tgid == p->tgid)
+	if (edge_tgid(o) == (u32)p->tgid)
 		return true;
 	/* pidns_pid() finds none but those of the waiter's own namespace */
 	if (!(flags & USER_SHARED) || (!(flags & USER_IN_PIDNS) && pid_namespace_level(o)))
@@ -210,13 +210,13 @@ static __always_inline u32 pthread_owner_pid(struct task_struct *p, const struct
 		return 0;
 	if (flags & USER_IN_PIDNS)
 		pid = pidns_pid((u64)BPF_CORE_READ(p, thread_pid), tid);
-	o = pid ? bpf_task_from_pid(pid) : NULL;
+	o = pid ? edge_task_get(pid) : NULL;
 	if (!o || !pthread_believed(p, o, tctx->user_addr, flags)) {
 		stat_inc(STAT_UNPROVEN);
 		pid = 0;
 	}
 	if (o)
-		bpf_task_release(o);
+		edge_task_put(o);
 	return pid;
 }
 

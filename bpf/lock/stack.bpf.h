@@ -42,10 +42,6 @@ __noinline u32 stack_has(u32 bytes, u64 from, u64 span)
 	return 0;
 }
 
-#define PF_USER_WORKER 0x4000U /* include/linux/sched.h; the other two: scx/common.bpf.h */
-/* they have no user mode; their user registers are unused, or those of the task that created them */
-#define PF_NO_SYSCALL (PF_KTHREAD | PF_USER_WORKER | PF_IO_WORKER)
-
 /* kernel/entry/common.c: what a task is in that leaves the kernel and is preempted on the way */
 extern const void exit_to_user_mode_loop __ksym __weak;
 /* longer than that function is anywhere: what lies behind it counts as if it were in it */

@@ -35,13 +35,13 @@ static __always_inline u64 cgroup_of(struct task_struct *p)
 
 static __always_inline u64 cgroup_of_pid(u32 pid)
 {
-	struct task_struct *p = pid ? bpf_task_from_pid(pid) : NULL;
+	struct task_struct *p = pid ? edge_task_get(pid) : NULL;
 	u64 id;
 
 	if (!p)
 		return 0;
 	id = cgroup_of(p);
-	bpf_task_release(p);
+	edge_task_put(p);
 	return id;
 }
 

@@ -150,8 +150,8 @@ def measure(args):
         project.say(f"bench: ended after {args.limit_secs:g} s, before all rounds were done")
     elif outcome.status:
         raise project.Failure(f"the measurement failed with status {outcome.status}")
-    for complaint in outcome.complaints:
-        project.say(f"kernel log: {complaint}")
+    for warning in outcome.warnings:
+        project.say(f"kernel log: {warning}")
     return {
         "kernel": outcome.version,
         "accel": outcome.accel,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Debian sched_ext kernels, by series.
+"""Debian kernels, by series.
 
 Owns <cache>/kernels/<version>/ (boot/vmlinuz-<version>, boot/config-<version>,
 lib/modules/<version>, source.json) and <cache>/apt (lists and archives of its
@@ -143,8 +143,9 @@ def newest(versions):
 
 
 def version_pattern(table):
-    """Full versions of the series: no dash before the flavour, or "amd64" would take "rt-amd64" too."""
-    return rf"{re.escape(table['version'])}\.\d+[^\s-]*-{re.escape(table['flavour'])}"
+    """Full versions of the series: no dash before the flavour, or "amd64" would take "rt-amd64" too, but for the
+    number of the ABI that Debian 12 has there (6.1.0-42-amd64)."""
+    return rf"{re.escape(table['version'])}\.\d+[^\s-]*(?:-\d+)?-{re.escape(table['flavour'])}"
 
 
 def cached(name):

@@ -24,8 +24,8 @@ pub struct KernelSide {
     _events: MapHandle,
     taken: Rc<RefCell<Vec<abi::proxy_event>>>,
     stats: MapHandle,
-    wait_hints: MapHandle,
-    return_hints: MapHandle,
+    /// Of waits, of return migration; `None` beside another scheduler, which takes no hints.
+    hints: Option<[MapHandle; 2]>,
     snapshot: std::sync::Arc<Link>,
 }
 
@@ -55,13 +55,17 @@ fn read_events(source: impl Read, max: usize) -> std::io::Result<Vec<abi::proxy_
 }
 
 impl KernelSide {
-    /// `maps`: events, proxy_stats, wait_hints, return_hints; `snapshot`: the link of the
-    /// task iterator.
+    /// `maps`: events, proxy_stats; `hints`: wait_hints, return_hints, if there are any; `snapshot`: the link
+    /// of the task iterator.
     ///
     /// # Errors
     /// What libbpf said.
-    pub fn new(maps: [MapHandle; 4], snapshot: std::sync::Arc<Link>) -> Result<Self> {
-        let [events, stats, wait_hints, return_hints] = maps;
+    pub fn new(
+        maps: [MapHandle; 2],
+        hints: Option<[MapHandle; 2]>,
+        snapshot: std::sync::Arc<Link>,
+    ) -> Result<Self> {
+        let [events, stats] = maps;
         let taken = Rc::new(RefCell::new(Vec::with_capacity(EVENTS_PER_LOOK)));
         let sink = taken.clone();
         let mut builder = RingBufferBuilder::new();
@@ -74,17 +78,18 @@ impl KernelSide {
             .context("ring of events")?;
         let ring = builder.build().context("ring of events")?;
         // what an agent before this one left behind, nobody would renew or remove
-        let keys: Vec<_> = wait_hints.keys().collect();
-        for key in keys {
-            let _ = wait_hints.delete(&key);
+        if let Some([wait_hints, _]) = &hints {
+            let keys: Vec<_> = wait_hints.keys().collect();
+            for key in keys {
+                let _ = wait_hints.delete(&key);
+            }
         }
         Ok(Self {
             ring,
             _events: events,
             taken,
             stats,
-            wait_hints,
-            return_hints,
+            hints,
             snapshot,
         })
     }
@@ -127,7 +132,10 @@ impl KernelSide {
     /// # Errors
     /// What libbpf said.
     pub fn set_wait_hint(&mut self, pid: u32, hint: &abi::wait_hint) -> Result<()> {
-        self.wait_hints
+        let Some([wait_hints, _]) = &self.hints else {
+            return Ok(());
+        };
+        wait_hints
             .update(&pid.to_ne_bytes(), bytes_of(hint), MapFlags::ANY)
             .context("hint about a wait")
     }
@@ -137,7 +145,10 @@ impl KernelSide {
     /// # Errors
     /// What libbpf said.
     pub fn remove_wait_hint(&mut self, pid: u32) -> Result<()> {
-        match self.wait_hints.delete(&pid.to_ne_bytes()) {
+        let Some([wait_hints, _]) = &self.hints else {
+            return Ok(());
+        };
+        match wait_hints.delete(&pid.to_ne_bytes()) {
             Err(e) if e.kind() == libbpf_rs::ErrorKind::NotFound => Ok(()),
             other => other.context("hint about a wait"),
         }
@@ -148,7 +159,10 @@ impl KernelSide {
     /// # Errors
     /// What libbpf said.
     pub fn set_return_hint(&mut self, class: u32, hint: &abi::return_hint) -> Result<()> {
-        self.return_hints
+        let Some([_, return_hints]) = &self.hints else {
+            return Ok(());
+        };
+        return_hints
             .update(&class.to_ne_bytes(), bytes_of(hint), MapFlags::ANY)
             .context("hint about return migration")
     }

@@ -22,6 +22,7 @@ pub use rights::Rights;
 
 use serde::Serialize;
 
+use crate::beside::Observes;
 use crate::loader::{preflight, programs};
 use crate::locks::{KernelFacts, LockSet, Plan, Probe, Row, State};
 use checks::Refusal;
@@ -60,6 +61,8 @@ pub struct Report {
     pub preempt_rt: bool,
     /// Whether the scheduler can be loaded.
     pub loads: Loads,
+    /// Whether `observe --beside` can watch this kernel, whatever schedules it.
+    pub observes_beside: Observes,
     /// A row a lock type; none if the kernel's types cannot be read.
     pub locks: Vec<Row>,
     /// Why there are no rows.
@@ -96,6 +99,7 @@ impl Report {
             preempt_rt: facts.as_ref().is_ok_and(|facts| facts.preempt_rt())
                 || host.config.value("PREEMPT_RT") == Some("y"),
             loads,
+            observes_beside: Observes::new(facts.clone()),
             follows_any: plan.as_ref().is_some_and(Plan::follows_any),
             locks: plan.map_or_else(Vec::new, |plan| plan.rows().to_vec()),
             unread: facts.err(),
@@ -124,7 +128,13 @@ impl Report {
     fn judge(&self) -> String {
         if let Loads { ok: false, why, .. } = &self.loads {
             let why = why.as_deref().unwrap_or("for no known reason");
-            return format!("nothing would be tracked, since scx_proxy cannot be loaded: {why}");
+            let instead = match self.observes_beside.ok {
+                true => "; scx_proxy observe --beside can watch it",
+                false => "",
+            };
+            return format!(
+                "nothing would be tracked, since scx_proxy cannot be loaded: {why}{instead}"
+            );
         }
         let loaded = match self.loads.root {
             true => "scx_proxy can be loaded",
@@ -213,7 +223,7 @@ mod tests {
     #[test]
     fn text_has_the_verdict_a_table_and_a_reason_for_all_that_is_not_on() {
         let text = report(Ok(()), false, "default").to_text();
-        assert!(text.starts_with("kernel: 7.3.4+deb13-cloud-amd64\nloads: yes, as root\n\nlock "));
+        assert!(text.starts_with("kernel: 7.3.4+deb13-cloud-amd64\nloads: yes, as root\nobserves beside: yes, as root\n\nlock "));
         for line in [
             "mutex         on     task->blocked_on                  mutex.owner",
             "percpu_rwsem  never  tracepoint lock:contention_begin  none",
@@ -263,6 +273,10 @@ mod tests {
             text.contains("\nlocks: not known: no such file\n"),
             "{text}"
         );
+        assert!(
+            text.contains("\nobserves beside: no: no such file\n"),
+            "{text}"
+        );
         let last = text.lines().last();
         assert!(last.is_some_and(|line| line.starts_with("verdict: nothing would be tracked")));
     }
@@ -277,7 +291,8 @@ mod tests {
         let said = verdict(Ok(()), "none");
         assert!(said.contains("would track no lock"), "{said}");
         let said = verdict(refusal(), "default");
-        let end = "cannot be loaded: another sched_ext scheduler is loaded: lavd";
+        let end = "cannot be loaded: another sched_ext scheduler is loaded: lavd; \
+                   scx_proxy observe --beside can watch it";
         assert!(said.ends_with(end), "{said}");
     }
 

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::{Loads, Report};
+use crate::beside::Observes;
 use crate::output::Table;
 
 impl Report {
@@ -26,6 +27,18 @@ impl Report {
             } => text.push_str("loads: yes, as root\n"),
             Loads { why, help, .. } => {
                 push_remark(&mut text, "loads: no", why.as_deref(), help.as_deref())
+            }
+        }
+        match &self.observes_beside {
+            Observes { ok: true, .. } if self.loads.root => text.push_str("observes beside: yes\n"),
+            Observes { ok: true, .. } => text.push_str("observes beside: yes, as root\n"),
+            Observes { why, help, .. } => {
+                push_remark(
+                    &mut text,
+                    "observes beside: no",
+                    why.as_deref(),
+                    help.as_deref(),
+                );
             }
         }
         match &self.unread {

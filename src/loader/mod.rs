@@ -6,7 +6,7 @@ mod cpus;
 mod ejected;
 pub mod preflight;
 pub mod programs;
-mod refused;
+pub(crate) mod refused;
 mod topology;
 pub mod verify;
 
@@ -76,7 +76,7 @@ pub struct Scheduler<'a> {
 
 /// The folder of both sockets: its owner may make files in it without any capability, as the watcher has
 /// to. scx_stats would make it with whatever umask there is.
-fn make_socket_folder() -> std::io::Result<()> {
+pub(crate) fn make_socket_folder() -> std::io::Result<()> {
     let folder = Path::new(SOCKET).parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder)?;
     let mode = std::fs::metadata(folder)?.mode();
@@ -86,14 +86,25 @@ fn make_socket_folder() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The inode of the socket that our server made. Dropped, it is gone, unless another one has taken its place.
-struct OwnSocket(Option<u64>);
+/// The socket that our server made, and its inode. Dropped, it is gone, unless another one has taken its place.
+pub(crate) struct OwnSocket(&'static str, Option<u64>);
+
+fn inode(path: &str) -> Option<u64> {
+    std::fs::metadata(path).ok().map(|file| file.ino())
+}
+
+impl OwnSocket {
+    /// That at `path`, which has just been made.
+    pub(crate) fn new(path: &'static str) -> Self {
+        Self(path, inode(path))
+    }
+}
 
 impl Drop for OwnSocket {
     fn drop(&mut self) {
-        let there = std::fs::metadata(SOCKET).ok().map(|file| file.ino());
-        if there.is_some() && there == self.0 {
-            let _ = std::fs::remove_file(SOCKET);
+        let there = inode(self.0);
+        if there.is_some() && there == self.1 {
+            let _ = std::fs::remove_file(self.0);
         }
     }
 }
@@ -143,12 +154,12 @@ fn configure(
 }
 
 /// Our process id as the kernel has it: in a pid namespace another one than getpid()'s.
-fn kernels_pid() -> u32 {
+pub(crate) fn kernels_pid() -> u32 {
     probe().map_or_else(|_| std::process::id(), |probed| probed.tgid)
 }
 
 /// Whether `/proc` knows tasks by the kernel's numbers: in a pid namespace it may not.
-fn look_for_names() -> bool {
+pub(crate) fn look_for_names() -> bool {
     let pid = kernels_pid();
     let shows_all = Root("/".into()).shows_all_tasks(pid);
     naming::use_proc(shows_all);
@@ -162,9 +173,9 @@ fn look_for_names() -> bool {
 }
 
 /// What the watcher is started with.
-fn watcher_args(shows_all_tasks: bool) -> Vec<String> {
+pub(crate) fn watcher_args(socket: &str, shows_all_tasks: bool) -> Vec<String> {
     let parent = std::process::id().to_string();
-    let args = ["watcher", "--parent", &parent, "--socket", watcher::SOCKET];
+    let args = ["watcher", "--parent", &parent, "--socket", socket];
     let no_proc = (!shows_all_tasks).then_some("--no-proc");
     args.into_iter().chain(no_proc).map(str::to_owned).collect()
 }
@@ -274,19 +285,20 @@ fn start_agent(
     let maps = [
         MapHandle::try_from(&skel.maps.events)?,
         MapHandle::try_from(&skel.maps.proxy_stats)?,
+    ];
+    let hints = [
         MapHandle::try_from(&skel.maps.wait_hints)?,
         MapHandle::try_from(&skel.maps.return_hints)?,
     ];
     Agent::start(opts, incoming, move || {
-        let [events, stats, wait_hints, return_hints] = &maps;
-        let maps = [
-            MapHandle::try_from(events)?,
-            MapHandle::try_from(stats)?,
-            MapHandle::try_from(wait_hints)?,
-            MapHandle::try_from(return_hints)?,
-        ];
-        KernelSide::new(maps, snapshot.clone())
+        let hints = handles(&hints)?;
+        KernelSide::new(handles(&maps)?, Some(hints), snapshot.clone())
     })
+}
+
+/// More handles of the same maps.
+pub(crate) fn handles([first, second]: &[MapHandle; 2]) -> Result<[MapHandle; 2]> {
+    Ok([MapHandle::try_from(first)?, MapHandle::try_from(second)?])
 }
 
 /// What libbpf is told. It looks for the kernel's configuration in two places only, and loads nothing
@@ -410,7 +422,10 @@ impl<'a> Scheduler<'a> {
         };
         let keeper = requests
             .clone()
-            .map(|requests| Keeper::start(requests, watcher_args(shows_all_tasks)))
+            .map(|requests| {
+                let args = watcher_args(watcher::SOCKET, shows_all_tasks);
+                Keeper::start(requests, watcher::SOCKET, args)
+            })
             .transpose()?;
         let watcher = keeper.as_ref().map(Keeper::handle);
         let server = StatsServer::new(stats::server_data(watcher, std::thread::current()));
@@ -419,7 +434,7 @@ impl<'a> Scheduler<'a> {
         // it also switches donation: no other user may connect
         let server = output::private_umask(|| server.launch());
         let stats_server = server.context(WRITABLE)?;
-        let socket = OwnSocket(std::fs::metadata(SOCKET).ok().map(|file| file.ino()));
+        let socket = OwnSocket::new(SOCKET);
         info!("scx_proxy is scheduling {} CPUs", online.len());
         Ok(Self {
             skel,

@@ -12,7 +12,7 @@ use super::skel::BpfSkel;
 use crate::locks::Probe;
 
 /// What it says of one.
-pub(super) fn info(program: &libbpf_rs::Program<'_>) -> Result<bpf_prog_info> {
+pub(crate) fn info(program: &libbpf_rs::Program<'_>) -> Result<bpf_prog_info> {
     let mut info = bpf_prog_info::default();
     let mut len = u32::try_from(size_of_val(&info))?;
     let into: *mut bpf_prog_info = &mut info;

@@ -21,6 +21,8 @@ use crate::stats::{GroupRow, Metrics};
 
 /// Where a running scheduler listens.
 pub const SOCKET: &str = "/var/run/scx/root/stats";
+/// Where `observe --beside` does. Not the same: that one is whoever's who schedules.
+pub const BESIDE: &str = "/var/run/scx/root/beside";
 
 /// Longest time that one request may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,12 +69,17 @@ fn ask<T: DeserializeOwned>(
 }
 
 impl Client {
-    /// Connects to the scheduler that listens on `socket`.
+    /// Connects to the scheduler that listens on `socket`; if none does at the usual place, to what observes
+    /// beside one.
     ///
     /// # Errors
     /// No process listens there, or not to us.
     pub fn connect(socket: &Path) -> Result<Self> {
-        let scheduler = connect(socket).with_context(|| {
+        let beside = |error| match socket == Path::new(SOCKET) {
+            true => connect(Path::new(BESIDE)).map_err(|_| error),
+            false => Err(error),
+        };
+        let scheduler = connect(socket).or_else(beside).with_context(|| {
             format!(
                 "cannot connect to a scheduler at {}: is scx_proxy running, and are you root?",
                 socket.display()

@@ -17,6 +17,9 @@ pub const TASKS_MAX: usize = 4096;
 /// Likewise.
 pub const PAIRS_MAX: usize = 256;
 
+/// Likewise.
+pub const HELD_MAX: usize = 512;
+
 /// A class of locks before it has a name. Several may get the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Class {
@@ -112,6 +115,8 @@ pub struct Ledger {
     pub tasks: Table<u32, TaskSums>,
     /// By the waiter's cgroup and the owner's.
     pub pairs: Table<(u64, u64), Sums>,
+    /// By class, owner and waiter.
+    pub held: Table<(Class, u32, u32), Sums>,
 }
 
 impl Default for Ledger {
@@ -122,6 +127,7 @@ impl Default for Ledger {
             classes: Table::new(CLASSES_MAX),
             tasks: Table::new(TASKS_MAX),
             pairs: Table::new(PAIRS_MAX),
+            held: Table::new(HELD_MAX),
         }
     }
 }
@@ -155,6 +161,9 @@ impl Ledger {
         self.classes.row(about.class()).add(sums);
         let pair = (about.cgroup != 0).then_some((about.cgroup, about.owner_cgroup));
         self.pairs.row(pair).add(sums);
+        let known = about.class().filter(|_| about.owner != 0);
+        let held = known.map(|class| (class, about.owner, about.pid));
+        self.held.row(held).add(sums);
         let waiter = self.task(about.pid, about.tgid, about.cgroup);
         waiter.waited.add(sums);
     }

@@ -7,7 +7,7 @@ use std::hash::Hash;
 use super::chains::Path;
 use super::label::{Labels, OTHER};
 use super::ledger::{Ledger, LockSums, TaskSums};
-use super::view::{Chain, ClassRow, Link, LockRow, PairRow, Sums, Task, TaskRow, View};
+use super::view::{Chain, ClassRow, HeldRow, Link, LockRow, PairRow, Sums, Task, TaskRow, View};
 use super::waits::{Wait, Waits};
 use crate::agent::edge;
 
@@ -41,6 +41,7 @@ pub fn tables(ledger: &Ledger, waits: &Waits, labels: Labels, now_ns: u64, rows:
         classes: classes(&ledger, waits, labels, rows),
         tasks: tasks(&ledger, waits, labels, rows),
         pairs: pairs(&ledger, labels, rows),
+        held: held(&ledger, labels, rows),
         ..View::default()
     }
 }
@@ -173,6 +174,40 @@ fn pairs(ledger: &Ledger, labels: Labels, rows: usize) -> Vec<PairRow> {
         });
     }
     all
+}
+
+/// Threads of one name are one.
+fn held(ledger: &Ledger, labels: Labels, rows: usize) -> Vec<HeldRow> {
+    let (all, mut other) = ledger.held.largest(usize::MAX);
+    let mut merged: Vec<HeldRow> = Vec::new();
+    let mut places: HashMap<(String, String, String), usize> = HashMap::new();
+    for ((class, owner, waiter), sums) in all {
+        let class = labels.class(class);
+        let (owner, waiter) = (labels.task(owner, 0), labels.task(waiter, 0));
+        let key = (class.clone(), owner.comm.clone(), waiter.comm.clone());
+        let place = *places.entry(key).or_insert(merged.len());
+        if place == merged.len() {
+            merged.push(HeldRow {
+                class,
+                owner,
+                waiter,
+                sums: Sums::default(),
+            });
+        }
+        merged[place].sums.add(sums);
+    }
+    merged.sort_by_key(|row| std::cmp::Reverse(row.sums.rank()));
+    for row in merged.drain(rows.min(merged.len())..) {
+        other.add(&row.sums);
+    }
+    if other != Sums::default() {
+        merged.push(HeldRow {
+            class: OTHER.to_owned(),
+            sums: other,
+            ..HeldRow::default()
+        });
+    }
+    merged
 }
 
 /// A chain with names.

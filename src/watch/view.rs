@@ -86,6 +86,20 @@ pub struct PairRow {
     pub sums: Sums,
 }
 
+/// Waits of tasks of one name for owners of another, for locks of one class; named `other`, all that there was
+/// no room for, or of which no owner is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRow {
+    /// `mutex fdget_pos`.
+    pub class: String,
+    /// Who kept others waiting: one of them.
+    pub owner: Task,
+    /// Who waited: likewise.
+    pub waiter: Task,
+    /// Over those waits.
+    pub sums: Sums,
+}
+
 /// One step of a chain: a task, and what it sleeps on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
@@ -136,6 +150,9 @@ pub struct View {
     pub tasks: Vec<TaskRow>,
     /// Pairs of cgroups, likewise.
     pub pairs: Vec<PairRow>,
+    /// Who kept whom waiting, by what, likewise.
+    #[serde(default)]
+    pub held: Vec<HeldRow>,
     /// Chains as they stand, the longest wait first; those that are the rest of another are left out.
     pub chains: Vec<Chain>,
 }

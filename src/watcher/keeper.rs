@@ -34,11 +34,13 @@ const RESTATE: Duration = Duration::from_millis(50);
 /// From the end of its stream to its own.
 const ENDING: Duration = Duration::from_millis(500);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     wanted: AtomicBool,
     ready: AtomicBool,
     stop: AtomicBool,
+    /// Where the watcher listens.
+    socket: &'static str,
 }
 
 /// Asks for the watcher.
@@ -53,7 +55,7 @@ impl Handle {
     #[must_use]
     pub fn want(&self) -> Option<&'static Path> {
         if self.shared.ready.load(Ordering::Relaxed) {
-            return Some(Path::new(SOCKET));
+            return Some(Path::new(self.shared.socket));
         }
         self.shared.wanted.store(true, Ordering::Relaxed);
         self.thread.unpark();
@@ -69,12 +71,17 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the thread. `args` are what the watcher is started with.
+    /// Starts the thread. `args` are what the watcher is started with, which listens on `socket`.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(requests: Requests, args: Vec<String>) -> Result<Self> {
-        let shared = Arc::new(Shared::default());
+    pub fn start(requests: Requests, socket: &'static str, args: Vec<String>) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            wanted: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            socket,
+        });
         let kept = shared.clone();
         let thread = std::thread::Builder::new()
             .name("proxy_keeper".into())
@@ -119,7 +126,7 @@ fn keep(requests: &Requests, args: &[String], shared: &Shared) {
         let ended = live(requests, args, shared);
         shared.ready.store(false, Ordering::Relaxed);
         // it may not remove files itself
-        let _ = std::fs::remove_file(SOCKET);
+        let _ = std::fs::remove_file(shared.socket);
         if let Err(why) = ended {
             let pause = pause.after(began.elapsed());
             warn!(

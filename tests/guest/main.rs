@@ -7,6 +7,7 @@
 
 mod agent;
 mod behaviour;
+mod beside;
 mod cgroup;
 mod containers;
 mod cpus;
@@ -42,8 +43,9 @@ pub type Test = (&'static str, fn() -> Result<(), Failed>);
 /// Tests that compare times, or depend on what runs first. An emulated CPU stands still for as
 /// long as its host is busy with something else, so these may fail once; the second attempt
 /// counts, and is reported. Not so on a clock that the host has no part in.
-const TIMED: [&str; 12] = [
+const TIMED: [&str; 13] = [
     "agent::",
+    "beside::",
     "containers::",
     "donation::",
     "forge::",
@@ -107,7 +109,8 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 23] = [
+const ON_DEFAULTS: [&[Test]; 25] = [
+    beside::TESTS,
     truth::REFUSED,
     truth::WORKS,
     verify::TESTS,
@@ -128,6 +131,7 @@ const ON_DEFAULTS: [&[Test]; 23] = [
     handover::TESTS,
     watch::TESTS,
     watcher::TESTS,
+    beside::ON_DEFAULTS,
     dump::TESTS,
     behaviour::TESTS,
     agent::TESTS,

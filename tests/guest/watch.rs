@@ -61,7 +61,7 @@ const OFF_MAX: f64 = 0.05;
 const OFF_OF_WAIT_MAX: f64 = 0.1;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn client() -> Result<Client, Failed> {
+pub fn client() -> Result<Client, Failed> {
     Client::connect(Path::new(SOCKET)).map_err(|e| format!("{e:#}").into())
 }
 
@@ -92,10 +92,10 @@ fn inversion(lock: &str, critical_ms: &str, trials: usize) -> Command {
 /// A trial as seen from outside: how long the wait was, and how long the owner could have run and
 /// did not, in ns; and its factor.
 #[derive(Clone, Copy, Debug)]
-struct Trial {
-    wait_ns: f64,
-    inverted_ns: f64,
-    factor: f64,
+pub struct Trial {
+    pub wait_ns: f64,
+    pub inverted_ns: f64,
+    pub factor: f64,
 }
 
 fn trials_of(child: Child) -> Result<Vec<Trial>, Failed> {
@@ -135,7 +135,7 @@ fn reported<'a>(
 }
 
 /// Stages `lock`, and returns each trial with what was reported of it.
-fn stage(
+pub fn stage(
     client: &mut Client,
     lock: &str,
     critical_ms: &str,

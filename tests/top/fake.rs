@@ -302,6 +302,7 @@ pub fn a_few() -> View {
             pair(user, backup, sums(790, 4150)),
             pair(backup, backup, sums(76, 1925)),
         ],
+        held: Vec::new(),
         chains: vec![deadlock, chain],
     }
 }

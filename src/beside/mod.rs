@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `scx_proxy observe --beside`: watches who waits for whose locks while another scheduler runs the machine,
+//! and says at the end who held up whom.
+//!
+//! Data flow: as the scheduler's, without one. `kernel` loads BPF that only looks (`bpf/beside/`); the agent
+//! (`crate::agent`) reads its events and reports deadlocks; the watcher (`crate::watcher`) names and sums
+//! up; `top`, `record` and `metrics` come to a socket of our own. `summary` puts the end in words.
+
+mod check;
+mod kernel;
+mod summary;
+
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use crossbeam::channel::TryRecvError;
+use log::{info, warn};
+use scx_stats::prelude::*;
+
+use crate::agent::requests;
+use crate::agent::{self, Agent, AgentState};
+use crate::cli::ObserveOpts;
+use crate::loader::{self, OwnSocket};
+use crate::output;
+use crate::stats::{self, Answer, Metrics, Readings, Request};
+use crate::watch::client::{BESIDE, Client};
+use crate::watcher::Keeper;
+use kernel::Observer;
+use summary::Summary;
+
+pub use check::{Observes, check};
+
+/// Where the watcher listens.
+const WATCHER: &str = "/var/run/scx/root/beside.watch";
+/// How often the end, and questions, are looked for.
+const POLL: Duration = Duration::from_millis(100);
+/// How often the tables are read, for what is known of owners only as long as they live.
+const LOOK: Duration = Duration::from_secs(1);
+const ROWS: usize = 100;
+/// Names come behind the events: so long they are waited for at the end.
+const NAMED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Watches until `shutdown` is set, or the time is over; returns what is to be printed.
+///
+/// # Errors
+/// This kernel cannot be watched, somebody watches already, or the watcher failed.
+pub fn run(opts: &ObserveOpts, shutdown: &AtomicBool) -> Result<String> {
+    check()?;
+    refuse_second()?;
+    let mut object = MaybeUninit::uninit();
+    let mut observer = Observer::load(opts, &mut object)?;
+    let shows_all_tasks = loader::look_for_names();
+    let (requests, incoming) = requests::channel();
+    let options = agent::Options {
+        print_events: false,
+        donating: Arc::default(),
+    };
+    let agent = Agent::start(options, incoming, observer.connection()?)?;
+    let args = loader::watcher_args(WATCHER, shows_all_tasks);
+    let keeper = Keeper::start(requests, WATCHER, args)?;
+    let server = stats::server_data(Some(keeper.handle()), std::thread::current());
+    const WRITABLE: &str = "stats server: is /var/run writable?";
+    loader::make_socket_folder().context(WRITABLE)?;
+    let server = StatsServer::new(server).set_path(BESIDE);
+    let server = output::private_umask(|| server.launch()).context(WRITABLE)?;
+    let socket = OwnSocket::new(BESIDE);
+    // the watcher stays as long as somebody is connected to it
+    let mut client = Client::connect(Path::new(BESIDE))?;
+    let mut summary = Summary::new(opts.sample);
+    summary.begin(&client.view(0)?);
+    info!("observing beside the machine's scheduler, which stays what it is; Ctrl-C ends it");
+    let (answers, requests) = server.channels();
+    let (began, mut looked) = (Instant::now(), Instant::now());
+    let over = || {
+        let secs = opts.seconds.map(Duration::from_secs_f64);
+        secs.is_some_and(|secs| began.elapsed() >= secs)
+    };
+    while !shutdown.load(Ordering::Relaxed) && !over() {
+        match requests.try_recv() {
+            Ok(request) => answers.send(answer(request, &observer, agent.state())?)?,
+            Err(TryRecvError::Empty) => std::thread::park_timeout(POLL),
+            Err(e) => Err(e)?,
+        }
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            summary.look(&client.view(ROWS)?);
+        }
+    }
+    observer.detach();
+    let ended = Instant::now();
+    summary.look(&client.view(ROWS)?);
+    let seconds = summary.seconds;
+    while !summary.is_named() && ended.elapsed() < NAMED_WITHIN {
+        std::thread::sleep(POLL);
+        summary.look(&client.view(ROWS)?);
+    }
+    summary.seconds = seconds;
+    let metrics = metrics(&observer, agent.state())?;
+    summary.end(&metrics);
+    drop((client, keeper, agent, server, socket));
+    match opts.json {
+        true => summary.to_json(),
+        false => Ok(summary.to_text()),
+    }
+}
+
+/// Two of us would share the socket.
+fn refuse_second() -> Result<()> {
+    let there = std::os::unix::net::UnixStream::connect(BESIDE).is_ok();
+    anyhow::ensure!(
+        !there,
+        "this machine is observed already, by what listens at {BESIDE}\nhelp: scx_proxy top shows it"
+    );
+    Ok(())
+}
+
+fn answer(request: Request, observer: &Observer, state: &AgentState) -> Result<Answer> {
+    Ok(match request {
+        Request::Metrics => Answer::Metrics(Box::new(metrics(observer, state)?)),
+        Request::Donate(on) => {
+            if on {
+                warn!("nothing can be donated here: another scheduler runs this machine");
+            }
+            Answer::Donating(false)
+        }
+        Request::Groups => Answer::Groups(Vec::new()),
+    })
+}
+
+fn metrics(observer: &Observer, state: &AgentState) -> Result<Metrics> {
+    let read = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
+    let readings = Readings {
+        agent_waits_now: read(&state.waits_now),
+        agent_rounds: read(&state.rounds),
+        agent_events: read(&state.events),
+        agent_rebuilds: read(&state.rebuilds),
+        agent_restarts: read(&state.restarts),
+        events_missed: read(&state.missed),
+        deadlocks: read(&state.deadlocks),
+        recursion_misses: observer.recursion_misses()?,
+        cpus: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
+        ..Readings::default()
+    };
+    Ok(Metrics::new(&observer.totals()?, readings))
+}

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `observe --beside`: nothing of ours schedules. What it reports against what `inversion` measured from
+//! outside in the same run, on kernels with and without sched_ext, and beside schedulers of sched_ext.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use libbpf_rs::query::ProgInfoIter;
+use libtest_mimic::Failed;
+use scx_proxy::watch::client::{BESIDE, Client};
+use serde_json::Value;
+
+use crate::Test;
+use crate::machine::{ensure, has_mutex_owner, read, run, wait_for};
+use crate::sched::{self, SCX_PROXY};
+use crate::watch::{has_class, stage};
+
+/// On the machine's own scheduler: they come first.
+pub const TESTS: &[Test] = &[
+    ("beside::f_pos_lock", || {
+        seen("f_pos_lock", "mutex fdget_pos")
+    }),
+    ("beside::seq_file", || {
+        seen("seq_file", "mutex seq_read_iter")
+    }),
+    ("beside::i_rwsem", || seen("i_rwsem", "rwsem do_truncate")),
+    ("beside::pthread", || {
+        seen("pthread", "pthread inversion+0x")
+    }),
+    ("beside::pi_mutex", || {
+        seen("pi_mutex", "rtmutex inversion+0x")
+    }),
+    ("beside::chain", || seen("chain", "mutex ")),
+    ("beside::says_who_held_up_whom", says_who_held_up_whom),
+    ("beside::nothing_to_see", nothing_to_see),
+    ("beside::refusals", refusals),
+];
+
+/// While our own scheduler runs.
+pub const ON_DEFAULTS: &[Test] = &[("beside::beside_our_own", beside_our_own)];
+
+/// What the report may be off, of the inversion time as measured from outside. On an idle host it is below
+/// 0.05; emulated CPUs stand still for as long as the host likes.
+const OFF_MAX: f64 = 0.1;
+const LOG: &str = "/run/beside.log";
+const OUT: &str = "/run/beside.out";
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What observes, until it is ended.
+struct Beside(Option<Child>);
+
+impl Beside {
+    fn start(flags: &[&str]) -> Result<Self, Failed> {
+        let child = Command::new(SCX_PROXY)
+            .args(["observe", "--beside"])
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(File::create(OUT)?)
+            .stderr(File::create(LOG)?)
+            .spawn()?;
+        let mut beside = Self(Some(child));
+        let mut ended = None;
+        wait_for("observing to begin", PATIENCE, || {
+            ended = beside
+                .0
+                .as_mut()
+                .and_then(|child| child.try_wait().ok().flatten());
+            ended.is_some() || read(LOG).contains("observing beside")
+        })?;
+        ensure(ended.is_none(), || format!("{ended:?}: {}", read(LOG)))?;
+        Ok(beside)
+    }
+
+    fn client(&self) -> Result<Client, Failed> {
+        Client::connect(Path::new(BESIDE)).map_err(|e| format!("{e:#}").into())
+    }
+
+    /// Ends it as Ctrl-C does: what it printed. Nothing of it may be left.
+    fn end(mut self) -> Result<String, Failed> {
+        let mut child = self.0.take().ok_or("ended already")?;
+        run(&["kill", "-INT", &child.id().to_string()])?;
+        let mut status = None;
+        wait_for("observing to end", PATIENCE, || {
+            status = child.try_wait().ok().flatten();
+            status.is_some()
+        })?;
+        ensure(status.is_some_and(|status| status.success()), || {
+            format!("{status:?}: {}", read(LOG))
+        })?;
+        let left = || {
+            let programs = ProgInfoIter::default();
+            let names = programs.map(|program| program.name.to_string_lossy().into_owned());
+            names
+                .filter(|name| name.starts_with("beside_"))
+                .collect::<Vec<_>>()
+        };
+        // the kernel frees programs behind the last reference
+        wait_for("the programs to go", PATIENCE, || left().is_empty())
+            .map_err(|_| format!("{:?} are left", left()))?;
+        ensure(!Path::new(BESIDE).exists(), || "its socket is left".into())?;
+        Ok(read(OUT))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+            let _ = std::fs::remove_file(BESIDE);
+        }
+    }
+}
+
+/// Stages `lock`: the wait has its class, its owner, and the inversion time that was measured from outside.
+fn watched(beside: &Beside, lock: &str, class: &str) -> Result<(), Failed> {
+    let mut client = beside.client()?;
+    for (trial, event) in stage(&mut client, lock, "20", 1)? {
+        let off = (event.inverted_ns as f64 - trial.inverted_ns) / trial.inverted_ns.max(1.0);
+        println!(
+            "{lock} beside: factor {:.1}, inverted {:.1} ms by what observes, {:.1} ms from outside, off by {:.2} %",
+            trial.factor,
+            event.inverted_ns as f64 / 1e6,
+            trial.inverted_ns / 1e6,
+            off * 100.0
+        );
+        let off_ns = (event.inverted_ns as f64 - trial.inverted_ns).abs();
+        // what the waiter does between its clock and its sleep counts, too
+        ensure(off.abs() <= OFF_MAX || off_ns < 1e7, || {
+            format!("{trial:?}, {event:?}")
+        })?;
+        ensure(event.other != 0, || format!("no owner: {event:?}"))?;
+    }
+    has_class(&mut client, class)
+}
+
+fn seen(lock: &str, class: &str) -> Result<(), Failed> {
+    let beside = Beside::start(&[])?;
+    watched(&beside, lock, class)?;
+    beside.end().map(drop)
+}
+
+/// The summary names the lock and both tasks, and what is less important.
+fn says_who_held_up_whom() -> Result<(), Failed> {
+    let beside = Beside::start(&["--json"])?;
+    stage(&mut beside.client()?, "f_pos_lock", "100", 1)?;
+    let out = beside.end()?;
+    let json: Value = serde_json::from_str(&out).map_err(|e| format!("{e}: {out}"))?;
+    let class = match has_mutex_owner() {
+        true => "mutex fdget_pos",
+        false => "rtmutex fdget_pos",
+    };
+    let rows = json["held"].as_array().cloned().unwrap_or_default();
+    let row = rows.iter().find(|row| row["class"] == class);
+    let row = row.ok_or(format!("no {class}: {out}"))?;
+    println!("{row}");
+    ensure(
+        row["owner"] == "inversion" && row["waiter"] == "inversion",
+        || format!("other names: {row}"),
+    )?;
+    ensure(row["owner_nice"] == 19, || {
+        format!("another nice value: {row}")
+    })?;
+    let inverted_ns = row["sums"]["inverted_ns"].as_u64().unwrap_or(0);
+    ensure(inverted_ns > 100_000_000, || {
+        format!("hardly inverted: {row}")
+    })
+}
+
+/// Where nobody waits for locks there is no inversion, whatever else the machine does.
+fn nothing_to_see() -> Result<(), Failed> {
+    let mut hogs = Vec::new();
+    for nice in ["19", "0", "-10"] {
+        hogs.push(
+            Command::new("nice")
+                .args([
+                    "-n",
+                    nice,
+                    "timeout",
+                    "3",
+                    "sh",
+                    "-c",
+                    "while :; do :; done",
+                ])
+                .spawn()?,
+        );
+    }
+    let beside = Beside::start(&["--sample", "2"])?;
+    for hog in &mut hogs {
+        hog.wait()?;
+    }
+    let out = beside.end()?;
+    ensure(
+        out.contains("no inversion was seen") && out.contains("one of 2 waits"),
+        || format!("{out}: {}", read(LOG)),
+    )
+}
+
+/// What cannot be done is said in words, and ends with an error.
+fn refusals() -> Result<(), Failed> {
+    let refused = |argv: &[&str], why: &str| {
+        let out = Command::new(argv[0])
+            .args(&argv[1..])
+            .args([SCX_PROXY, "observe", "--beside", "--seconds", "1"])
+            .output()?;
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        ensure(out.status.code() == Some(1) && said.contains(why), || {
+            format!("{argv:?}: {:?}: {said}", out.status)
+        })
+    };
+    refused(&["setpriv", "--reuid=65534", "--"], "needs root")?;
+    let no_types = r#"mount -t tmpfs tmpfs /sys/kernel/btf && exec "$@""#;
+    refused(
+        &["unshare", "-m", "sh", "-c", no_types, "sh"],
+        "does not describe its types",
+    )?;
+    let beside = Beside::start(&[])?;
+    refused(&["env"], "observed already")?;
+    beside.end().map(drop)
+}
+
+/// Our own scheduler, which only observes: both see the same.
+fn beside_our_own() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let mut client = crate::watch::client()?;
+        client.set_donating(false).map_err(|e| format!("{e:#}"))?;
+        let result = seen("f_pos_lock", "mutex fdget_pos");
+        client.set_donating(true).map_err(|e| format!("{e:#}"))?;
+        result
+    })
+}
