@@ -36,7 +36,8 @@ command_of() {
 }
 
 complaints() {
-    dmesg | grep -E 'BUG:|WARNING:|Oops|general protection|soft lockup|hung_task|detected stalls|BPF scheduler "[^"]*" disabled \(' | grep -v 'unregistered from user space' || true
+    # programs of users fault on their own account: "traps:"
+    dmesg | grep -v 'traps:' | grep -E 'BUG:|WARNING:|Oops|general protection|soft lockup|hung_task|detected stalls|BPF scheduler "[^"]*" disabled \(' | grep -v 'unregistered from user space' || true
 }
 
 run() {

@@ -20,7 +20,7 @@ use crate::watch::{has_class, stage};
 /// On the machine's own scheduler: they come first.
 pub const TESTS: &[Test] = &[
     ("beside::f_pos_lock", || {
-        seen("f_pos_lock", "mutex fdget_pos")
+        seen("f_pos_lock", &format!("mutex {}", fdget_pos()))
     }),
     ("beside::seq_file", || {
         seen("seq_file", "mutex seq_read_iter")
@@ -40,6 +40,21 @@ pub const TESTS: &[Test] = &[
 
 /// While our own scheduler runs.
 pub const ON_DEFAULTS: &[Test] = &[("beside::beside_our_own", beside_our_own)];
+
+/// Why a test cannot run on this machine.
+pub fn unfit(test: &str) -> Option<&'static str> {
+    let ours = ON_DEFAULTS.iter().any(|(name, _)| *name == test);
+    (ours && !Path::new("/sys/kernel/sched_ext").exists()).then_some("this kernel has no sched_ext")
+}
+
+/// The function that takes f_pos_lock: before 6.13 another one.
+fn fdget_pos() -> &'static str {
+    let has_it = |line: &str| line.ends_with(" t fdget_pos") || line.ends_with(" T fdget_pos");
+    match read("/proc/kallsyms").lines().any(has_it) {
+        true => "fdget_pos",
+        false => "__fdget_pos",
+    }
+}
 
 /// What the report may be off, of the inversion time as measured from outside. On an idle host it is below
 /// 0.05; emulated CPUs stand still for as long as the host likes.
@@ -148,12 +163,14 @@ fn says_who_held_up_whom() -> Result<(), Failed> {
     stage(&mut beside.client()?, "f_pos_lock", "100", 1)?;
     let out = beside.end()?;
     let json: Value = serde_json::from_str(&out).map_err(|e| format!("{e}: {out}"))?;
-    let class = match has_mutex_owner() {
-        true => "mutex fdget_pos",
-        false => "rtmutex fdget_pos",
+    let lock_type = if has_mutex_owner() {
+        "mutex"
+    } else {
+        "rtmutex"
     };
+    let class = format!("{lock_type} {}", fdget_pos());
     let rows = json["held"].as_array().cloned().unwrap_or_default();
-    let row = rows.iter().find(|row| row["class"] == class);
+    let row = rows.iter().find(|row| row["class"] == class.as_str());
     let row = row.ok_or(format!("no {class}: {out}"))?;
     println!("{row}");
     ensure(
@@ -226,7 +243,7 @@ fn beside_our_own() -> Result<(), Failed> {
     sched::with(&[], || {
         let mut client = crate::watch::client()?;
         client.set_donating(false).map_err(|e| format!("{e:#}"))?;
-        let result = seen("f_pos_lock", "mutex fdget_pos");
+        let result = seen("f_pos_lock", &format!("mutex {}", fdget_pos()));
         client.set_donating(true).map_err(|e| format!("{e:#}"))?;
         result
     })

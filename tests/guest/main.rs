@@ -89,7 +89,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
     let device = locks::DEVICES.iter().find(|(test, ..)| *test == name);
     let reason = if !machine::in_guest() {
         Some("runs in a guest: scripts/test")
-    } else if let Some(unfit) = [place::unfit, cpus::unfit, truth::unfit]
+    } else if let Some(unfit) = [beside::unfit, place::unfit, cpus::unfit, truth::unfit]
         .iter()
         .find_map(|unfit| unfit(name))
     {
