@@ -171,6 +171,12 @@ pub struct Opts {
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = METRICS_ADDR)]
     pub metrics: Option<SocketAddr>,
 
+    /// Name programs in the labels of metrics, as in `pthread firefox+0x1a2b`.
+    ///
+    /// Without it the class of a lock of a program is its type. Cgroups are named in either case.
+    #[arg(long)]
+    pub metrics_names: bool,
+
     /// Describe each statistic and exit.
     #[arg(long, help_heading = ACTIONS)]
     pub help_stats: bool,
@@ -393,6 +399,12 @@ pub struct MetricsOpts {
     /// Address to listen on.
     #[arg(value_name = "ADDR", default_value = METRICS_ADDR)]
     pub addr: SocketAddr,
+
+    /// Name programs in labels, as in `pthread firefox+0x1a2b`.
+    ///
+    /// Without it the class of a lock of a program is its type. Cgroups are named in either case.
+    #[arg(long)]
+    pub metrics_names: bool,
 
     /// Started by the scheduler with this process id: the standard input listens already.
     #[arg(long, hide = true)]

@@ -131,10 +131,10 @@ fn export(opts: &MetricsOpts) -> Result<()> {
             confine::only_read()?;
             TcpListener::from(listener)
         }
-        None => metrics::listen(opts.addr)?,
+        None => metrics::listen(opts.addr, opts.metrics_names)?,
     };
     let shutdown = shutdown()?;
-    let _exporter = Exporter::start(listener, &opts.socket)?;
+    let _exporter = Exporter::start(listener, &opts.socket, opts.metrics_names)?;
     while !shutdown.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(100));
     }

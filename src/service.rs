@@ -124,10 +124,11 @@ fn exporter(settings: &Settings) -> Result<Option<Kept>> {
     let Some(addr) = settings.opts.metrics else {
         return Ok(None);
     };
-    let listener = metrics::listen(addr)?;
+    let listener = metrics::listen(addr, settings.opts.metrics_names)?;
     let parent = std::process::id().to_string();
     let args = ["metrics", "--parent", &parent, "--socket", SOCKET];
-    let args = args.map(str::to_owned).to_vec();
+    let names = settings.opts.metrics_names.then_some("--metrics-names");
+    let args = args.into_iter().chain(names).map(str::to_owned).collect();
     let kept = Kept::start("proxy_metrics", args, move || {
         Ok(listener.try_clone()?.into())
     })?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::abi::{self, proxy_event};
 use crate::agent::edge;
-use crate::watch::{Batch, Labels, NameTable, Site};
+use crate::watch::{Batch, Labels, NameTable, Names, Site};
 
 /// How long an observation waits for a name. The first names take seconds where hogs are on every CPU.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,9 +59,18 @@ pub struct Settled {
     pub what: Observed,
 }
 
+/// The `mmap_lock` of any process, where programs are not named.
+const ANY_MMAP: Site = Site {
+    kind: abi::proxy_site_kind_SITE_MMAP,
+    tgid: 0,
+    at: 0,
+};
+
 /// Sorts events by class.
 #[derive(Default)]
 pub struct Classes {
+    /// whether programs are named
+    programs: bool,
     names: NameTable,
     /// by pid: lock, what asked for it, and cgroups
     waits: HashMap<u32, (u64, Site, Pair)>,
@@ -71,6 +80,28 @@ pub struct Classes {
 }
 
 impl Classes {
+    /// No event yet; `programs`: a class may hold the name of a program.
+    pub fn new(programs: bool) -> Self {
+        let mut all = Self {
+            programs,
+            ..Self::default()
+        };
+        all.names.learn(&Names {
+            sites: vec![(ANY_MMAP, "mmap_lock".into())],
+            ..Names::default()
+        });
+        all
+    }
+
+    /// What an event says asked for its lock, as far as that may be named.
+    fn site(&self, event: &proxy_event) -> Site {
+        match Site::of(event) {
+            site if self.programs || !site.is_of_a_program() => site,
+            site if site.kind == ANY_MMAP.kind => ANY_MMAP,
+            _ => Site::UNKNOWN,
+        }
+    }
+
     /// Takes in a batch at `now`.
     pub fn learn(&mut self, batch: &Batch, now: Duration) {
         self.names.learn(&batch.names);
@@ -83,7 +114,7 @@ impl Classes {
     }
 
     fn event(&mut self, event: &proxy_event, now: Duration) {
-        let site = Site::of(event);
+        let site = self.site(event);
         match event.kind {
             abi::proxy_event_kind_EVENT_BLOCK | abi::proxy_event_kind_EVENT_SNAPSHOT
                 if self.waits.len() < WAITS_MAX =>
@@ -186,7 +217,6 @@ impl Classes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::Names;
 
     const LOCK: u64 = 0xffff_8880_0000_1230;
     const NOW: Duration = Duration::from_secs(100);
@@ -235,6 +265,37 @@ mod tests {
         all.learn(&name(7, "fdget_pos"), NOW);
         assert_eq!(classes(all.settled(NOW)), ["mutex fdget_pos"]);
         assert_eq!(classes(all.settled(NOW + PATIENCE)), ["mutex"]);
+    }
+
+    #[test]
+    fn programs_are_named_only_if_asked() {
+        let user = |kind, at| {
+            let mut event = event(abi::proxy_event_kind_EVENT_WAKE, 1, at);
+            (event.site_kind, event.tgid) = (kind, 42);
+            event
+        };
+        let pthread = user(abi::proxy_site_kind_SITE_USER, 7);
+        let mmap = user(abi::proxy_site_kind_SITE_MMAP, 42);
+        let names = Names {
+            sites: vec![
+                (Site::of(&pthread), "secret+0x7".into()),
+                (Site::of(&mmap), "mmap_lock of secret".into()),
+            ],
+            ..Names::default()
+        };
+        let batch = Batch {
+            events: vec![pthread, mmap],
+            names,
+            ..Batch::default()
+        };
+        for (programs, expected) in [
+            (true, ["mutex secret+0x7", "mutex mmap_lock of secret"]),
+            (false, ["mutex", "mutex mmap_lock"]),
+        ] {
+            let mut all = Classes::new(programs);
+            all.learn(&batch, NOW);
+            assert_eq!(classes(all.settled(NOW)), expected);
+        }
     }
 
     #[test]

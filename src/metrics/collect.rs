@@ -22,10 +22,10 @@ const MANY_EVENTS: usize = 4096;
 /// Between two readings of the counters, and between two attempts to connect.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Collects until `stop` is set.
-pub fn run(series: &Series, socket: &Path, stop: &AtomicBool) {
+/// Collects until `stop` is set; `programs`: labels may name programs.
+pub fn run(series: &Series, socket: &Path, programs: bool, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        if let Err(error) = follow(series, socket, stop) {
+        if let Err(error) = follow(series, socket, programs, stop) {
             debug!("metrics: {error:#}");
         }
         series.set_up(false);
@@ -33,10 +33,10 @@ pub fn run(series: &Series, socket: &Path, stop: &AtomicBool) {
     }
 }
 
-fn follow(series: &Series, socket: &Path, stop: &AtomicBool) -> Result<()> {
+fn follow(series: &Series, socket: &Path, programs: bool, stop: &AtomicBool) -> Result<()> {
     let began = Instant::now();
     let mut client = Client::connect(socket)?;
-    let mut classes = Classes::default();
+    let mut classes = Classes::new(programs);
     let (mut groups, mut paths) = (Groups::default(), Paths::default());
     let mut asked: Option<Instant> = None;
     // without its agent a scheduler has no events, but counters all the same; the next one may have it

@@ -28,19 +28,24 @@ pub struct Exporter {
     stop: Arc<AtomicBool>,
 }
 
-/// Opens the port, and says so.
+/// Opens the port, and says in a line who can read what there. `programs`: labels may name programs.
 ///
 /// # Errors
 /// Nothing can listen at `addr`.
-pub fn listen(addr: SocketAddr) -> Result<TcpListener> {
+pub fn listen(addr: SocketAddr, programs: bool) -> Result<TcpListener> {
     let listener = TcpListener::bind(addr)
         .with_context(|| format!("cannot serve metrics at {addr}: name another address or port"))?;
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
-    if !addr.ip().is_loopback() {
-        warn!("metrics are served at {addr}, to any client that can reach it");
+    let what = match programs {
+        true => "programs and cgroups are named in them",
+        false => "cgroups are named in them, programs are not (--metrics-names)",
+    };
+    if addr.ip().is_loopback() {
+        info!("metrics: http://{addr}/metrics, for every user of this machine; {what}");
+    } else {
+        warn!("metrics: http://{addr}/metrics, for any client that can reach it; {what}");
     }
-    info!("metrics: http://{addr}/metrics");
     Ok(listener)
 }
 
@@ -49,13 +54,13 @@ impl Exporter {
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn start(listener: TcpListener, socket: &Path) -> Result<Self> {
+    pub fn start(listener: TcpListener, socket: &Path, programs: bool) -> Result<Self> {
         let mut registry = Registry::with_prefix("scx_proxy");
         let series = Series::new(&mut registry);
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, socket) = (stop.clone(), socket.to_owned());
         thread("proxy_metrics", move || {
-            collect::run(&series, &socket, &stopped);
+            collect::run(&series, &socket, programs, &stopped);
         })?;
         let stopped = stop.clone();
         thread("proxy_scrape", move || {

@@ -31,6 +31,16 @@ impl Site {
         at: 0,
     };
 
+    /// Whether its name is, or holds, that of a program.
+    #[must_use]
+    pub fn is_of_a_program(&self) -> bool {
+        [
+            abi::proxy_site_kind_SITE_USER,
+            abi::proxy_site_kind_SITE_MMAP,
+        ]
+        .contains(&self.kind)
+    }
+
     /// What an event says asked for its lock.
     #[must_use]
     pub fn of(event: &abi::proxy_event) -> Self {
@@ -86,11 +96,12 @@ impl Names {
     /// Without names of tasks, programs and cgroups: what is left are the kernel's own.
     #[must_use]
     pub fn of_the_kernel(&self) -> Self {
-        let kernels = |(site, _): &&(Site, String)| {
-            site.tgid == 0 && site.kind != abi::proxy_site_kind_SITE_MMAP
-        };
+        let sites = self
+            .sites
+            .iter()
+            .filter(|(site, _)| !site.is_of_a_program());
         Self {
-            sites: self.sites.iter().filter(kernels).cloned().collect(),
+            sites: sites.cloned().collect(),
             locks: self.locks.clone(),
             ..Self::default()
         }
