@@ -5,8 +5,9 @@
 mod redact;
 
 use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -204,10 +205,10 @@ fn counters(socket: &Path, secs: f64) -> Result<Vec<u8>> {
 }
 
 fn recording(opts: &BugreportOpts, stop: &AtomicBool) -> Result<Vec<u8>> {
-    let mut temporary: PathBuf = opts.file.clone();
-    temporary.as_mut_os_string().push(".recording");
+    // without a name: nobody can put a link there, and it goes with us
+    let mut temporary = tempfile::tempfile()?;
     let what = RecordOpts {
-        file: temporary.clone(),
+        file: format!("/proc/self/fd/{}", temporary.as_raw_fd()).into(),
         force: true,
         seconds: Some(opts.seconds),
         max_size: RECORDING_BYTES,
@@ -215,7 +216,9 @@ fn recording(opts: &BugreportOpts, stop: &AtomicBool) -> Result<Vec<u8>> {
         no_names: !opts.names,
         socket: opts.socket.clone(),
     };
-    let recorded = record::run(&what, stop).and_then(|()| Ok(fs::read(&temporary)?));
-    let _ = fs::remove_file(temporary);
-    recorded
+    record::run(&what, stop)?;
+    let mut recorded = Vec::new();
+    temporary.rewind()?;
+    temporary.read_to_end(&mut recorded)?;
+    Ok(recorded)
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::Test;
 use crate::load::Load;
-use crate::machine::{ensure, has_mutex_owner, wait_for};
+use crate::machine::{ensure, has_mutex_owner, read, wait_for};
 use crate::pingpong;
 use crate::sched::{self, SCX_PROXY, Stats};
 
@@ -322,7 +322,7 @@ fn recordings_and_metrics() -> Result<(), Failed> {
 /// A report beside a staged inversion: complete, and its recording names the kernel's lock, but no task.
 fn bugreport() -> Result<(), Failed> {
     let report = "/run/bugreport.tar.gz";
-    let beside = format!("{report}.recording");
+    let log = "/run/bugreport.log";
     let part = |name: &str| -> Result<Vec<u8>, Failed> {
         let path = format!("scx_proxy-bugreport/{name}");
         let out = Command::new("tar").args(["xzOf", report, &path]).output()?;
@@ -338,8 +338,11 @@ fn bugreport() -> Result<(), Failed> {
             let mut command = Command::new(SCX_PROXY);
             command.args(["bugreport", report, "--force", "--seconds", "600"]);
             command.args(names.then_some("--names"));
-            let mut collects = command.stdout(Stdio::null()).spawn()?;
-            wait_for("the recording", PATIENCE, || Path::new(&beside).exists())?;
+            let mut collects = command.stdout(File::create(log)?).spawn()?;
+            // the last part before the recording
+            wait_for("the counters", PATIENCE, || {
+                read(log).contains("counters.json")
+            })?;
             stage(&mut client, "f_pos_lock", "50", 1)?;
             has_class(&mut client, "mutex fdget_pos")?;
             // a second later whatever it keeps back is in the file; Ctrl-C ends the recording only
