@@ -92,8 +92,8 @@ pub struct Opts {
           value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     pub balance_us: u64,
 
-    /// Longest time a task may wait on a run queue because of its weight, as
-    /// estimated when it is queued, in milliseconds.
+    /// Upper bound of the wait on a run queue that a low weight can cause, as
+    /// estimated when the task is queued, in milliseconds.
     ///
     /// The kernel ejects a scheduler that lets a runnable task wait for 30 s, or for 21 s
     /// inside an RCU read-side critical section.
@@ -263,8 +263,9 @@ pub enum Command {
     /// Collect what a bug report needs in one archive: version, doctor, flags, logs,
     /// counters and a short recording.
     ///
-    /// Without --names no program and no cgroup is named in it. It is for root; what cannot be
-    /// read is said in the archive.
+    /// Without --names no program and no cgroup is named in it. Needs root to be
+    /// complete; the archive says what could not be read. Read it before you publish it: it holds the
+    /// kernel's command line and /etc/scx_proxy.toml.
     Bugreport(BugreportOpts),
 
     /// Show a recording: as tables, as text, as JSON, or as a trace for Perfetto.
@@ -464,10 +465,10 @@ pub struct ObserveOpts {
     #[arg(long, default_value = SOCKET, value_name = "PATH", conflicts_with = "beside")]
     pub socket: PathBuf,
 
-    /// Watch beside whatever schedules this machine, until Ctrl-C, and say then who held up whom.
+    /// Watch the machine without scheduling it, until Ctrl-C; then print which tasks held up which.
     ///
-    /// The scheduler stays what it is. Needs root and a kernel with BTF, from 6.1 on, and no
-    /// sched_ext. `scx_proxy top`, `record` and `metrics` show it meanwhile.
+    /// The machine keeps its scheduler. Needs root and Linux 6.1 or newer with BTF; sched_ext is not
+    /// needed. `scx_proxy top`, `record` and `metrics` show it meanwhile.
     #[arg(long)]
     pub beside: bool,
 
@@ -479,8 +480,7 @@ pub struct ObserveOpts {
     #[arg(long, requires = "beside")]
     pub json: bool,
 
-    /// With --beside: look at one of so many waits, by chance. Costs less, and sees less: chains are cut
-    /// where a wait was left out.
+    /// With --beside: sample one in N waits, at random. Chains end where a wait was left out.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "beside",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub sample: u32,

@@ -158,15 +158,15 @@ impl Summary {
                 let _ = writeln!(text, "  {}", held.line());
             }
             text.push_str(
-                "while these waited, the owner of their lock could have run, and more important tasks than \
-                 it were kept from running by that: scx_proxy would have let it run in their place\n",
+                "while these waited, the owner of their lock could have run and did not, although it kept more \
+                 important tasks waiting: scx_proxy would have run it in their place\n",
             );
             text
         };
         if self.sample > 1 {
             let _ = writeln!(
                 text,
-                "one of {} waits was looked at: times that for all",
+                "about one in {} waits was sampled: multiply by that for an estimate of all",
                 self.sample
             );
         }

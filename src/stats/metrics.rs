@@ -139,7 +139,7 @@ metrics! {
         proxy_stat_STAT_KICK_FOR_WORK kicks_for_work "Idle CPUs kicked by a tick because tasks were queued elsewhere, since the last reading"
         proxy_stat_STAT_GROUP_FULL cgroups_untracked "Cgroups created beyond the 4,095 whose cpu.weight can be honoured: their tasks count for the parent cgroup, since the last reading"
         proxy_stat_STAT_PARKED throttled "Times that a task was parked because one of its cgroups had used up its cpu.max, since the last reading"
-        proxy_stat_STAT_PARKED_NS throttled_ns "Time in ns that tasks were parked for that; counted when it ends, since the last reading"
+        proxy_stat_STAT_PARKED_NS throttled_ns "Time in ns that tasks were parked for cpu.max; counted when it ends, since the last reading"
         proxy_stat_STAT_EDGE edges "Edges seen: tasks that went to sleep on a tracked lock, since the last reading"
         proxy_stat_STAT_EDGE_WOKEN edges_woken "Waits on a tracked lock that ended, since the last reading"
         proxy_stat_STAT_EDGE_URGENT edges_urgent "Of the edges, those of real-time and deadline tasks, since the last reading"

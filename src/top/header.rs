@@ -67,10 +67,9 @@ pub fn pace(app: &App, theme: Theme) -> Vec<Piece> {
     let inverted_secs = sums.inverted_ns as f64 / 1e9 / secs;
     vec![plain(
         format!(
-            "waits {}/s  inverted {} ms/s ({:.1}% of the time)  donations {}/s",
+            "waits {}/s  inverted {} ms/s (summed over waiters)  donations {}/s",
             per_sec(sums.waits),
             text::rate(inverted_secs * 1e3),
-            inverted_secs * 100.0,
             per_sec(sums.donations),
         ),
         theme,

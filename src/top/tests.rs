@@ -149,7 +149,7 @@ fn at_80_columns_the_most_important_ones_stand() {
     );
     assert_eq!(
         lines[1],
-        "waits 3.0/s  inverted 3.0 ms/s (0.3% of the time)  donations 6.0/s"
+        "waits 3.0/s  inverted 3.0 ms/s (summed over waiters)  donations 6.0/s"
     );
     assert!(
         lines[2].starts_with(" 1 Locks  2 Chains  3 Tasks"),
