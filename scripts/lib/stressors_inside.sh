@@ -50,7 +50,7 @@ run() {
     read -ra command < <(command_of "$program")
     before=$(complaints | wc -l)
     timeout --kill-after=10 $((secs + grace)) "${command[@]}" >"$log" 2>&1 || code=$?
-    if [ "$code" = 124 ] || [ "$code" = 137 ]; then
+    if [ "$code" = 124 ]; then
         status=timeout detail="longer than $((secs + grace)) s"
     elif [ "$code" = 127 ]; then
         status=absent detail="not installed"
@@ -62,8 +62,8 @@ run() {
     fi
     if [ "$scheduler" != default ] && [ "$(cat /sys/kernel/sched_ext/state)" != enabled ]; then
         status=unloaded detail=$(tail -n 1 "$sched_log" | tr '\t' ' ')
-        sched_pid=
-        sched_start "$release/scx_proxy" >&2
+        sched_pid=''
+        sched_start "$release/scx_proxy" >&2 || detail="$detail, and does not load again"
     fi
     printf '%s\t%s\t%s\t%s\n' "$scheduler" "$program" "$status" "$detail"
 }

@@ -68,6 +68,13 @@ pub fn check() -> Result<(), Refusal> {
             remedy: "a kernel with CONFIG_DEBUG_INFO_BTF=y, as Debian's and Fedora's are".into(),
         });
     }
+    let kptr_restrict = std::fs::read_to_string("/proc/sys/kernel/kptr_restrict");
+    if kptr_restrict.is_ok_and(|level| level.trim() == "2") {
+        return Err(Refusal {
+            why: "kernel.kptr_restrict is 2: where the kernel keeps its tasks is hidden from root, too".into(),
+            remedy: "sudo sysctl kernel.kptr_restrict=1".into(),
+        });
+    }
     let facts = KernelFacts::live().map_err(|e| e.to_string());
     let observes = Observes::new(facts.as_ref().map_err(Clone::clone));
     match observes.ok {

@@ -27,6 +27,7 @@ use crate::cli::ObserveOpts;
 use crate::loader::{self, OwnSocket};
 use crate::output;
 use crate::stats::{self, Answer, Metrics, Readings, Request};
+use crate::watch::View;
 use crate::watch::client::{BESIDE, Client};
 use crate::watcher::Keeper;
 use kernel::Observer;
@@ -68,10 +69,9 @@ pub fn run(opts: &ObserveOpts, shutdown: &AtomicBool) -> Result<String> {
     let server = StatsServer::new(server).set_path(BESIDE);
     let server = output::private_umask(|| server.launch()).context(WRITABLE)?;
     let socket = OwnSocket::new(BESIDE);
-    // the watcher stays as long as somebody is connected to it
-    let mut client = Client::connect(Path::new(BESIDE))?;
+    let mut tables = Tables::open()?;
     let mut summary = Summary::new(opts.sample);
-    summary.begin(&client.view(0)?);
+    summary.begin(&tables.client()?.view(0)?);
     info!("observing beside the machine's scheduler, which stays what it is; Ctrl-C ends it");
     let (answers, requests) = server.channels();
     let (began, mut looked) = (Instant::now(), Instant::now());
@@ -87,24 +87,60 @@ pub fn run(opts: &ObserveOpts, shutdown: &AtomicBool) -> Result<String> {
         }
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
-            summary.look(&client.view(ROWS)?);
+            if let Some(view) = tables.view() {
+                summary.look(&view);
+            }
         }
     }
     observer.detach();
     let ended = Instant::now();
-    summary.look(&client.view(ROWS)?);
-    let seconds = summary.seconds;
+    // no wakeup is seen any more: later views have names to add, and no times
+    if let Some(view) = tables.view() {
+        summary.look(&view);
+    }
     while !summary.is_named() && ended.elapsed() < NAMED_WITHIN {
         std::thread::sleep(POLL);
-        summary.look(&client.view(ROWS)?);
+        if let Some(view) = tables.view() {
+            summary.name(&view);
+        }
     }
-    summary.seconds = seconds;
     let metrics = metrics(&observer, agent.state())?;
     summary.end(&metrics);
-    drop((client, keeper, agent, server, socket));
+    drop((tables, keeper, agent, server, socket));
     match opts.json {
         true => summary.to_json(),
         false => Ok(summary.to_text()),
+    }
+}
+
+/// The watcher's tables. It is a task like any other under whatever schedules this machine: it may answer late, or
+/// be killed, and is started again.
+struct Tables {
+    /// The watcher stays as long as somebody is connected to it.
+    client: Option<Client>,
+}
+
+impl Tables {
+    fn open() -> Result<Self> {
+        let client = Some(Client::connect(Path::new(BESIDE))?);
+        Ok(Self { client })
+    }
+
+    fn client(&mut self) -> Result<&mut Client> {
+        if self.client.is_none() {
+            *self = Self::open()?;
+        }
+        self.client.as_mut().context("not connected")
+    }
+
+    /// `None`: it does not answer now.
+    fn view(&mut self) -> Option<View> {
+        let view = self.client().and_then(|client| client.view(ROWS));
+        if let Err(error) = &view {
+            warn!("the tables cannot be read now: {error:#}");
+            self.client = None;
+        }
+        view.ok()
     }
 }
 

@@ -56,6 +56,11 @@ pub struct Summary {
     pub untracked: u64,
     #[serde(skip)]
     since_ns: u64,
+    /// Since when the watcher has its sums, and what came before.
+    #[serde(skip)]
+    tables_since_ns: u64,
+    #[serde(skip)]
+    before: Sums,
     #[serde(skip)]
     nice: HashMap<u32, i32>,
 }
@@ -81,13 +86,19 @@ impl Summary {
     /// Sums count from this view on.
     pub fn begin(&mut self, view: &View) {
         self.since_ns = view.time_ns;
+        self.tables_since_ns = view.since_ns;
     }
 
-    /// Takes a later view for what was seen so far.
+    /// Takes a later view for what was seen so far. If the watcher was started again, its sums have begun anew.
     pub fn look(&mut self, view: &View) {
+        if view.since_ns != self.tables_since_ns {
+            self.tables_since_ns = view.since_ns;
+            self.before.add(&self.total);
+        }
         self.seconds =
             Duration::from_nanos(view.time_ns.saturating_sub(self.since_ns)).as_secs_f64();
-        self.total = view.total;
+        self.total = self.before;
+        self.total.add(&view.total);
         self.lost_events = view.lost_events;
         for row in view.held.iter().filter(|row| row.owner.pid != 0) {
             let pid = row.owner.pid;
@@ -114,6 +125,22 @@ impl Summary {
             .filter(|row| row.owner.pid != 0)
             .map(held)
             .collect();
+    }
+
+    /// Takes the names of a view that came after the end, and nothing else.
+    pub fn name(&mut self, view: &View) {
+        for held in &mut self.held {
+            let pids = (held.owner_pid, held.waiter_pid);
+            let mut rows = view.held.iter();
+            let Some(row) = rows.find(|row| (row.owner.pid, row.waiter.pid) == pids) else {
+                continue;
+            };
+            held.owner.clone_from(&row.owner.comm);
+            held.waiter.clone_from(&row.waiter.comm);
+            if !held.class.contains(' ') {
+                held.class.clone_from(&row.class);
+            }
+        }
     }
 
     /// Whether all that would be told has a name.
@@ -277,6 +304,30 @@ mod tests {
         assert!(named.is_named() && summary(0).is_named());
         named.held[0].class = "mutex".into();
         assert!(!named.is_named());
+    }
+
+    #[test]
+    fn names_come_after_the_end_and_times_do_not() {
+        let mut summary = summary(1_000_000_000);
+        summary.held[0].class = "mutex".into();
+        summary.held[0].owner.clear();
+        summary.name(&view(9_000_000_000));
+        assert!(summary.is_named());
+        assert_eq!(summary.held[0].owner, "tar");
+        assert_eq!(summary.held[0].sums.inverted_ns, 1_000_000_000);
+        assert_eq!(summary.total.inverted_ns, 1_000_000_000);
+    }
+
+    #[test]
+    fn sums_go_on_when_the_watcher_was_started_again() {
+        let mut summary = summary(1_000_000_000);
+        let again = View {
+            since_ns: 500_000_000_000,
+            ..view(2_000_000_000)
+        };
+        summary.look(&again);
+        summary.look(&again);
+        assert_eq!(summary.total.inverted_ns, 3_000_000_000);
     }
 
     #[test]

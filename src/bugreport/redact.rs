@@ -20,8 +20,13 @@ fn names_a_task(line: &str) -> bool {
         end.is_some_and(|end| end > 0 && rest[end..].starts_with(ends))
     };
     let kernel = |(at, _): (usize, &str)| number_ends(&line[at + 1..], &[']']);
+    // watchdogs: [comm:pid], task comm:pid
+    let watchdog = |(at, _): (usize, &str)| number_ends(&line[at + 1..], &[']', ' ']);
     let ours = |(at, _): (usize, &str)| number_ends(&line[at + 2..], &[')', ',']);
-    line.match_indices('[').any(kernel) || line.match_indices(" (").any(ours)
+    line.contains(" Comm: ")
+        || line.match_indices('[').any(kernel)
+        || line.match_indices(':').any(watchdog)
+        || line.match_indices(" (").any(ours)
 }
 
 #[cfg(test)]
@@ -35,6 +40,9 @@ mod tests {
             "  R secret[77] -1ms",
             "  secret thing (4711, process 4700) waits for mutex 0xffff since 1.0 s",
             "which secret (12) has",
+            "watchdog: BUG: soft lockup - CPU#1 stuck for 22s! [secret:1234]",
+            "INFO: task secret:815 blocked for more than 120 seconds.",
+            "CPU: 1 PID: 5 Comm: secret Not tainted",
         ] {
             let kept = log(line);
             assert!(

@@ -61,14 +61,28 @@ fn read_online() -> Result<Vec<OnlineCpu>> {
 
 fn located_cpus() -> Result<Vec<OnlineCpu>> {
     let topology = scx_utils::Topology::new()?;
+    // Intel's, with two kinds of cores; not by rankings (CPPC), which tell good cores of one kind from others
+    let small = cpu_list("/sys/devices/cpu_atom/cpus").unwrap_or_default();
+    let fastest = topology.all_cpus.values().map(|cpu| cpu.max_freq).max();
+    let fastest = fastest.unwrap_or_default().max(1);
+    let capacity = |cpu: &scx_utils::Cpu| {
+        let capacity = match cpu.kernel_cpu_capacity {
+            Some(capacity) => capacity,
+            None if small.contains(&cpu.id) => CAPACITY_MAX as usize / 2,
+            None if small.is_empty() && cpu.max_freq > 0 => {
+                cpu.max_freq * CAPACITY_MAX as usize / fastest
+            }
+            None => CAPACITY_MAX as usize,
+        };
+        u32::try_from(capacity).unwrap_or(CAPACITY_MAX)
+    };
     let at = |(id, cpu): (&usize, &Arc<scx_utils::Cpu>)| -> Result<OnlineCpu> {
         Ok(OnlineCpu {
             node: u32::try_from(cpu.node_id)?,
             cache: u32::try_from(cpu.llc_id)?,
             core: u32::try_from(cpu.core_id)?,
             cpu: u32::try_from(*id)?,
-            // what the kernel itself goes by, else what scx_utils makes of CPPC and frequencies
-            capacity: u32::try_from(cpu.kernel_cpu_capacity.unwrap_or(cpu.cpu_capacity))?,
+            capacity: capacity(cpu),
         })
     };
     topology.all_cpus.iter().map(at).collect()

@@ -104,7 +104,13 @@ impl Classes {
 
     /// Takes in a batch at `now`.
     pub fn learn(&mut self, batch: &Batch, now: Duration) {
-        self.names.learn(&batch.names);
+        match self.programs {
+            true => self.names.learn(&batch.names),
+            false => self.names.learn(&Names {
+                cgroups: batch.names.cgroups.clone(),
+                ..batch.names.of_the_kernel()
+            }),
+        }
         if batch.snapshot {
             self.waits.clear();
         }

@@ -9,9 +9,9 @@ pub mod writer;
 
 pub use reader::{Damage, Recording, Span};
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -63,7 +63,7 @@ pub fn create(path: &Path, force: bool) -> Result<File> {
     } else {
         options.create_new(true);
     }
-    options.open(path).with_context(|| {
+    let file = options.open(path).with_context(|| {
         let exists = !force && path.exists();
         let how = if exists {
             " (--force overwrites it)"
@@ -71,7 +71,11 @@ pub fn create(path: &Path, force: bool) -> Result<File> {
             ""
         };
         format!("cannot create {}{how}", path.display())
-    })
+    })?;
+    // one that was there has kept its mode
+    file.set_permissions(Permissions::from_mode(0o600))
+        .with_context(|| format!("mode of {}", path.display()))?;
+    Ok(file)
 }
 
 /// Records until `stop` is set, the time is over, or the scheduler has gone and does not come back.
@@ -187,7 +191,7 @@ fn come_back(opts: &RecordOpts, why: &anyhow::Error, until: &Until) -> Option<(C
         opts.wait
     );
     let ask = || -> Result<(Client, Batch)> {
-        let mut client = Client::connect(&opts.socket)?;
+        let mut client = Client::connect_again(&opts.socket)?;
         let batch = next(&mut client, opts)?;
         Ok((client, batch))
     };

@@ -91,6 +91,17 @@ impl Client {
         })
     }
 
+    /// Connects to the scheduler that listens on `socket`, and to no other.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn connect_again(socket: &Path) -> Result<Self> {
+        Ok(Self {
+            scheduler: connect(socket)?,
+            watcher: None,
+        })
+    }
+
     /// The watcher; it is started if there is none.
     fn watcher(&mut self) -> Result<&mut StatsClient> {
         if self.watcher.is_none() {
@@ -162,11 +173,15 @@ impl Client {
     /// As above.
     pub fn set_donating(&mut self, on: bool) -> Result<()> {
         let value = if on { "on" } else { "off" };
-        ask::<bool>(
+        let donates: bool = ask(
             &mut self.scheduler,
             "control",
             &[("donate", value.to_owned())],
         )?;
+        anyhow::ensure!(
+            donates == on,
+            "another scheduler runs this machine, beside which scx_proxy observes: there is no donation to switch"
+        );
         Ok(())
     }
 }

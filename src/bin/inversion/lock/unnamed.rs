@@ -85,8 +85,10 @@ const SIBLING_NICE: i32 = 19;
 
 /// How often each has to have had the lock before a trial while somebody waited for it.
 const TURNS: usize = 8;
-/// What it takes to fall asleep.
 const MOMENT: Duration = Duration::from_millis(1);
+/// What it takes to fall asleep. Rust's mutex spins before, for 100 times PAUSE, and where one emulated CPU runs after
+/// the other each of these gives the turn away: that is 16 ms on 4 CPUs.
+const ASLEEP: Duration = Duration::from_millis(25);
 
 /// Every trial's process has a copy of its own, as it was before any trial.
 struct Used<L>(Arc<Inner<L>>);
@@ -137,7 +139,7 @@ impl<L: Lock> Inner<L> {
             while self.wanting.load(Ordering::Acquire) == 0 && !self.all_are_done() {
                 std::thread::sleep(MOMENT / 4);
             }
-            std::thread::sleep(MOMENT);
+            std::thread::sleep(ASLEEP);
         };
         let mut turns = 0;
         while !self.all_are_done() {
