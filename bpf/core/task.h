@@ -221,7 +221,7 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	}
 	reach = reach_of(p);
 	if (!selected && reach != REACH_ONE) {
-		idle_cpu = idle_claim_near(p, cpu);
+		idle_cpu = wakeup ? idle_claim_near(p, cpu) : idle_claim_preempted(p, cpu);
 		if (idle_cpu >= 0) {
 			sent_idle = idle_cpu != cpu;
 			cpu = idle_cpu;

@@ -212,4 +212,26 @@ CORE_FN s32 idle_claim_near(struct task_struct *p __arg_trusted, s32 home)
 	return -1;
 }
 
+/*
+ * Where @p goes on that was preempted on @cpu, or whose slice is over: to an idle CPU, claimed; -1: it stays.
+ * A heavy task does not leave a big CPU for a small one: what preempts it there is mostly short.
+ */
+CORE_FN s32 idle_claim_preempted(struct task_struct *p __arg_trusted, s32 cpu)
+{
+	struct machine *m = machine_of();
+	struct task_ctx *tctx = task_ctx_of(p);
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct domain *d;
+	s32 big;
+
+	if (m->big && cctx && tctx && is_heavy(tctx, port_now())) {
+		d = domain_of(cctx->domain);
+		if (d && d->big & BIT64(cctx->bit)) {
+			big = idle_big_near(p, cpu);
+			return big >= 0 && idle_claim(big) ? big : -1;
+		}
+	}
+	return idle_claim_near(p, cpu);
+}
+
 #endif /* PROXY_PLACE_IDLE_H */

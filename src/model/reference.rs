@@ -227,8 +227,10 @@ impl Policy for Reference {
         let reach = Self::reach_of(k, t);
         let idle = if flags.cpu_selected || reach == Reach::One {
             None
-        } else {
+        } else if flags.wakeup {
             self.claim_near(k, t, cpu)
+        } else {
+            self.claim_preempted(k, t, cpu)
         };
         let sent = idle.is_some_and(|idle| idle != cpu);
         let swap_to = self.task_mut(t).swap_to.take();

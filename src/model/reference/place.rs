@@ -144,6 +144,17 @@ impl Reference {
         })
     }
 
+    /// Where `t` continues that was preempted on `cpu`: a heavy task does not leave a big CPU for a small one.
+    pub(super) fn claim_preempted(&mut self, k: &dyn Kernel, t: Pid, cpu: Cpu) -> Option<Cpu> {
+        let big = &self.cfg.domains[self.domain_of(cpu)].big;
+        if !big.contains(&cpu) || !self.is_heavy(k.now_ns(), t) {
+            return self.claim_near(k, t, cpu);
+        }
+        let big = self.big_near(k, t, cpu)?;
+        self.cpu_mut(big).free = false;
+        Some(big)
+    }
+
     pub(super) fn idle_changed(&mut self, cpu: Cpu, idle: bool) {
         let state = self.cpu_mut(cpu);
         state.idle = idle;
