@@ -12,7 +12,7 @@ use scx_proxy::stats::Metrics;
 
 use crate::Test;
 use crate::load::{Load, cpu_time_ns};
-use crate::machine::ensure;
+use crate::machine::{ensure, wait_for};
 use crate::sched::{self, Stats};
 
 pub const TESTS: &[Test] = &[
@@ -36,6 +36,7 @@ pub const TESTS: &[Test] = &[
 
 const CPU: usize = 2;
 const MEASURED: Duration = Duration::from_secs(8);
+const LEARNED: Duration = Duration::from_secs(120);
 /// By how much a share may be moved, of the whole.
 const MOVED_MAX: f64 = 0.02;
 /// No task has this TID: it is above the kernel's limit for pids.
@@ -166,6 +167,10 @@ fn hogs_keep_half(
     lent: impl Fn(&Metrics) -> u64,
 ) -> Result<(), Failed> {
     let mut stats = Stats::open()?;
+    // who uses a lock that names no owner is learned from turns of theirs, which take long beside two hogs
+    wait_for("something to be lent", LEARNED, || {
+        stats.delta().is_ok_and(|metrics| lent(&metrics) > 0)
+    })?;
     let used = used_ns(&[hogs[0], hogs[1], owner, forger])?;
     let metrics = stats.delta()?;
     let all: f64 = used.iter().sum();
