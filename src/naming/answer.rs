@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
 use super::asked::Question;
+use super::kallsyms::Found;
 use super::proc;
 use super::user::Programs;
 use super::{cgroups, kallsyms};
@@ -50,12 +52,42 @@ impl PutOff {
     }
 }
 
+/// A reading of all symbols, in a thread of its own: it takes seconds, and programs that wait to be named end
+/// meanwhile.
+struct Reading {
+    /// What it is for, and which of that are locks.
+    keys: HashSet<u64>,
+    locks: HashSet<u64>,
+    thread: JoinHandle<std::io::Result<Found>>,
+    begun: Instant,
+}
+
+impl Reading {
+    fn start(keys: HashSet<u64>, locks: HashSet<u64>) -> std::io::Result<Self> {
+        let calls: Vec<u64> = keys.difference(&locks).copied().collect();
+        let data: Vec<u64> = locks.iter().map(|lock| edge::address(*lock)).collect();
+        let read = move || {
+            let file = File::open("/proc/kallsyms")?;
+            kallsyms::look_up(BufReader::new(file), &calls, &data)
+        };
+        let builder = std::thread::Builder::new().name("proxy_symbols".into());
+        Ok(Self {
+            keys,
+            locks,
+            thread: builder.spawn(read)?,
+            begun: Instant::now(),
+        })
+    }
+}
+
 /// Answers, and remembers what it has put off.
 pub struct Answerer {
     /// Return addresses, and edge words of locks: what is code is no lock.
     symbols: PutOff,
     /// Which of them are locks.
     locks: HashSet<u64>,
+    /// Under way.
+    reading: Option<Reading>,
     cgroups: PutOff,
     /// `None`: places in programs are not looked at.
     programs: Option<Programs>,
@@ -71,6 +103,7 @@ impl Answerer {
         Self {
             symbols: PutOff::default(),
             locks: HashSet::new(),
+            reading: None,
             cgroups: PutOff::default(),
             programs: programs.then(Programs::new),
             mount_point: None,
@@ -80,7 +113,7 @@ impl Answerer {
 
     /// Whether it must be called again though nobody asks.
     pub fn has_put_off(&self) -> bool {
-        !(self.symbols.keys.is_empty() && self.cgroups.keys.is_empty())
+        !(self.symbols.keys.is_empty() && self.cgroups.keys.is_empty()) || self.reading.is_some()
     }
 
     /// Answers these questions, and such as were put off. What has no answer is left out.
@@ -113,9 +146,17 @@ impl Answerer {
                 }
             }
         }
-        if let Some(keys) = self.symbols.due(now) {
+        if let Some(reading) = self.reading.take_if(|reading| reading.thread.is_finished()) {
+            self.symbols(reading, &mut names);
+        }
+        if self.reading.is_none()
+            && let Some(keys) = self.symbols.due(now)
+        {
             let locks = std::mem::take(&mut self.locks);
-            self.symbols(&keys, &locks, &mut names);
+            match Reading::start(keys, locks) {
+                Ok(reading) => self.reading = Some(reading),
+                Err(e) => debug!("cannot read symbols: {e}"),
+            }
         }
         if let Some(ids) = self.cgroups.due(now) {
             names.cgroups.extend(self.paths(&ids));
@@ -123,15 +164,17 @@ impl Answerer {
         names
     }
 
-    fn symbols(&mut self, keys: &HashSet<u64>, locks: &HashSet<u64>, names: &mut Names) {
-        let calls: Vec<u64> = keys.difference(locks).copied().collect();
-        let data: Vec<u64> = locks.iter().map(|lock| edge::address(*lock)).collect();
-        let begun = Instant::now();
-        let found = File::open("/proc/kallsyms")
-            .and_then(|file| kallsyms::look_up(BufReader::new(file), &calls, &data));
-        let found = match found {
-            Ok(found) => found,
-            Err(e) => return debug!("cannot read /proc/kallsyms: {e}"),
+    fn symbols(&mut self, reading: Reading, names: &mut Names) {
+        let Reading {
+            keys,
+            locks,
+            thread,
+            begun,
+        } = reading;
+        let found = match thread.join() {
+            Ok(Ok(found)) => found,
+            Ok(Err(e)) => return debug!("cannot read /proc/kallsyms: {e}"),
+            Err(_) => return warn!("reading symbols failed: some locks will stay unknown"),
         };
         debug!(
             "{} of {} symbols found in {} ms",

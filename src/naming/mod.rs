@@ -254,7 +254,13 @@ pub fn names_of(events: &[abi::proxy_event]) -> Names {
             true
         });
     }
-    Answerer::new(true).answer(&together, now)
+    let mut answerer = Answerer::new(true);
+    let mut names = answerer.answer(&together, now);
+    while answerer.has_put_off() {
+        std::thread::sleep(Duration::from_millis(10));
+        names.append(&answerer.answer(&[], Instant::now()));
+    }
+    names
 }
 
 #[cfg(test)]
