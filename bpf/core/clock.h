@@ -65,13 +65,19 @@ static __always_inline void guard_clock(struct cpu_ctx *cctx, u32 nr, u64 now)
 	cctx->guard_at_ns = now;
 }
 
-/* The context of @tctx was used for virtual time @cost, until @now. */
-static __always_inline void vtime_use(struct task_ctx *tctx, u64 cost, u64 now)
+/* The pace of @tctx's task as of @now. */
+static __always_inline u64 pace_now(const struct task_ctx *tctx, u64 now)
 {
 	u64 then = tctx->pace_at_ns;
 
+	return pace_after(tctx->pace, now > then ? now - then : 0);
+}
+
+/* The context of @tctx was used for virtual time @cost, until @now. */
+static __always_inline void vtime_use(struct task_ctx *tctx, u64 cost, u64 now)
+{
 	tctx->vtime += cost;
-	tctx->pace = pace_after(tctx->pace, now > then ? now - then : 0) + cost;
+	tctx->pace = pace_now(tctx, now) + cost;
 	tctx->pace_at_ns = now;
 }
 

@@ -99,9 +99,7 @@ CORE_FN s32 idle_claim_in(struct task_struct *p __arg_trusted, u32 nr, u32 from)
 /* A task that used more than half of a CPU of late: it prefers CPUs of the larger capacity. */
 static __always_inline bool is_heavy(const struct task_ctx *tctx, u64 now)
 {
-	u64 ns = now > tctx->pace_at_ns ? now - tctx->pace_at_ns : 0;
-
-	return pace_after(tctx->pace, ns) >= key_cost(PACE_NS / 2, tctx->weight);
+	return pace_now(tctx, now) >= key_cost(PACE_NS / 2, tctx->weight);
 }
 
 /*
@@ -159,22 +157,32 @@ CORE_FN s32 idle_big_near(struct task_struct *p __arg_trusted, s32 home)
 	return cpu;
 }
 
+/* Such a core, claimed, or -1. */
+static __always_inline s32 idle_claim_big(struct task_struct *p, s32 home)
+{
+	s32 cpu = idle_big_near(p, home);
+
+	return cpu >= 0 && idle_claim(cpu) ? cpu : -1;
+}
+
+static __always_inline bool is_big(s32 cpu)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct domain *d = cctx ? domain_of(cctx->domain) : NULL;
+
+	return d && d->big & BIT64(cctx->bit);
+}
+
 /* @p, which runs on @cpu and has no task waiting behind it, would have a big core to itself. */
 static __always_inline bool big_is_better(struct task_struct *p, s32 cpu)
 {
-	struct cpu_ctx *cctx;
-	struct domain *d;
-
-	if (!machine_of()->big || port_pinned(p) || donor_first_key(cpu) != KEY_NONE)
-		return false;
-	cctx = cpu_ctx_of(cpu);
-	d = cctx ? domain_of(cctx->domain) : NULL;
-	return d && !(d->big & BIT64(cctx->bit)) && idle_big_near(p, cpu) >= 0;
+	return machine_of()->big && !port_pinned(p) && donor_first_key(cpu) == KEY_NONE &&
+	       !is_big(cpu) && idle_big_near(p, cpu) >= 0;
 }
 
 /*
- * An idle CPU for @p, claimed, or -1. A big core if @p is heavy and there is one; @home if its whole core is idle; else one of its domain,
- * a whole core first and @home before its like; else one of another domain, of the same node first.
+ * An idle CPU for @p, claimed, or -1. A big core if @p is heavy and there is one; @home if its whole core is
+ * idle; else one of its domain, a whole core first and @home before its like; else one of another domain, of the same node first.
  */
 CORE_FN s32 idle_claim_near(struct task_struct *p __arg_trusted, s32 home)
 {
@@ -191,8 +199,8 @@ CORE_FN s32 idle_claim_near(struct task_struct *p __arg_trusted, s32 home)
 	if (!d)
 		return -1;
 	if (m->big) {
-		cpu = idle_big_near(p, home);
-		if (cpu >= 0 && idle_claim(cpu))
+		cpu = idle_claim_big(p, home);
+		if (cpu >= 0)
 			return cpu;
 	}
 	if (bits_read(&m->idle) & BIT64(cctx->domain)) {
@@ -218,19 +226,10 @@ CORE_FN s32 idle_claim_near(struct task_struct *p __arg_trusted, s32 home)
  */
 CORE_FN s32 idle_claim_preempted(struct task_struct *p __arg_trusted, s32 cpu)
 {
-	struct machine *m = machine_of();
 	struct task_ctx *tctx = task_ctx_of(p);
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
-	struct domain *d;
-	s32 big;
 
-	if (m->big && cctx && tctx && is_heavy(tctx, port_now())) {
-		d = domain_of(cctx->domain);
-		if (d && d->big & BIT64(cctx->bit)) {
-			big = idle_big_near(p, cpu);
-			return big >= 0 && idle_claim(big) ? big : -1;
-		}
-	}
+	if (machine_of()->big && tctx && is_big(cpu) && is_heavy(tctx, port_now()))
+		return idle_claim_big(p, cpu);
 	return idle_claim_near(p, cpu);
 }
 

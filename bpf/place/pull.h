@@ -177,10 +177,8 @@ CORE_FN s32 pull_head(s32 cpu, s32 from, const struct puller *by)
 		return -1;
 	tctx = task_ctx_of(p);
 	if (tctx) {
-		u64 at = port_now(), since = tctx->pace_at_ns;
-
 		weight = tctx->slept ? 0 : tctx->weight;
-		pace = pace_after(tctx->pace, at > since ? at - since : 0);
+		pace = pace_now(tctx, port_now());
 	}
 	port_task_put(p);
 
