@@ -186,7 +186,7 @@ int beside_snapshot(struct bpf_iter__task *ctx)
 	e.kind = EVENT_SNAPSHOT;
 	e.cpu = tctx->wait_cpu;
 	e.other = edge_owner_pid(p, tctx, e.lock);
-	e.inverted_ns = inverted_so_far(tctx, port_now(), &owner, &delay_ns);
+	e.inverted_ns = inversion_so_far(tctx, port_now(), &owner, &delay_ns);
 	event_fill_wait(&e, p, tctx);
 	bpf_seq_write(ctx->meta->seq, &e, sizeof(e));
 	return 0;

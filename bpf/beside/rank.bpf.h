@@ -23,14 +23,10 @@ struct task_struct___group {
 	struct task_group___proxy *sched_task_group;
 } __attribute__((preserve_access_index));
 
-/* 0 fair; greater comes first, as lock/contended.bpf.h has it. @task: an address */
+/* @task: an address */
 static __always_inline u32 rank_urgency(u64 task)
 {
-	int prio = BPF_CORE_READ((struct task_struct *)task, prio);
-
-	if (prio < 0)
-		return URGENCY_DEADLINE;
-	return prio < MAX_RT_PRIO ? MAX_RT_PRIO - prio : 0;
+	return urgency_of(BPF_CORE_READ((struct task_struct *)task, prio));
 }
 
 static __always_inline u64 rank_weight(u64 task)

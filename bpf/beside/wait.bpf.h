@@ -79,20 +79,6 @@ static __noinline bool waiter_comes_first(const struct task_ctx *tctx, u32 pid)
 	       rank_before(tctx->task, octx->last_owner);
 }
 
-/* Inversion time of the wait that @tctx is in, as inversion_so_far() of core/inversion.h. */
-static __noinline u64 inverted_so_far(const struct task_ctx *tctx, u64 now, u32 *owner, u64 *delay)
-{
-	struct lock_slot *slot = slot_of_wait(tctx);
-
-	*owner = 0;
-	*delay = 0;
-	if (!slot || slot->lock != tctx->wait_lock)
-		return 0;
-	*owner = owner_mark_pid(slot->owner_mark);
-	*delay = wait_delay(tctx, slot, now);
-	return *delay && waiter_comes_first(tctx, *owner) ? *delay : 0;
-}
-
 /* @p, current, goes to sleep on @lock. */
 static __noinline void wait_begin(struct task_struct *p, struct task_ctx *tctx, u64 lock)
 {
@@ -124,7 +110,7 @@ static __noinline void wait_end(struct task_struct *p, struct task_ctx *tctx, u6
 	struct task_ctx *octx;
 	u32 owner;
 
-	inverted_ns = inverted_so_far(tctx, now, &owner, &delay);
+	inverted_ns = inversion_so_far(tctx, now, &owner, &delay);
 	octx = task_ctx_by_pid(owner);
 	tctx->last_owner = octx ? octx->task : 0;
 	stat_inc(STAT_EDGE_WOKEN);

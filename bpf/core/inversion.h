@@ -35,21 +35,4 @@ static __noinline bool waiter_comes_first(const struct task_ctx *tctx, u32 pid)
 	return first;
 }
 
-/*
- * Inversion time of the wait that @tctx's task is in, so far; *@owner: the lock's owner as far
- * as its waiters know. @delay: likewise whatever the keys are.
- */
-static __noinline u64 inversion_so_far(const struct task_ctx *tctx, u64 now, u32 *owner, u64 *delay)
-{
-	struct lock_slot *slot = slot_of_wait(tctx);
-
-	*owner = 0;
-	*delay = 0;
-	if (!slot || slot->lock != tctx->wait_lock)
-		return 0;
-	*owner = owner_mark_pid(slot->owner_mark);
-	*delay = wait_delay(tctx, slot, now);
-	return *delay && waiter_comes_first(tctx, *owner) ? *delay : 0;
-}
-
 #endif /* PROXY_CORE_INVERSION_H */

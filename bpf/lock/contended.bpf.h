@@ -18,12 +18,17 @@
 #define MAX_RT_PRIO 100
 #define URGENCY_DEADLINE 200U
 
-/* How urgent a waiter is: 0 fair; greater goes first. By its effective priority, as the kernel. */
+/* How urgent a waiter of effective priority @prio is: 0 fair; greater goes first, as in the kernel. */
+static __always_inline u32 urgency_of(int prio)
+{
+	if (prio < 0)
+		return URGENCY_DEADLINE;
+	return prio < MAX_RT_PRIO ? MAX_RT_PRIO - prio : 0;
+}
+
 static __always_inline u32 task_urgency(const struct task_struct *p)
 {
-	if (p->prio < 0)
-		return URGENCY_DEADLINE;
-	return p->prio < MAX_RT_PRIO ? MAX_RT_PRIO - p->prio : 0;
+	return urgency_of(p->prio);
 }
 
 /*

@@ -16,9 +16,7 @@
 
 #include "word.bpf.h"
 #include "stack.bpf.h"
-#include "mutex.bpf.h"
-#include "rwsem.bpf.h"
-#include "rtmutex.bpf.h"
+#include "held.bpf.h"
 #include "pthread.bpf.h"
 #include "binder.bpf.h"
 #include "ntsync.bpf.h"
@@ -57,12 +55,6 @@ static __always_inline u32 edge_owner_pid(struct task_struct *p, const struct ta
 	u64 at = lock_address(lock);
 
 	switch (lock_type(lock)) {
-	case LOCK_MUTEX:
-		return edge_task_pid(mutex_owner_word(at));
-	case LOCK_RWSEM:
-		return rwsem_owner_pid(at);
-	case LOCK_RTMUTEX:
-		return edge_task_pid(rtmutex_owner_word(at));
 	case LOCK_PTHREAD:
 		return lock_followed(LOCK_PTHREAD) ? pthread_owner_pid(p, tctx) : 0;
 	case LOCK_BINDER:
@@ -70,26 +62,7 @@ static __always_inline u32 edge_owner_pid(struct task_struct *p, const struct ta
 	case LOCK_NTSYNC:
 		return lock_followed(LOCK_NTSYNC) ? ntsync_owner_pid(at, p->tgid) : 0;
 	}
-	return 0;
-}
-
-/* The pid of the first in line for @lock, 0 if there are no waiters, or the first is not known. */
-static __always_inline u32 edge_first_waiter_pid(u64 lock)
-{
-	u64 at = lock_address(lock), word = 0;
-
-	switch (lock_type(lock)) {
-	case LOCK_MUTEX:
-		word = mutex_first_waiter_word(at);
-		break;
-	case LOCK_RWSEM:
-		word = rwsem_first_waiter_word(at);
-		break;
-	case LOCK_RTMUTEX:
-		word = rtmutex_first_waiter_word(at);
-		break;
-	}
-	return edge_task_pid(word);
+	return held_owner_pid(lock);
 }
 
 #endif /* PROXY_LOCK_EDGE_H */
