@@ -17,6 +17,7 @@ import kernels
 import project
 import vm_cli
 import vmrun
+from bench_table import shown
 
 DEFAULT = "default"
 OWN = "scx_proxy"
@@ -150,19 +151,6 @@ def metrics(case, runs):
             for metric, value in CASES[case][2](report).items():
                 values.setdefault(metric, []).append(value)
     return values
-
-
-def number(value):
-    """Three digits, and no more than three behind the point."""
-    behind = next((digits for digits, below in ((3, 1), (2, 10), (1, 100)) if value < below), 0)
-    return f"{value:.{behind}f}"
-
-
-def shown(values):
-    if not values:
-        return "-"
-    spread = f" ({number(min(values))}-{number(max(values))})" if len(values) > 1 else ""
-    return number(statistics.median(values)) + spread
 
 
 def table(found, names):

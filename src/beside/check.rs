@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::doctor::{Rights, Root};
 use crate::loader::preflight::{Refusal, is_root};
 use crate::locks::KernelFacts;
 
@@ -26,7 +27,7 @@ const TRACEPOINTS: [&str; 2] = ["contention_begin", "contention_end"];
 impl Observes {
     /// By what the kernel has; `Err`: why that is not known.
     #[must_use]
-    pub fn new(facts: Result<&KernelFacts, String>) -> Self {
+    pub fn new(facts: Result<&KernelFacts, String>, rights: &Rights) -> Self {
         let refused = |why: String, help: &str| Self {
             ok: false,
             why: Some(why),
@@ -36,6 +37,13 @@ impl Observes {
             Ok(facts) => facts,
             Err(why) => return refused(why, "a kernel with CONFIG_DEBUG_INFO_BTF=y"),
         };
+        if rights.hides_from_root() {
+            return refused(
+                "kernel.kptr_restrict is 2: where the kernel keeps its tasks is hidden from root, too"
+                    .into(),
+                "sudo sysctl kernel.kptr_restrict=1",
+            );
+        }
         let missing = TRACEPOINTS.iter().find(|name| !facts.tracepoint(name));
         match missing {
             Some(name) => refused(
@@ -68,15 +76,9 @@ pub fn check() -> Result<(), Refusal> {
             remedy: "a kernel with CONFIG_DEBUG_INFO_BTF=y, as Debian's and Fedora's are".into(),
         });
     }
-    let kptr_restrict = std::fs::read_to_string("/proc/sys/kernel/kptr_restrict");
-    if kptr_restrict.is_ok_and(|level| level.trim() == "2") {
-        return Err(Refusal {
-            why: "kernel.kptr_restrict is 2: where the kernel keeps its tasks is hidden from root, too".into(),
-            remedy: "sudo sysctl kernel.kptr_restrict=1".into(),
-        });
-    }
     let facts = KernelFacts::live().map_err(|e| e.to_string());
-    let observes = Observes::new(facts.as_ref().map_err(Clone::clone));
+    let rights = Root("/".into()).look().rights;
+    let observes = Observes::new(facts.as_ref().map_err(Clone::clone), &rights);
     match observes.ok {
         true => Ok(()),
         false => Err(Refusal {
@@ -98,10 +100,14 @@ mod tests {
         );
         let facts = KernelFacts::parse(&std::fs::read_to_string(path).expect("a frozen kernel"));
         let facts = facts.expect("facts");
-        assert!(Observes::new(Ok(&facts)).ok);
+        let mut rights = Root("/nowhere".into()).look().rights;
+        assert!(Observes::new(Ok(&facts), &rights).ok);
         let older = facts.without(&["tp contention_begin"]);
-        let why = Observes::new(Ok(&older)).why.expect("a reason");
+        let why = Observes::new(Ok(&older), &rights).why.expect("a reason");
         assert!(why.contains("lock:contention_begin"), "{why}");
-        assert!(!Observes::new(Err("no BTF".into())).ok);
+        assert!(!Observes::new(Err("no BTF".into()), &rights).ok);
+        rights.kptr_restrict = Some(2);
+        let why = Observes::new(Ok(&facts), &rights).why.expect("a reason");
+        assert!(why.contains("kptr_restrict"), "{why}");
     }
 }

@@ -99,7 +99,7 @@ impl Report {
             preempt_rt: facts.as_ref().is_ok_and(|facts| facts.preempt_rt())
                 || host.config.value("PREEMPT_RT") == Some("y"),
             loads,
-            observes_beside: Observes::new(facts.clone()),
+            observes_beside: Observes::new(facts.clone(), &host.rights),
             follows_any: plan.as_ref().is_some_and(Plan::follows_any),
             locks: plan.map_or_else(Vec::new, |plan| plan.rows().to_vec()),
             unread: facts.err(),
