@@ -2,8 +2,8 @@
 //! `scx_proxy bugreport` where no scheduler runs: a report all the same, and nothing is overwritten.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use crate::{scx_proxy, text};
 
@@ -11,6 +11,19 @@ use crate::{scx_proxy, text};
 struct Folder(PathBuf);
 
 impl Folder {
+    /// Where reports of these tests go.
+    fn file(&self) -> PathBuf {
+        self.0.join("report.tar.gz")
+    }
+
+    /// A report into `file()`, where no scheduler listens.
+    fn report(&self, flags: &[&str]) -> Output {
+        let (file, socket) = (self.file(), self.0.join("none"));
+        let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let (file, socket) = (path(&file), path(&socket));
+        scx_proxy(&[&["bugreport", &file, "--socket", &socket], flags].concat())
+    }
+
     fn new(name: &str) -> Self {
         let name = format!("scx_proxy-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
@@ -28,25 +41,17 @@ impl Drop for Folder {
 #[test]
 fn what_is_not_there_is_said_in_the_report() {
     let folder = Folder::new("bugreport");
-    let file = folder.0.join("report.tar.gz");
-    let path = file.to_str().expect("UTF-8");
-    let socket = folder.0.join("none");
-    let args = [
-        "bugreport",
-        path,
-        "--seconds",
-        "0.1",
-        "--socket",
-        socket.to_str().expect("UTF-8"),
-    ];
-    let out = scx_proxy(&args);
+    let out = folder.report(&["--seconds", "0.1"]);
+    let file = folder.file();
     assert!(out.status.success(), "{}", text(&out.stderr));
     let mode = std::fs::metadata(&file).expect("made").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let left = std::fs::read_dir(&folder.0).expect("read").count();
     assert_eq!(left, 1, "something is left beside the report");
     let unpack = Command::new("tar")
-        .args(["xzf", path, "-C"])
+        .arg("xzf")
+        .arg(&file)
+        .arg("-C")
         .arg(&folder.0)
         .status();
     assert!(unpack.expect("runs").success());
@@ -71,17 +76,9 @@ fn what_is_not_there_is_said_in_the_report() {
 #[test]
 fn a_file_that_exists_is_kept_unless_forced() {
     let folder = Folder::new("bugreport-kept");
-    let file = folder.0.join("report.tar.gz");
+    let file = folder.file();
     std::fs::write(&file, "mine").expect("written");
-    let path = file.to_str().expect("UTF-8");
-    let socket = folder.0.join("none");
-    let args = [
-        "bugreport",
-        path,
-        "--socket",
-        socket.to_str().expect("UTF-8"),
-    ];
-    let out = scx_proxy(&args);
+    let out = folder.report(&[]);
     assert_eq!(out.status.code(), Some(1));
     assert!(
         text(&out.stderr).contains("(--force overwrites it)"),
@@ -89,10 +86,6 @@ fn a_file_that_exists_is_kept_unless_forced() {
         text(&out.stderr)
     );
     assert_eq!(std::fs::read(&file).expect("there"), b"mine");
-    assert!(
-        scx_proxy(&[&args[..], &["--force"]].concat())
-            .status
-            .success()
-    );
+    assert!(folder.report(&["--force"]).status.success());
     assert_ne!(std::fs::read(&file).expect("there"), b"mine");
 }
