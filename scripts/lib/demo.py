@@ -56,9 +56,9 @@ def parse(argv):
     return args
 
 
-def inside(args, out_dir):
+def inside(args, binaries, out_dir):
     script = project.ROOT / "scripts" / "lib" / "demo_inside.sh"
-    return ["bash", str(script), str(project.RELEASE), str(out_dir), str(args.trials), str(args.critical_ms), *args.scenarios]
+    return ["bash", str(script), str(binaries), str(out_dir), str(args.trials), str(args.critical_ms), *args.scenarios]
 
 
 def host_check():
@@ -70,8 +70,8 @@ def host_check():
         raise project.Failure("--host needs root: sudo scripts/demo --host")
 
 
-def measure(args, kernel, out_dir):
-    command = inside(args, out_dir)
+def measure(args, kernel, binaries, out_dir):
+    command = inside(args, binaries, out_dir)
     if args.host:
         status = subprocess.run(command).returncode
     else:
@@ -106,13 +106,13 @@ def main(argv):
     else:
         # as lib/launch.sh tells them apart
         kernel = kernels.own_image(args.kernel) if "/" in args.kernel else kernels.ensure(args.kernel)
-    project.build()
+    binaries = project.build_soon()
     # below the cache, since the guest hides /tmp
     run_dir = kernels.cache_dir() / "run"
     run_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run_dir) as tmp:
         out_dir = Path(tmp)
-        measure(args, kernel, out_dir)
+        measure(args, kernel, binaries, out_dir)
         both = {name: joined(out_dir, name, len(args.scenarios)) for name in ("default", "proxy")}
         files = []
         for name, report in both.items():
@@ -121,7 +121,7 @@ def main(argv):
         if args.json:
             sys.stdout.write(lines(both)) if str(args.json) == "-" else args.json.write_text(lines(both))
         if not args.json or str(args.json) != "-":
-            subprocess.run([project.RELEASE / "inversion", "--compare", *files], check=True)
+            subprocess.run([binaries / "inversion", "--compare", *files], check=True)
     return 0
 
 

@@ -18,6 +18,7 @@ import vmrun
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = ROOT / "target" / "release"
+QUICK = ROOT / "target" / "quick"
 RUNS_MAX = 4
 EMULATION_FAULT = re.compile(r"(?:Oops|kernel BUG|traps): ?int3|int3: 0000 \[#1\]")
 
@@ -30,28 +31,42 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def build():
+def build(*arguments):
     """Build the release binaries; cargo shows its own progress on stderr."""
     say("building scx_proxy (some minutes the first time)")
-    if subprocess.run(["cargo", "build", "--release", "--bins"], cwd=ROOT).returncode:
+    if subprocess.run(["cargo", "build", "--bins", *(arguments or ["--release"])], cwd=ROOT).returncode:
         raise Failure("the build failed; what cargo says above tells where")
 
 
-def run_guest(job, faults=None):
-    """vmrun.run(), again if emulation itself failed; the faults are appended to `faults`."""
+def build_soon():
+    """The folder of the release binaries, where there are some, or else of binaries that are built sooner."""
+    if (RELEASE / "scx_proxy").exists():
+        build()
+        return RELEASE
+    # what packages are built without, too; optimised less (Cargo.toml)
+    build("--profile", "quick", "--no-default-features")
+    return QUICK
+
+
+def run_guest_once(job):
+    """vmrun.run(); its outcome, and the fault of the emulation that killed the guest, or None."""
+    with tempfile.TemporaryDirectory() as tmp:
+        kernel_log = job.kernel_log
+        job.kernel_log = kernel_log or Path(tmp) / "kernel.log"
+        try:
+            outcome = vmrun.run(job)
+            log = job.kernel_log.read_text(errors="replace") if job.kernel_log.exists() else ""
+        finally:
+            job.kernel_log = kernel_log
+    fault = outcome.reason == "died" and outcome.accel == "tcg" and EMULATION_FAULT.search(log)
+    return outcome, fault[0] if fault else None
+
+
+def run_guest(job):
+    """vmrun.run(), again if emulation itself failed."""
     for run in range(1, RUNS_MAX + 1):
-        with tempfile.TemporaryDirectory() as tmp:
-            kernel_log = job.kernel_log
-            job.kernel_log = kernel_log or Path(tmp) / "kernel.log"
-            try:
-                outcome = vmrun.run(job)
-                log = job.kernel_log.read_text(errors="replace") if job.kernel_log.exists() else ""
-            finally:
-                job.kernel_log = kernel_log
-        fault = outcome.reason == "died" and outcome.accel == "tcg" and EMULATION_FAULT.search(log)
+        outcome, fault = run_guest_once(job)
         if not fault or run == RUNS_MAX:
             return outcome
-        say(f"vm: QEMU's emulation broke the kernel's code patching ({fault[0]}); run {run + 1} of {RUNS_MAX}")
-        if faults is not None:
-            faults.append(fault[0])
+        say(f"vm: QEMU's emulation broke the kernel's code patching ({fault}); run {run + 1} of {RUNS_MAX}")
     raise AssertionError("unreachable")

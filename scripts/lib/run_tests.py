@@ -22,7 +22,11 @@ import vmrun
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 PLAIN_RESULT = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
 SECOND_ATTEMPT = re.compile(r"^(?:test .*\.\.\. )?second attempt of (\S+),", re.M)
+# of tests/guest: a test that begins, and how the one before it ended
+GUEST_TEST = re.compile(r"^test (\S+) +\.\.\. ", re.M)
+GUEST_RESULT = re.compile(r"(?:^|\.\.\. )(ok|FAILED|ignored)$", re.M)
 GUEST_SECS = 2100
+SLOWEST_SHOWN = 12
 
 
 class Tally:
@@ -32,6 +36,7 @@ class Tally:
         self.counts = [0, 0, 0]
         self.failed_parts = []
         self.second_attempts = []
+        self.secs_of_tests = {}  # those of guests: name and machine
 
     def part(self, name, started, counts, ok):
         for nr, count in enumerate(counts):
@@ -85,20 +90,42 @@ def guest_binary():
 
 
 class Shown(io.BytesIO):
-    """Keeps what is written to it, and shows it on stdout as it comes."""
+    """Keeps what is written to it, and shows it on stdout as it comes. Knows which test began when."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun = {}  # name of a test: when
 
     def write(self, data):
         sys.stdout.write(bytes(data).decode(errors="replace"))
         sys.stdout.flush()
-        return super().write(data)
+        super().write(data)
+        for test in GUEST_TEST.findall(self.text()):
+            self.begun.setdefault(test, time.monotonic())
+
+    def text(self):
+        return self.getvalue().decode(errors="replace")
+
+    def secs(self):
+        """How long each test took. Of the last one only the end of all tells that."""
+        begun = [*self.begun.values(), time.monotonic()]
+        return {name: begun[nr + 1] - begun[nr] for nr, name in enumerate(self.begun)}
+
+    def ended(self):
+        """The tests that came to their end in a guest that died, and how many (passed, failed, were ignored)."""
+        _, *pieces = GUEST_TEST.split(self.text())
+        names, outputs = pieces[::2], pieces[1::2]
+        results = [GUEST_RESULT.findall("... " + output) for output in outputs[:-1]]
+        results = [result[-1] if result else "FAILED" for result in results]
+        return names[:-1], [results.count(result) for result in ("ok", "FAILED", "ignored")]
 
 
-def guest_job(series, table, binary, only, out):
+def guest_job(series, table, binary, arguments, out):
     """The machine is the one that kernels.toml names."""
     return vmrun.Job(
         cwd=str(project.ROOT),
         kernel=kernels.ensure(series),
-        command=["env", f"SCX_PROXY_STRESS_SECS={table['stress_secs']}", binary, *only],
+        command=["env", f"SCX_PROXY_STRESS_SECS={table['stress_secs']}", binary, *arguments],
         timeout_secs=GUEST_SECS,
         stdout=out,
         cpus=table["cpus"],
@@ -115,10 +142,24 @@ def guest(tally, faults, series, table, binary, only):
     name = f"tests on Linux {series} ({kernels.machine(table)})"
     started = time.monotonic()
     print(f"== {name}", flush=True)
+    counts, done, text = [0, 0, 0], [], ""
     try:
-        out = Shown()
-        outcome = project.run_guest(guest_job(series, table, binary, only, out), faults)
-        text = out.getvalue().decode(errors="replace")
+        for run in range(1, project.RUNS_MAX + 1):
+            out = Shown()
+            skipped = [word for test in done for word in ("--skip", test)]
+            job = guest_job(series, table, binary, [*only, "--exact", *skipped], out)
+            outcome, fault = project.run_guest_once(job)
+            text += out.text()
+            tally.secs_of_tests |= {f"{test} on {series}": secs for test, secs in out.secs().items()}
+            if not fault or run == project.RUNS_MAX:
+                counts = [a + b for a, b in zip(counts, sums(CARGO_RESULT, out.text()))]
+                break
+            # what had ended before the emulation broke has ended
+            faults.append(fault)
+            names, ended = out.ended()
+            done += names
+            counts = [a + b for a, b in zip(counts, ended)]
+            print(f"\n{name}: the emulation broke ({fault}); {len(names)} tests had ended, the others run in guest {run + 1}", flush=True)
     except (kernels.KernelError, vmrun.VmError, OSError) as error:
         print(f"{name}: error: {error}", flush=True)
         tally.part(name, started, [0, 0, 0], False)
@@ -129,8 +170,7 @@ def guest(tally, faults, series, table, binary, only):
         print(f"{name}: kernel log: {warning}")
     for test in SECOND_ATTEMPT.findall(text):
         tally.second_attempts.append(f"{test} on {series}")
-    counts = sums(CARGO_RESULT, text)
-    ok = not outcome.status and not outcome.warnings and outcome.powered_off and counts[0] > 0
+    ok = not outcome.status and not outcome.warnings and outcome.powered_off and counts[0] > 0 and not counts[1]
     tally.part(name, started, counts, ok)
 
 
@@ -194,6 +234,9 @@ def main(argv):
 
 
 def report(tally, faults):
+    slowest = sorted(tally.secs_of_tests.items(), key=lambda item: -item[1])[:SLOWEST_SHOWN]
+    if slowest:
+        print("slowest in guests: " + ", ".join(f"{test} {secs:.0f} s" for test, secs in slowest))
     if faults:
         print(f"guests run again because QEMU's emulation broke: {len(faults)}")
     for name in tally.second_attempts:
