@@ -7,37 +7,36 @@
 
 include!(concat!(env!("OUT_DIR"), "/abi.rs"));
 
-/// Bytes of an event, in the ring, in recordings, and on the stats socket.
+/// Bytes of an event, in the ring, in recordings, and on the stats socket. Only `crate::events` takes them apart.
 pub const EVENT_BYTES: usize = std::mem::size_of::<proxy_event>();
 
-impl proxy_event {
-    /// The event that begins these bytes, in the machine's byte order; `None` if they are too few.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        (bytes.len() >= EVENT_BYTES).then(|| {
-            // SAFETY: long enough, all fields are integers, and the copy need not be aligned.
-            unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
-        })
-    }
+// integers without padding between or after them
+const _: () = assert!(EVENT_BYTES == 7 * 8 + 6 * 4);
 
-    /// Its bytes, in the machine's byte order.
-    pub fn as_bytes(&self) -> &[u8] {
-        // SAFETY: all fields are integers, and there is no padding between or after them.
-        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), EVENT_BYTES) }
+impl From<[u8; EVENT_BYTES]> for proxy_event {
+    fn from(bytes: [u8; EVENT_BYTES]) -> Self {
+        // SAFETY: see above.
+        unsafe { std::mem::transmute(bytes) }
     }
 }
 
-// no padding, see as_bytes()
-const _: () = assert!(EVENT_BYTES == 7 * 8 + 6 * 4);
+impl From<proxy_event> for [u8; EVENT_BYTES] {
+    fn from(event: proxy_event) -> Self {
+        // SAFETY: see above.
+        unsafe { std::mem::transmute(event) }
+    }
+}
 
 impl Default for proxy_event {
     fn default() -> Self {
-        // SAFETY: all fields are integers.
-        unsafe { std::mem::zeroed() }
+        Self::from([0; EVENT_BYTES])
     }
 }
 
 impl PartialEq for proxy_event {
     fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
+        <[u8; EVENT_BYTES]>::from(*self) == <[u8; EVENT_BYTES]>::from(*other)
     }
 }
+
+impl Eq for proxy_event {}

@@ -2,6 +2,7 @@
 //! The command line: every flag, its unit and its range. No side effects.
 
 mod big_cpus;
+mod size;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,11 +11,15 @@ use clap::{Args, Parser, Subcommand};
 use scx_utils::libbpf_clap_opts::LibbpfOpts;
 
 pub use big_cpus::BigCpus;
+pub use size::parse_size;
 
 use crate::abi;
 use crate::locks::LockSet;
-use crate::watch::client::SOCKET;
 
+/// Where a running scheduler listens.
+pub const SOCKET: &str = "/var/run/scx/root/stats";
+/// Where `observe --beside` does. Not the same: that one is whoever's who schedules.
+pub const BESIDE: &str = "/var/run/scx/root/beside";
 /// Where `--metrics` listens if no address is given.
 pub const METRICS_ADDR: &str = "127.0.0.1:9839";
 /// The configuration file that is read if there is one and no other is named.
@@ -312,7 +317,7 @@ pub struct RecordOpts {
 
     /// Largest size of the file; beyond it, the newest events overwrite the oldest. The
     /// number may end in K, M, G or T.
-    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = crate::record::parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = parse_size)]
     pub max_size: u64,
 
     /// How long to wait for a scheduler that has gone, in seconds: it is loaded again when

@@ -2,8 +2,9 @@
 //! Userspace of `scx_proxy`, a sched_ext scheduler with proxy execution.
 //!
 //! `cli` says what can be asked for, `config` also in a file; `loader` brings the BPF scheduler into the
-//! kernel and keeps it there, `agent` follows all waits and their owners and gives it hints,
-//! `beside` watches without scheduling. `stats` says what it did. `locks` decides which locks are followed on a kernel, `doctor`
+//! kernel and keeps it there. `events` is what is said of waits, in types and with names, and `waits` keeps account of
+//! those that go on. `agent` follows all of them and gives the scheduler hints,
+//! `beside` watches without scheduling. `stats` says what it did; `client` asks. `locks` decides which locks are followed on a kernel, `doctor`
 //! reports that. `watcher` is a process beside it, which follows the agent's events: there `watch` sums
 //! them up, and `naming` finds out what is in them; `top`
 //! shows it live, `record` and `replay` keep it, `bugreport` sends it, `metrics` hands it on. `manual` makes man pages and
@@ -20,9 +21,11 @@ pub mod agent;
 pub mod beside;
 pub mod bugreport;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod doctor;
+pub mod events;
 pub mod loader;
 pub mod locks;
 pub mod manual;
@@ -37,5 +40,6 @@ pub mod replay;
 pub mod service;
 pub mod stats;
 pub mod top;
+pub mod waits;
 pub mod watch;
 pub mod watcher;

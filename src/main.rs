@@ -15,13 +15,13 @@ use scx_proxy::cli::{
     BugreportOpts, Command, DoctorOpts, MetricsOpts, ObserveOpts, Opts, RecordOpts, SwitchOpts,
     WatcherOpts,
 };
+use scx_proxy::client::Client;
 use scx_proxy::config::{Settings, Wrong};
-use scx_proxy::doctor::Report;
-use scx_proxy::loader::{Ejected, Scheduler, preflight, verify};
+use scx_proxy::doctor::{Report, preflight};
+use scx_proxy::loader::{Ejected, Scheduler, verify};
 use scx_proxy::locks::KernelFacts;
 use scx_proxy::metrics::Exporter;
 use scx_proxy::service::{self, Service};
-use scx_proxy::watch::Client;
 use scx_proxy::watcher::child;
 use scx_proxy::watcher::confine;
 use scx_proxy::{

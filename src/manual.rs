@@ -9,8 +9,8 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
+use crate::cli::SOCKET;
 use crate::cli::{self, Opts};
-use crate::watch::client::SOCKET;
 
 const NAME: &str = "scx_proxy";
 /// System administration.

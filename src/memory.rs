@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 
-use crate::loader::preflight;
+use crate::doctor::preflight;
 
 /// Heap that is there before it is needed: what the agent's bounded tables take when they are full, the
 /// snapshot of all waits, and events that a watcher has not read yet.

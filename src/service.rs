@@ -16,11 +16,11 @@ use signal_hook::iterator::Signals;
 use simplelog::{ColorChoice, ConfigBuilder, TermLogger, TerminalMode};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
+use crate::cli::SOCKET;
 use crate::config::Settings;
 use crate::loader::Scheduler;
 use crate::metrics;
 use crate::output;
-use crate::watch::client::SOCKET;
 use crate::watcher::child::Kept;
 
 /// Log to the journal, with its fields, if that is where the standard error leads; else to there.

@@ -9,6 +9,8 @@ mod bugreport;
 mod documents;
 #[path = "cli/manual.rs"]
 mod manual;
+#[path = "cli/modules.rs"]
+mod modules;
 #[path = "cli/schedload.rs"]
 mod schedload;
 #[path = "cli/setup.rs"]
@@ -118,7 +120,7 @@ fn a_wrong_file_exits_1_and_is_told_in_one_line() {
 #[test]
 fn a_kernel_without_sched_ext_is_refused_in_two_lines() {
     if std::path::Path::new("/sys/kernel/sched_ext").exists() {
-        let why = scx_proxy::loader::preflight::check()
+        let why = scx_proxy::doctor::preflight::check()
             .map_or_else(|refusal| refusal.why, |()| "ok".into());
         assert!(!why.contains("no sched_ext"), "{why}");
         return;

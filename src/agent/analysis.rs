@@ -9,13 +9,13 @@ use std::time::Duration;
 use anyhow::Result;
 use log::warn;
 
-use super::graph::Graph;
+use super::ends::{Graph, is_cycle};
 use super::hints::HintTable;
 use super::kernel::KernelSide;
 use super::outcomes::Outcomes;
 use super::{AgentState, deadlock};
-use crate::abi;
 use crate::clock;
+use crate::events::Event;
 
 /// Between two rounds of reports: each asks the kernel for all waits, and reads what is in `/proc`.
 const REPORT_PERIOD: Duration = Duration::from_secs(1);
@@ -69,16 +69,16 @@ impl Reports {
 
 impl Analysis {
     /// Takes in one event.
-    pub fn learn(&mut self, event: &abi::proxy_event) {
-        self.graph.apply(event);
+    pub fn learn(&mut self, event: &Event) {
+        self.graph.take(event);
         self.hints.learn(event);
         self.outcomes.learn(event);
     }
 
     /// Forgets all waits; `snapshot` says which there are.
-    pub fn restate(&mut self, snapshot: &[abi::proxy_event]) {
+    pub fn restate(&mut self, snapshot: &[Event]) {
         self.graph = Graph::default();
-        snapshot.iter().for_each(|event| self.graph.apply(event));
+        self.graph.restate(snapshot);
     }
 
     /// Writes what follows from the graph into the maps, and reports deadlocks.
@@ -103,7 +103,7 @@ impl Analysis {
             // the locks now, before anybody is told
             self.reported_ns = now_ns;
             let mut now = Graph::default();
-            side.snapshot()?.iter().for_each(|event| now.apply(event));
+            now.restate(&side.snapshot()?);
             self.report(&changes.new_deadlocks, &now, now_ns);
         }
         for (class, hint) in self.outcomes.hints(now_ns) {
@@ -115,7 +115,7 @@ impl Analysis {
     /// Says which of these cycles stand in `now`; the others are looked at again later.
     fn report(&mut self, cycles: &[Rc<[u32]>], now: &Graph, now_ns: u64) {
         for cycle in cycles {
-            if !now.has_cycle(cycle) {
+            if !is_cycle(now, cycle) {
                 self.hints.not_confirmed(cycle, now_ns);
                 continue;
             }
@@ -138,7 +138,7 @@ impl Analysis {
     pub fn show(&self, events: usize, state: &AgentState) {
         state.rounds.fetch_add(1, Ordering::Relaxed);
         state.events.fetch_add(events as u64, Ordering::Relaxed);
-        let waits = self.graph.waits().len() as u64;
+        let waits = self.graph.all().len() as u64;
         state.waits_now.store(waits, Ordering::Relaxed);
         let hints = self.hints.len() as u64;
         state.hints_now.store(hints, Ordering::Relaxed);

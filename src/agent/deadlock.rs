@@ -4,8 +4,8 @@
 
 use std::fmt::Write;
 
-use super::edge;
-use super::graph::Graph;
+use super::ends::Graph;
+use crate::events::edge;
 use crate::naming::proc;
 use crate::output::printable;
 
@@ -65,7 +65,7 @@ pub fn lines(cycle: &[u32], graph: &Graph, now_ns: u64, machine: &dyn Machine) -
             let _ = write!(line, ", process {tgid}");
         }
         line.push(')');
-        if let Some(wait) = graph.wait(*pid) {
+        if let Some(wait) = graph.get(*pid) {
             let waited_s = now_ns.saturating_sub(wait.since_ns) as f64 / 1e9;
             let lock = lock_name(wait.lock);
             let _ = write!(line, " waits for {lock} since {waited_s:.1} s");
@@ -86,7 +86,7 @@ pub fn lines(cycle: &[u32], graph: &Graph, now_ns: u64, machine: &dyn Machine) -
 fn summary(shown: &[u32], cycle: &[u32], graph: &Graph, machine: &dyn Machine) -> String {
     let mut text = "deadlock: ".to_owned();
     for pid in shown {
-        let lock = graph.wait(*pid).map_or(0, |wait| wait.lock);
+        let lock = graph.get(*pid).map_or(0, |wait| wait.lock);
         let (lock, task) = (lock_name(lock), task_name(*pid, machine));
         let _ = write!(text, "{task} waits for {lock} of ");
     }
@@ -121,9 +121,9 @@ fn stack(pid: u32, machine: &dyn Machine) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::graph::tests::{block, chain};
+    use super::super::ends::tests::{block, chain};
     use super::*;
-    use crate::abi;
+    use crate::events::Event;
 
     /// Tasks have names and stacks, but for task 2.
     struct Still {
@@ -150,9 +150,7 @@ mod tests {
     fn two() -> Graph {
         let mut graph = Graph::default();
         for (pid, owner) in [(1, 2), (2, 1)] {
-            graph.apply(&abi::proxy_event {
-                site: 0x55,
-                site_kind: abi::proxy_site_kind_SITE_KERNEL,
+            graph.take(&Event {
                 time_ns: u64::from(pid) * 1_000_000_000,
                 ..block(pid, u64::from(pid) << 8, owner, 1)
             });
@@ -199,7 +197,7 @@ mod tests {
     #[test]
     fn a_report_has_a_bound() {
         let mut graph = chain(100);
-        graph.apply(&block(100, 0x99, 1, 1));
+        graph.take(&block(100, 0x99, 1, 1));
         let cycle: Vec<u32> = (1..=100).collect();
         let machine = Still { frames: 100 };
         let told = lines(&cycle, &graph, 0, &machine);

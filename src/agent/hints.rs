@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::abi;
+use crate::events::{Event, What};
 
-use super::graph::{ChainEnd, Graph};
+use super::ends::{ChainEnd, Ends, Graph};
 
 /// How long BPF may believe a hint; the agent renews it well before.
 pub const LIFETIME: Duration = Duration::from_millis(200);
@@ -52,10 +53,10 @@ impl HintTable {
     }
 
     /// Notes what BPF could not find out.
-    pub fn learn(&mut self, event: &abi::proxy_event) {
-        let about = match event.kind {
-            abi::proxy_event_kind_EVENT_TRUNCATED => event.other,
-            abi::proxy_event_kind_EVENT_CYCLE => event.pid,
+    pub fn learn(&mut self, event: &Event) {
+        let about = match event.what {
+            What::Truncated { at, .. } => at,
+            What::Cycle { donor, .. } => donor,
             _ => return,
         };
         if self.asked.len() < ASKED_MAX {
@@ -68,7 +69,7 @@ impl HintTable {
     pub fn refresh(&mut self, graph: &Graph, now_ns: u64, tell: bool) -> Changes {
         self.rounds += 1;
         let mut changes = Changes::default();
-        let (mut ends, mut cycles) = (graph.ends(), HashMap::new());
+        let (mut ends, mut cycles) = (Ends::new(graph), HashMap::new());
         // each cycle once, whoever is asked about: its members share one list
         let mut noted = HashSet::new();
         let asked: Vec<u32> = self.asked.iter().copied().collect();
@@ -127,8 +128,8 @@ impl HintTable {
         now_ns: u64,
     ) -> Option<abi::wait_hint> {
         Some(abi::wait_hint {
-            wait_seq: graph.wait(pid)?.seq,
-            to_wait_seq: graph.wait(to)?.seq,
+            wait_seq: graph.get(pid)?.number,
+            to_wait_seq: graph.get(to)?.number,
             expires_ns: now_ns + LIFETIME.as_nanos() as u64,
             hint_seq: self.rounds,
             to_pid: to,
@@ -150,18 +151,25 @@ impl HintTable {
 
 #[cfg(test)]
 mod tests {
-    use super::super::graph::tests::{block, chain, wake};
+    use super::super::ends::tests::{block, chain, wake};
     use super::*;
 
-    fn given_up(kind: u32, pid: u32, other: u32) -> abi::proxy_event {
-        abi::proxy_event {
-            kind,
-            other,
-            ..block(pid, 0, 0, 0)
+    fn given_up(what: What) -> Event {
+        Event {
+            time_ns: 0,
+            cpu: 0,
+            what,
         }
     }
 
-    const TRUNCATED: u32 = abi::proxy_event_kind_EVENT_TRUNCATED;
+    fn truncated(donor: u32, at: u32) -> Event {
+        given_up(What::Truncated { donor, at })
+    }
+
+    fn cycle(donor: u32, at: u32) -> Event {
+        given_up(What::Cycle { donor, at })
+    }
+
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
@@ -172,7 +180,7 @@ mod tests {
             table.refresh(&graph, 0, true).set.is_empty(),
             "not asked for"
         );
-        table.learn(&given_up(TRUNCATED, 1, 17));
+        table.learn(&truncated(1, 17));
         let changes = table.refresh(&graph, 5, true);
         let (pid, hint) = changes.set[0];
         assert_eq!(
@@ -188,9 +196,9 @@ mod tests {
     fn hints_go_with_the_waits_they_are_about() {
         let mut graph = chain(40);
         let mut table = HintTable::default();
-        table.learn(&given_up(TRUNCATED, 1, 17));
+        table.learn(&truncated(1, 17));
         table.refresh(&graph, 0, true);
-        graph.apply(&wake(17));
+        graph.take(&wake(17));
         let changes = table.refresh(&graph, 1, true);
         assert_eq!((changes.set.len(), changes.removed), (0, vec![17]));
         assert_eq!(table.len(), 0);
@@ -199,10 +207,10 @@ mod tests {
     #[test]
     fn a_cycle_is_hinted_at_once_and_reported_once_when_it_lasts() {
         let mut graph = chain(4);
-        graph.apply(&block(4, 0x99, 2, 1));
+        graph.take(&block(4, 0x99, 2, 1));
         let mut table = HintTable::default();
         for pid in [3, 4] {
-            table.learn(&given_up(abi::proxy_event_kind_EVENT_CYCLE, pid, 2));
+            table.learn(&cycle(pid, 2));
         }
         let changes = table.refresh(&graph, 10, true);
         assert_eq!(changes.set.len(), 2);
@@ -221,10 +229,10 @@ mod tests {
     fn a_look_at_a_ring_takes_a_step_for_each_of_its_tasks() {
         const RING: u32 = 5000;
         let mut graph = chain(RING);
-        graph.apply(&block(RING, 1 << 40, 1, 1));
+        graph.take(&block(RING, 1 << 40, 1, 1));
         let mut table = HintTable::default();
         for pid in 1..=RING {
-            table.learn(&given_up(abi::proxy_event_kind_EVENT_CYCLE, pid, pid));
+            table.learn(&cycle(pid, pid));
         }
         let changes = table.refresh(&graph, 0, true);
         assert_eq!(changes.steps, RING as usize);
@@ -238,8 +246,8 @@ mod tests {
         let (mut graph, mut table) = (Graph::default(), HintTable::default());
         for pid in (1..=200_000).step_by(2) {
             for (pid, owner) in [(pid, pid + 1), (pid + 1, pid)] {
-                graph.apply(&block(pid, u64::from(pid) << 8, owner, 1));
-                table.learn(&given_up(abi::proxy_event_kind_EVENT_CYCLE, pid, pid));
+                graph.take(&block(pid, u64::from(pid) << 8, owner, 1));
+                table.learn(&cycle(pid, pid));
             }
         }
         let changes = table.refresh(&graph, 0, true);

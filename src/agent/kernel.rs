@@ -9,8 +9,9 @@ use std::rc::Rc;
 use anyhow::{Context, Result};
 use libbpf_rs::{Iter, Link, MapCore, MapFlags, MapHandle, RingBuffer, RingBufferBuilder};
 
-use super::graph::WAITS_MAX;
 use crate::abi;
+use crate::events::Event;
+use crate::waits::WAITS_MAX;
 
 /// Most events taken in one look; the rest waits for the next.
 const EVENTS_PER_LOOK: usize = 16_384;
@@ -22,7 +23,7 @@ pub struct KernelSide {
     ring: RingBuffer<'static>,
     /// The ring refers to it.
     _events: MapHandle,
-    taken: Rc<RefCell<Vec<abi::proxy_event>>>,
+    taken: Rc<RefCell<Vec<Event>>>,
     stats: MapHandle,
     /// Of waits, of return migration; `None` beside another scheduler, which takes no hints.
     hints: Option<[MapHandle; 2]>,
@@ -35,7 +36,7 @@ fn bytes_of<T: Copy>(value: &T) -> &[u8] {
 }
 
 /// At most `max` events from `source`, a piece at a time.
-fn read_events(source: impl Read, max: usize) -> std::io::Result<Vec<abi::proxy_event>> {
+fn read_events(source: impl Read, max: usize) -> std::io::Result<Vec<Event>> {
     let mut source = source.take((max * abi::EVENT_BYTES) as u64);
     let mut piece = vec![0; PIECE_EVENTS * abi::EVENT_BYTES];
     let (mut events, mut filled) = (Vec::new(), 0);
@@ -47,8 +48,7 @@ fn read_events(source: impl Read, max: usize) -> std::io::Result<Vec<abi::proxy_
             Err(e) => return Err(e),
         }
         let whole = filled - filled % abi::EVENT_BYTES;
-        let read = piece[..whole].chunks_exact(abi::EVENT_BYTES);
-        events.extend(read.filter_map(abi::proxy_event::from_bytes));
+        events.extend(Event::read_all(&piece[..whole], abi::EVENT_BYTES));
         piece.copy_within(whole..filled, 0);
         filled -= whole;
     }
@@ -71,8 +71,7 @@ impl KernelSide {
         let mut builder = RingBufferBuilder::new();
         builder
             .add(&events, move |bytes| {
-                sink.borrow_mut()
-                    .extend(abi::proxy_event::from_bytes(bytes));
+                sink.borrow_mut().push(Event::from_bytes(bytes));
                 0
             })
             .context("ring of events")?;
@@ -98,7 +97,7 @@ impl KernelSide {
     ///
     /// # Errors
     /// What libbpf said.
-    pub fn take_events(&mut self) -> Result<Vec<abi::proxy_event>> {
+    pub fn take_events(&mut self) -> Result<Vec<Event>> {
         let taken = self.ring.consume_raw_n(EVENTS_PER_LOOK);
         anyhow::ensure!(taken >= 0, "cannot read the ring of events: error {taken}");
         Ok(std::mem::take(&mut *self.taken.borrow_mut()))
@@ -122,7 +121,7 @@ impl KernelSide {
     ///
     /// # Errors
     /// What the iterator said.
-    pub fn snapshot(&self) -> Result<Vec<abi::proxy_event>> {
+    pub fn snapshot(&self) -> Result<Vec<Event>> {
         let iter = Iter::new(&self.snapshot).context("snapshot of all waits")?;
         read_events(iter, WAITS_MAX).context("snapshot of all waits")
     }
@@ -171,6 +170,7 @@ impl KernelSide {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::event::tests as event;
 
     /// Gives what it has in odd pieces.
     struct Odd<'a>(&'a [u8]);
@@ -184,19 +184,14 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_read_whole_up_to_its_bound() {
-        let bytes: Vec<u8> = (0..2000_u32)
-            .flat_map(|pid| {
-                let event = abi::proxy_event {
-                    pid,
-                    kind: abi::proxy_event_kind_EVENT_SNAPSHOT,
-                    ..Default::default()
-                };
-                event.as_bytes().to_vec()
-            })
-            .collect();
+        let begin = |pid| event::block(1, pid, 8, 0, 1).to_bytes();
+        let bytes: Vec<u8> = (0..2000).flat_map(begin).collect();
         let pids = |max| {
             let events = read_events(Odd(&bytes), max).expect("events");
-            events.iter().map(|event| event.pid).collect::<Vec<_>>()
+            events
+                .iter()
+                .map(|event| event.about().pid)
+                .collect::<Vec<_>>()
         };
         assert_eq!(pids(5000), (0..2000).collect::<Vec<_>>());
         assert_eq!(pids(700), (0..700).collect::<Vec<_>>());

@@ -3,23 +3,20 @@
 //! within its own bounds. BPF is complete without it: a slow, stopped or dead agent
 //! costs hints, never correctness.
 //!
-//! Data flow: events (ring) → `analysis` (`graph` → `hints`, `outcomes`) → hint maps; and events as they
+//! Data flow: events (ring) → `analysis` (`ends` → `hints`, `outcomes`) → hint maps; and events as they
 //! are → the follower that asked by `requests`: the watcher (`crate::watcher`), if there is one. Only this
 //! module's thread, which `service` is, writes those maps; `kernel` is its whole contact with BPF. It
 //! opens no file but those of a deadlock's tasks in `/proc`, and knows no names.
 
 mod analysis;
 mod deadlock;
-pub mod edge;
-mod graph;
+mod ends;
 mod hints;
 mod kernel;
-pub mod line;
 mod outcomes;
 pub mod requests;
 mod service;
 
-pub use graph::{Graph, Wait};
 pub use kernel::KernelSide;
 
 use std::sync::Arc;

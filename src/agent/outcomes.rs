@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock of its own.
 
 use crate::abi;
+use crate::events::{Event, What};
 
 use super::hints::LIFETIME;
 
@@ -44,17 +45,15 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Takes in an event; those of other kinds than `EVENT_RETURN` change nothing.
-    pub fn learn(&mut self, event: &abi::proxy_event) {
-        if event.kind != abi::proxy_event_kind_EVENT_RETURN {
+    /// Takes in an event; those of other kinds than [`What::Return`] change nothing.
+    pub fn learn(&mut self, event: &Event) {
+        let What::Return(back) = event.what else {
             return;
-        }
-        let moved = event.other & abi::RETURN_MOVED != 0;
-        let choice = (event.other & !abi::RETURN_MOVED) as usize;
-        let class = event.lock as usize;
+        };
+        let (class, choice) = (back.lock_type as usize, back.choice as usize);
         if let Some(mean) = self.means.get_mut(class).and_then(|c| c.get_mut(choice)) {
-            let penalty = if moved { MOVED_COST_NS } else { 0.0 };
-            mean.add(event.value as f64 + penalty);
+            let penalty = if back.moved { MOVED_COST_NS } else { 0.0 };
+            mean.add(back.after_ns as f64 + penalty);
         }
     }
 
@@ -83,17 +82,26 @@ impl Outcomes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::graph::tests::block;
     use super::*;
+    use crate::events::Return;
 
-    fn outcome(choice: u32, ns: u64) -> abi::proxy_event {
-        abi::proxy_event {
-            kind: abi::proxy_event_kind_EVENT_RETURN,
-            lock: 0,
-            value: ns,
-            other: choice,
-            ..block(1, 0, 0, 0)
+    fn outcome_of(lock_type: u32, choice: u32, moved: bool, after_ns: u64) -> Event {
+        let what = What::Return(Return {
+            pid: 1,
+            choice,
+            moved,
+            after_ns,
+            lock_type,
+        });
+        Event {
+            time_ns: 0,
+            cpu: 0,
+            what,
         }
+    }
+
+    fn outcome(choice: u32, ns: u64) -> Event {
+        outcome_of(0, choice, false, ns)
     }
 
     const HOME: u32 = abi::return_choice_RETURN_HOME;
@@ -120,7 +128,7 @@ mod tests {
         let mut outcomes = Outcomes::default();
         for _ in 0..SAMPLES_MIN {
             outcomes.learn(&outcome(HOME, 1_000));
-            outcomes.learn(&outcome(OWNER | abi::RETURN_MOVED, 1_000));
+            outcomes.learn(&outcome_of(0, OWNER, true, 1_000));
         }
         assert_eq!(outcomes.hints(0)[0].1.owner_bias_ns, MOVED_COST_NS as i64);
     }
@@ -129,10 +137,7 @@ mod tests {
     fn unknown_classes_and_choices_are_ignored() {
         let mut outcomes = Outcomes::default();
         for (lock, other) in [(99, HOME), (0, 77)] {
-            outcomes.learn(&abi::proxy_event {
-                lock,
-                ..outcome(other, 1)
-            });
+            outcomes.learn(&outcome_of(lock, other, false, 1));
         }
         assert!(outcomes.hints(0).is_empty());
     }

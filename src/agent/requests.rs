@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use crate::watch::stream::{self, Follower, Outlet};
+use crate::events::stream::{self, Follower, Outlet};
 
 /// The agent polls for requests several times a second.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -13,11 +13,10 @@ use log::debug;
 use super::analysis::Analysis;
 use super::kernel::KernelSide;
 use super::requests::Request;
-use super::{AgentState, Options, hints, line};
-use crate::abi;
+use super::{AgentState, Options, hints};
 use crate::clock;
-use crate::watch::Batch;
-use crate::watch::stream::Followers;
+use crate::events::stream::Followers;
+use crate::events::{Batch, Event, What, line};
 
 /// How often the agent looks at the ring while something happens, and while nothing does.
 const BUSY_PERIOD: Duration = Duration::from_millis(5);
@@ -199,11 +198,10 @@ impl<'a> Service<'a> {
                 })?;
             }
             Request::Switched(on) => {
-                let switch = abi::proxy_event {
+                let switch = Event {
                     time_ns: clock::monotonic_ns(),
-                    kind: abi::proxy_event_kind_EVENT_SWITCH,
-                    value: u64::from(on),
-                    ..Default::default()
+                    cpu: 0,
+                    what: What::Switch { donating: on },
                 };
                 self.publish(Batch {
                     events: vec![switch],
@@ -225,7 +223,7 @@ fn first_batch(side: &KernelSide, donating: &AtomicBool) -> Result<Batch> {
     })
 }
 
-fn print_all(events: &[abi::proxy_event]) -> std::io::Result<()> {
+fn print_all(events: &[Event]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for event in events {
         writeln!(out, "{}", line::line(event))?;

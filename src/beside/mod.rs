@@ -6,7 +6,6 @@
 //! (`crate::agent`) reads its events and reports deadlocks; the watcher (`crate::watcher`) names and sums
 //! up; `top`, `record` and `metrics` come to a socket of our own. `summary` puts the end in words.
 
-mod check;
 mod kernel;
 mod summary;
 
@@ -23,17 +22,17 @@ use scx_stats::prelude::*;
 
 use crate::agent::requests;
 use crate::agent::{self, Agent, AgentState};
+use crate::cli::BESIDE;
 use crate::cli::ObserveOpts;
+use crate::client::Client;
+use crate::doctor;
 use crate::loader::{self, OwnSocket};
 use crate::output;
 use crate::stats::{self, Answer, Metrics, Readings, Request};
 use crate::watch::View;
-use crate::watch::client::{BESIDE, Client};
 use crate::watcher::Keeper;
 use kernel::Observer;
 use summary::Summary;
-
-pub use check::{Observes, check};
 
 /// Where the watcher listens.
 const WATCHER: &str = "/var/run/scx/root/beside.watch";
@@ -50,7 +49,7 @@ const NAMED_WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 /// This kernel cannot be watched, somebody watches already, or the watcher failed.
 pub fn run(opts: &ObserveOpts, shutdown: &AtomicBool) -> Result<String> {
-    check()?;
+    doctor::beside::check()?;
     refuse_second()?;
     let mut object = MaybeUninit::uninit();
     let mut observer = Observer::load(opts, &mut object)?;

@@ -17,11 +17,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::cli::{BugreportOpts, RecordOpts};
+use crate::client::Client;
 use crate::doctor::Report;
 use crate::locks::LockSet;
 use crate::output;
 use crate::record;
-use crate::watch::Client;
 
 /// Newest lines of each log that are kept.
 const LOG_LINES: usize = 500;

@@ -9,6 +9,7 @@ use std::io;
 
 use super::host::Host;
 use super::probe::Probed;
+use crate::locks::KFUNCS_NEEDED;
 
 /// Why the scheduler will not be loaded here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,17 +32,6 @@ fn refuse(why: impl Into<String>, remedy: impl Into<String>) -> Result<(), Refus
         remedy: remedy.into(),
     })
 }
-
-/// Kernel functions without which the scheduler cannot work at all.
-pub const KFUNCS_NEEDED: [&str; 7] = [
-    "scx_bpf_create_dsq",
-    "scx_bpf_dsq_move",
-    "scx_bpf_dsq_move_to_local",
-    "scx_bpf_select_cpu_dfl",
-    "scx_bpf_kick_cpu",
-    "bpf_iter_scx_dsq_new",
-    "bpf_task_from_pid",
-];
 
 /// Memory that may be locked, at least, in bytes: all that the process maps, and what it will map.
 pub const LOCKED_BYTES: u64 = 1 << 30;

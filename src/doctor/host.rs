@@ -16,8 +16,8 @@ use serde::Serialize;
 use super::cgroups::NotHonoured;
 use super::config::{Config, places};
 use super::rights::{Rights, Sources};
+use crate::cli::SOCKET;
 use crate::naming::cgroups::mount_point;
-use crate::watch::client::SOCKET;
 
 const SCX: &str = "/sys/kernel/sched_ext";
 

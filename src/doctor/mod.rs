@@ -5,14 +5,18 @@
 //! what root would be. As root, the kernel is also shown two programs of a few instructions (`probe`); the
 //! scheduler's own programs are shown to the verifier by `--verify` only (`loader::verify`).
 //!
-//! `host` and `cgroups` read the machine, `config` and `rights` say what that means, `text` tells it to a person.
+//! `preflight` goes through the table on this machine, `beside` says the same of `observe --beside`; `skipped`
+//! asks about programs that run. `host` and `cgroups` read the machine, `config` and `rights` say what that means, `text` tells it to a person.
 
+pub mod beside;
 mod cgroups;
 pub mod checks;
 mod config;
 mod host;
+pub mod preflight;
 pub mod probe;
 mod rights;
+mod skipped;
 mod text;
 
 pub use cgroups::NotHonoured;
@@ -22,9 +26,8 @@ pub use rights::Rights;
 
 use serde::Serialize;
 
-use crate::beside::Observes;
-use crate::loader::{preflight, programs};
 use crate::locks::{KernelFacts, LockSet, Plan, Probe, Row, State};
+use beside::Observes;
 use checks::Refusal;
 
 /// Whether the scheduler can be loaded.
@@ -121,7 +124,7 @@ impl Report {
         let facts = KernelFacts::live().map_err(|error| error.to_string());
         let facts = facts.as_ref().map_err(Clone::clone);
         let mut report = Self::new(loads, facts, wanted, root.release(), host);
-        programs::note_skipped(&mut report.probes);
+        skipped::note_skipped(&mut report.probes);
         report
     }
 

@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
+use super::beside::Observes;
 use super::{Loads, Report};
-use crate::beside::Observes;
 use crate::output::Table;
 
 impl Report {

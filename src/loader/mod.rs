@@ -4,7 +4,6 @@
 
 mod cpus;
 mod ejected;
-pub mod preflight;
 pub mod programs;
 pub(crate) mod refused;
 mod topology;
@@ -34,13 +33,13 @@ use crate::abi;
 use crate::agent::requests::{self, Requests};
 use crate::agent::{self, Agent, KernelSide};
 use crate::cli::Opts;
+use crate::cli::SOCKET;
 use crate::doctor::probe::probe;
 use crate::doctor::{NotHonoured, Root};
 use crate::locks::{KernelFacts, LockSet, LockType, Plan, State};
 use crate::naming;
 use crate::output;
 use crate::stats::{self, Answer, GroupRow, Metrics, Readings, Request};
-use crate::watch::client::SOCKET;
 use crate::watcher::{self, Keeper};
 
 #[allow(missing_docs, dead_code, non_camel_case_types, non_snake_case)] // generated
@@ -182,17 +181,10 @@ pub(crate) fn watcher_args(socket: &str, shows_all_tasks: bool) -> Vec<String> {
 
 /// The types of include/locks.h that are followed, a bit each.
 fn lock_bits(plan: &Plan) -> u32 {
-    let types = [
-        (LockType::Mutex, abi::lock_type_LOCK_MUTEX),
-        (LockType::Rwsem, abi::lock_type_LOCK_RWSEM),
-        (LockType::Rtmutex, abi::lock_type_LOCK_RTMUTEX),
-        (LockType::Pthread, abi::lock_type_LOCK_PTHREAD),
-        (LockType::Binder, abi::lock_type_LOCK_BINDER),
-        (LockType::Ntsync, abi::lock_type_LOCK_NTSYNC),
-        (LockType::Futex, abi::lock_type_LOCK_FUTEX),
-    ];
-    let followed = types.into_iter().filter(|(lock, _)| plan.is_on(*lock));
-    followed.fold(0, |bits, (_, bit)| bits | 1 << bit)
+    let followed = LockType::followed().filter(|lock| plan.is_on(*lock));
+    followed
+        .filter_map(LockType::number)
+        .fold(0, |bits, bit| bits | 1 << bit)
 }
 
 /// Load the optional programs that the locks need; the others stay out of the kernel.

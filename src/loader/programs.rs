@@ -5,11 +5,9 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result};
 use libbpf_rs::libbpf_sys::{self, bpf_prog_info};
-use libbpf_rs::query::ProgInfoIter;
 use libbpf_rs::skel::Skel;
 
 use super::skel::BpfSkel;
-use crate::locks::Probe;
 
 /// What it says of one.
 pub(crate) fn info(program: &libbpf_rs::Program<'_>) -> Result<bpf_prog_info> {
@@ -32,14 +30,4 @@ pub(super) fn recursion_misses(skel: &BpfSkel<'_>) -> Result<u64> {
     loaded
         .map(|program| Ok(info(&program)?.recursion_misses))
         .sum()
-}
-
-/// Notes with each probe how often the kernel left it out, if there is such a program and we may ask.
-pub fn note_skipped(probes: &mut [Probe]) {
-    for program in ProgInfoIter::default() {
-        let name = program.name.to_string_lossy();
-        for probe in probes.iter_mut().filter(|probe| probe.is_called(&name)) {
-            *probe.skipped.get_or_insert(0) += program.recursion_misses;
-        }
-    }
 }

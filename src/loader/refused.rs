@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use anyhow::Error;
 use libbpf_rs::{PrintLevel, set_print};
 
-use super::preflight::Refusal;
+use crate::doctor::checks::Refusal;
 
 /// What libbpf said while it loaded, the last of it.
 static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -75,7 +75,7 @@ impl Verified {
 /// Load what `opts` ask for as for a machine with `cpus` possible CPUs, this one unless given.
 ///
 /// # Errors
-/// What the kernel or libbpf refused, as a [`super::preflight::Refusal`].
+/// What the kernel or libbpf refused, as a [`crate::doctor::checks::Refusal`].
 pub fn verify(opts: &Opts, cpus: Option<u32>) -> Result<Verified> {
     let cpus = cpus.map_or_else(cpu_ids, Ok)?;
     scx_utils::try_set_rlimit_infinity();

@@ -18,7 +18,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::doctor::checks::KFUNCS_NEEDED;
+/// Kernel functions without which the scheduler cannot work at all.
+pub const KFUNCS_NEEDED: [&str; 7] = [
+    "scx_bpf_create_dsq",
+    "scx_bpf_dsq_move",
+    "scx_bpf_dsq_move_to_local",
+    "scx_bpf_select_cpu_dfl",
+    "scx_bpf_kick_cpu",
+    "bpf_iter_scx_dsq_new",
+    "bpf_task_from_pid",
+];
 
 /// Modules with locks of their own.
 pub(super) const MODULES: [&str; 3] = ["binder_linux", "rust_binder", "ntsync"];

@@ -42,15 +42,20 @@ pub enum LockSetError {
 }
 
 fn known() -> String {
-    LockType::FOLLOWED.map(LockType::name).join(", ")
+    let names: Vec<_> = LockType::followed().map(LockType::name).collect();
+    names.join(", ")
 }
 
 impl LockSet {
     /// The set without any type.
     pub const NONE: Self = Self(0);
 
-    fn of(types: &[LockType]) -> Self {
-        Self(types.iter().fold(0, |bits, lock| bits | Self::bit(*lock)))
+    fn of(types: impl IntoIterator<Item = LockType>) -> Self {
+        Self(
+            types
+                .into_iter()
+                .fold(0, |bits, lock| bits | Self::bit(lock)),
+        )
     }
 
     fn bit(lock: LockType) -> u16 {
@@ -73,11 +78,11 @@ impl LockSet {
     fn named(name: &str) -> Result<Self, LockSetError> {
         match name {
             "" => Err(LockSetError::Empty),
-            "all" => Ok(Self::of(&LockType::FOLLOWED)),
+            "all" => Ok(Self::of(LockType::followed())),
             "default" => Ok(Self::default()),
             "none" => Err(LockSetError::NoneAmongOthers),
             _ => match LockType::ALL.into_iter().find(|lock| lock.name() == name) {
-                Some(lock) if LockType::FOLLOWED.contains(&lock) => Ok(Self::of(&[lock])),
+                Some(lock) if lock.number().is_some() => Ok(Self::of([lock])),
                 Some(lock) => Err(LockSetError::Never(lock.name())),
                 None => Err(LockSetError::Unknown(name.to_owned())),
             },
@@ -87,7 +92,7 @@ impl LockSet {
 
 impl Default for LockSet {
     fn default() -> Self {
-        Self::of(&DEFAULT)
+        Self::of(DEFAULT)
     }
 }
 
@@ -152,10 +157,10 @@ mod tests {
 
     #[test]
     fn signs_at_the_beginning_are_relative_to_the_default() {
-        for lock in LockType::FOLLOWED {
+        for lock in LockType::followed() {
             let plus: LockSet = format!("+{}", lock.name()).parse().expect("known");
             let minus: LockSet = format!("-{}", lock.name()).parse().expect("known");
-            for other in LockType::FOLLOWED {
+            for other in LockType::followed() {
                 let by_default = LockSet::default().contains(other);
                 assert_eq!(plus.contains(other), by_default || other == lock);
                 assert_eq!(minus.contains(other), by_default && other != lock);
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for bits in 0..1 << LockType::FOLLOWED.len() {
+        for bits in 0..1 << LockType::followed().count() {
             assert_eq!(LockSet(bits).to_string().parse(), Ok(LockSet(bits)));
         }
     }

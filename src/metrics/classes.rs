@@ -4,18 +4,17 @@
 //! come late: an observation waits for its own for a moment. No clock: the caller says what time
 //! it is.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::abi::{self, proxy_event};
-use crate::agent::edge;
-use crate::watch::{Batch, Labels, NameTable, Names, Site};
+use crate::abi;
+use crate::events::{About, Batch, Labels, NameTable, Names, Site, edge};
+use crate::waits::{Change, Waits};
 
 /// How long an observation waits for a name. The first names take seconds where hogs are on every CPU.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most observations that wait, and most waits that are remembered.
+/// Most observations that wait.
 const PENDING_MAX: usize = 4096;
-const WAITS_MAX: usize = 16_384;
 /// Most classes; each has a hundred lines in a scrape.
 pub const CLASSES_MAX: usize = 64;
 /// Most pairs of cgroups; each has three lines in a scrape.
@@ -72,8 +71,7 @@ pub struct Classes {
     /// whether programs are named
     programs: bool,
     names: NameTable,
-    /// by pid: lock, what asked for it, and cgroups
-    waits: HashMap<u32, (u64, Site, Pair)>,
+    waits: Waits,
     pending: VecDeque<Pending>,
     known: BTreeSet<String>,
     known_pairs: BTreeSet<[String; 2]>,
@@ -93,15 +91,6 @@ impl Classes {
         all
     }
 
-    /// What an event says asked for its lock, as far as that may be named.
-    fn site(&self, event: &proxy_event) -> Site {
-        match Site::of(event) {
-            site if self.programs || !site.is_of_a_program() => site,
-            site if site.kind == ANY_MMAP.kind => ANY_MMAP,
-            _ => Site::UNKNOWN,
-        }
-    }
-
     /// Takes in a batch at `now`.
     pub fn learn(&mut self, batch: &Batch, now: Duration) {
         match self.programs {
@@ -111,60 +100,39 @@ impl Classes {
                 ..batch.names.of_the_kernel()
             }),
         }
+        let (waits, events) = batch.split();
         if batch.snapshot {
-            self.waits.clear();
+            self.waits.restate(waits);
         }
-        for event in &batch.events {
-            self.event(event, now);
-        }
-    }
-
-    fn event(&mut self, event: &proxy_event, now: Duration) {
-        let site = self.site(event);
-        match event.kind {
-            abi::proxy_event_kind_EVENT_BLOCK | abi::proxy_event_kind_EVENT_SNAPSHOT
-                if self.waits.len() < WAITS_MAX =>
-            {
-                let pair = (event.cgroup, event.other_cgroup);
-                self.waits.insert(event.pid, (event.lock, site, pair));
+        for event in events {
+            match self.waits.take(event) {
+                Change::Ended { ended, .. } => {
+                    let what = Observed::Wait {
+                        waited_ns: ended.waited_ns,
+                        inverted_ns: ended.inverted_ns,
+                    };
+                    self.hold(&ended.about, what, now);
+                }
+                Change::Donated { about, locks, .. } => {
+                    self.hold(&about, Observed::Donation(locks), now);
+                }
+                Change::Began { .. } | Change::None => {}
             }
-            abi::proxy_event_kind_EVENT_WAKE => {
-                let known = self.waits.remove(&event.pid);
-                let (lock, site) = match (event.lock, known) {
-                    (0, Some((lock, site, _))) => (lock, site),
-                    (lock, Some((same, known, _))) if lock == same && site == Site::UNKNOWN => {
-                        (lock, known)
-                    }
-                    (lock, _) => (lock, site),
-                };
-                let (waiter, owner) = known.map_or((0, 0), |(_, _, pair)| pair);
-                let newest = |now: u64, then: u64| if now == 0 { then } else { now };
-                let pair = (
-                    newest(event.cgroup, waiter),
-                    newest(event.other_cgroup, owner),
-                );
-                let what = Observed::Wait {
-                    waited_ns: event.value,
-                    inverted_ns: event.inverted_ns.min(event.value),
-                };
-                self.hold(lock, site, pair, what, now);
-            }
-            abi::proxy_event_kind_EVENT_DONATE => {
-                // such an event does not say what asked for the lock
-                let known = self.waits.get(&event.pid).copied();
-                let (lock, site, pair) = known.unwrap_or((event.lock, site, (0, 0)));
-                self.hold(lock, site, pair, Observed::Donation(event.value), now);
-            }
-            _ => {}
         }
     }
 
-    fn hold(&mut self, lock: u64, site: Site, pair: Pair, what: Observed, now: Duration) {
+    /// Keeps an observation until it has a name, of what may be named.
+    fn hold(&mut self, about: &About, what: Observed, now: Duration) {
+        let site = match about.site {
+            site if self.programs || !site.is_of_a_program() => site,
+            site if site.kind == ANY_MMAP.kind => ANY_MMAP,
+            _ => Site::UNKNOWN,
+        };
         self.pending.push_back(Pending {
             since: now,
-            lock,
+            lock: about.lock,
             site,
-            pair,
+            pair: (about.cgroup, about.owner_cgroup),
             what,
         });
     }
@@ -223,6 +191,8 @@ impl Classes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::proxy_event;
+    use crate::events::Event;
 
     const LOCK: u64 = 0xffff_8880_0000_1230;
     const NOW: Duration = Duration::from_secs(100);
@@ -241,13 +211,13 @@ mod tests {
 
     fn wake(pid: u32, site: u64) -> Batch {
         Batch {
-            events: vec![event(abi::proxy_event_kind_EVENT_WAKE, pid, site)],
+            events: vec![event(abi::proxy_event_kind_EVENT_WAKE, pid, site).into()],
             ..Batch::default()
         }
     }
 
     fn name(site: u64, name: &str) -> Batch {
-        let site = Site::of(&event(0, 0, site));
+        let site = Event::from(event(0, 0, site)).about().site;
         let names = Names {
             sites: vec![(site, name.into())],
             ..Names::default()
@@ -284,13 +254,13 @@ mod tests {
         let mmap = user(abi::proxy_site_kind_SITE_MMAP, 42);
         let names = Names {
             sites: vec![
-                (Site::of(&pthread), "secret+0x7".into()),
-                (Site::of(&mmap), "mmap_lock of secret".into()),
+                (Event::from(pthread).about().site, "secret+0x7".into()),
+                (Event::from(mmap).about().site, "mmap_lock of secret".into()),
             ],
             ..Names::default()
         };
         let batch = Batch {
-            events: vec![pthread, mmap],
+            events: vec![pthread.into(), mmap.into()],
             names,
             ..Batch::default()
         };
@@ -310,7 +280,10 @@ mod tests {
         all.learn(&name(7, "fdget_pos"), NOW);
         let mut donate = event(abi::proxy_event_kind_EVENT_DONATE, 1, 0);
         (donate.lock, donate.site_kind) = (0, 0);
-        let events = vec![event(abi::proxy_event_kind_EVENT_BLOCK, 1, 7), donate];
+        let events = vec![
+            event(abi::proxy_event_kind_EVENT_BLOCK, 1, 7).into(),
+            donate.into(),
+        ];
         let batch = Batch {
             events,
             ..Batch::default()
@@ -340,7 +313,7 @@ mod tests {
             let mut event = event(abi::proxy_event_kind_EVENT_WAKE, 1, 0);
             event.site_kind = abi::proxy_site_kind_SITE_NONE;
             (event.cgroup, event.other_cgroup) = (id, 1);
-            let events = vec![event];
+            let events = vec![event.into()];
             all.learn(
                 &Batch {
                     events,

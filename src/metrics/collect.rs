@@ -12,9 +12,9 @@ use log::debug;
 use super::classes::Classes;
 use super::groups::Groups;
 use super::series::Series;
+use crate::client::Client;
 use crate::naming::cgroups::Paths;
 use crate::stats::NO_AGENT;
-use crate::watch::Client;
 
 /// Between two batches of events.
 const POLL: Duration = Duration::from_millis(200);

@@ -16,9 +16,9 @@ use super::proc;
 use super::user::Programs;
 use super::{cgroups, kallsyms};
 use crate::abi;
-use crate::agent::edge;
-use crate::watch::names::TaskName;
-use crate::watch::{Names, Site};
+use crate::events::TaskName;
+use crate::events::edge;
+use crate::events::{Names, Site};
 
 /// Between two walks through all cgroups, or two readings of all symbols: each may take a while.
 const PUT_OFF: Duration = Duration::from_secs(1);

@@ -6,8 +6,7 @@ use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use crate::abi;
-use crate::agent::edge;
-use crate::watch::Site;
+use crate::events::{Begun, Ended, Event, Site, What, edge};
 
 /// Pids are given again, and a task may change its name.
 const TASK_LIFETIME: Duration = Duration::from_secs(30);
@@ -75,29 +74,21 @@ pub struct Asked {
 
 impl Asked {
     /// Puts the questions that an event raises to `ask`, which says whether it could take them.
-    pub fn learn(
-        &mut self,
-        event: &abi::proxy_event,
-        now: Instant,
-        mut ask: impl FnMut(Question) -> bool,
-    ) {
-        let tells_names = matches!(
-            event.kind,
-            abi::proxy_event_kind_EVENT_BLOCK
-                | abi::proxy_event_kind_EVENT_WAKE
-                | abi::proxy_event_kind_EVENT_SNAPSHOT
-        );
-        if !tells_names {
+    pub fn learn(&mut self, event: &Event, now: Instant, mut ask: impl FnMut(Question) -> bool) {
+        let (What::Block(Begun { about, .. })
+        | What::Snapshot(Begun { about, .. })
+        | What::Wake(Ended { about, .. })) = event.what
+        else {
             return;
-        }
-        self.task(event.pid, event.tgid, now, &mut ask);
-        self.task(event.other, 0, now, &mut ask);
-        self.site(Site::of(event), now, &mut ask);
-        let (lock, is_static) = (event.lock, edge::address(event.lock) >= KERNEL_IMAGE);
+        };
+        self.task(about.pid, about.tgid, now, &mut ask);
+        self.task(about.owner, 0, now, &mut ask);
+        self.site(about.site, now, &mut ask);
+        let (lock, is_static) = (about.lock, edge::address(about.lock) >= KERNEL_IMAGE);
         if is_static && self.locks.get(&lock).is_none() && ask(Question::Lock(lock)) {
             self.locks.put(lock, ());
         }
-        for id in [event.cgroup, event.other_cgroup] {
+        for id in [about.cgroup, about.owner_cgroup] {
             if id != 0 && self.cgroups.get(&id).is_none() && ask(Question::Cgroup(id)) {
                 self.cgroups.put(id, ());
             }
@@ -155,7 +146,7 @@ mod tests {
 
     fn questions(asked: &mut Asked, event: &abi::proxy_event, now: Instant) -> Vec<Question> {
         let mut all = Vec::new();
-        asked.learn(event, now, |question| {
+        asked.learn(&Event::from(*event), now, |question| {
             all.push(question);
             true
         });
@@ -177,7 +168,7 @@ mod tests {
         let expected = [
             Question::Task { pid: 1, tgid: 1 },
             Question::Task { pid: 2, tgid: 0 },
-            Question::Site(Site::of(&event)),
+            Question::Site(Event::from(event).about().site),
             Question::Lock(KERNEL_IMAGE + 0x101),
             Question::Cgroup(7),
         ];
@@ -190,7 +181,7 @@ mod tests {
     #[test]
     fn what_could_not_be_asked_is_asked_again() {
         let (mut asked, now) = (Asked::default(), Instant::now());
-        asked.learn(&event(1, 1), now, |_| false);
+        asked.learn(&event(1, 1).into(), now, |_| false);
         assert_eq!(questions(&mut asked, &event(1, 1), now).len(), 1);
     }
 

@@ -25,8 +25,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use log::warn;
 
-use crate::abi;
-use crate::watch::Names;
+use crate::events::{Event, Names};
 use answer::Answerer;
 use asked::{Asked, Question};
 
@@ -152,7 +151,7 @@ impl Namer {
     }
 
     /// Asks for the names of all that is in these events and was not asked for of late.
-    pub fn ask(&mut self, events: &[abi::proxy_event]) {
+    pub fn ask(&mut self, events: &[Event]) {
         self.look_after();
         let Some(helper) = &self.helper else {
             return;
@@ -245,7 +244,7 @@ fn answer_all(
 
 /// The names of all that is in these events, found out at once: for tools and tests.
 #[must_use]
-pub fn names_of(events: &[abi::proxy_event]) -> Names {
+pub fn names_of(events: &[Event]) -> Names {
     let (mut asked, mut together) = (Asked::default(), Vec::new());
     let now = Instant::now();
     for event in events {

@@ -4,7 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use super::*;
-use crate::watch::Site;
+use crate::abi;
 
 fn event() -> abi::proxy_event {
     let pid = std::process::id();
@@ -22,10 +22,11 @@ fn somewhere_in_this_program() -> u64 {
 }
 
 fn site_name(event: &abi::proxy_event) -> Option<String> {
-    let names = names_of(&[*event]);
+    let event = Event::from(*event);
+    let names = names_of(&[event]);
     let found = names.sites.into_iter();
     found
-        .filter(|(site, _)| *site == Site::of(event))
+        .filter(|(site, _)| *site == event.about().site)
         .map(|(_, name)| name)
         .next()
 }
@@ -72,11 +73,11 @@ fn the_cgroup_of_this_process_is_named() {
         .expect("folder")
         .ino();
     let gone = u64::MAX;
-    let names = names_of(&[abi::proxy_event {
+    let names = names_of(&[Event::from(abi::proxy_event {
         cgroup: id,
         other_cgroup: gone,
         ..event()
-    }]);
+    })]);
     let path = |id| names.cgroups.iter().find(|(i, _)| *i == id);
     assert_eq!(path(id).map(|(_, path)| path.as_str()), Some(own));
     assert_eq!(path(gone).map(|(_, path)| path.as_str()), Some("?"));
@@ -89,7 +90,7 @@ fn names_come_without_waiting_for_them() {
         other: u32::MAX,
         ..event()
     };
-    namer.ask(&[event; 3]);
+    namer.ask(&[event.into(); 3]);
     let begun = Instant::now();
     let mut names = namer.take();
     while names.is_empty() && begun.elapsed() < Duration::from_secs(20) {
@@ -128,7 +129,8 @@ fn kernel_addresses_are_named() {
         return println!("no static locks in this kernel's symbols");
     };
     let slab = 0xffff_8880_0123_4560;
-    let events = [lock, lock + 0x10, slab].map(|lock| abi::proxy_event { lock, ..event() });
+    let events =
+        [lock, lock + 0x10, slab].map(|lock| Event::from(abi::proxy_event { lock, ..event() }));
     let names = names_of(&events).locks;
     println!("{names:?}");
     assert!(
@@ -162,7 +164,7 @@ fn cost_of_asking() {
         other_cgroup: 2,
         ..event()
     };
-    let events = vec![user; 1_000_000];
+    let events = vec![Event::from(user); 1_000_000];
     let begun = Instant::now();
     namer.ask(&events);
     let each = begun.elapsed().as_nanos() / 1_000_000;
@@ -182,7 +184,7 @@ fn a_thread_that_is_held_up_is_replaced() {
     for left_behind in 1..LEFT_BEHIND_MAX {
         std::thread::sleep(Duration::from_millis(300));
         hold_up(&namer);
-        namer.ask(&[event()]);
+        namer.ask(&[event().into()]);
         assert_eq!(namer.left_behind, left_behind);
         // what was asked of the one before is asked again
         std::thread::sleep(Duration::from_millis(100));
@@ -194,6 +196,6 @@ fn a_thread_that_is_held_up_is_replaced() {
     }
     std::thread::sleep(Duration::from_millis(300));
     hold_up(&namer);
-    namer.ask(&[event()]);
+    namer.ask(&[event().into()]);
     assert!(namer.helper.is_none() && namer.take().is_empty());
 }

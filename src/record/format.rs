@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::abi::{EVENT_BYTES, proxy_event};
-use crate::watch::Names;
+use crate::abi::EVENT_BYTES;
+use crate::events::{Event, Names};
 
 /// What a recording begins with.
 pub const MAGIC: [u8; 8] = *b"SCXPROXY";
@@ -253,10 +253,10 @@ impl ChunkHeader {
 /// What a chunk holds.
 #[derive(Clone, Debug, Default)]
 pub struct Body {
-    /// Waits that go on when it begins, as `EVENT_SNAPSHOT`.
-    pub waits: Vec<proxy_event>,
+    /// Waits that go on when it begins, as [`What::Snapshot`](crate::events::What::Snapshot).
+    pub waits: Vec<Event>,
     /// What happened.
-    pub events: Vec<proxy_event>,
+    pub events: Vec<Event>,
     /// The names of what is in both, as far as they are known.
     pub names: Names,
 }
@@ -268,9 +268,7 @@ impl Body {
     /// Those of the serializer.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity((self.waits.len() + self.events.len()) * EVENT_BYTES);
-        for event in self.waits.iter().chain(&self.events) {
-            bytes.extend_from_slice(event.as_bytes());
-        }
+        Event::write_all(self.waits.iter().chain(&self.events), &mut bytes);
         serde_json::to_writer(&mut bytes, &self.names).context("names")?;
         Ok(bytes)
     }
@@ -290,31 +288,20 @@ impl Body {
             waits.saturating_add(events) <= bytes.len(),
             "it has no room for its events"
         );
-        let read = |bytes: &[u8]| -> Vec<proxy_event> {
-            let events = bytes.chunks_exact(event_bytes);
-            events.map(read_event).collect()
-        };
         let names = &bytes[waits + events..];
         Ok(Self {
-            waits: read(&bytes[..waits]),
-            events: read(&bytes[waits..waits + events]),
+            waits: Event::read_all(&bytes[..waits], event_bytes),
+            events: Event::read_all(&bytes[waits..waits + events], event_bytes),
             names: serde_json::from_slice(names).context("its names")?,
         })
     }
 }
 
-/// An event of an older version ends early: what it lacks is 0.
-fn read_event(bytes: &[u8]) -> proxy_event {
-    proxy_event::from_bytes(bytes).unwrap_or_else(|| {
-        let mut whole = [0; EVENT_BYTES];
-        whole[..bytes.len()].copy_from_slice(bytes);
-        proxy_event::from_bytes(&whole).unwrap_or_default()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::What;
+    use crate::events::event::tests::block;
 
     fn header() -> Header {
         Header {
@@ -360,13 +347,12 @@ mod tests {
 
     #[test]
     fn a_chunk_of_longer_or_shorter_events_is_read() {
-        let event = proxy_event {
-            time_ns: 9,
-            tgid: 7,
-            ..Default::default()
-        };
+        let mut event = block(9, 1, 8, 0, 1);
+        if let What::Block(begun) = &mut event.what {
+            begun.about.tgid = 7;
+        }
         for event_bytes in [EVENT_BYTES + 16, 40] {
-            let mut bytes = event.as_bytes().to_vec();
+            let mut bytes = event.to_bytes().to_vec();
             bytes.resize(event_bytes, 0xff);
             bytes.extend_from_slice(br#"{"tasks":[],"sites":[],"locks":[],"cgroups":[]}"#);
             let header = ChunkHeader {
@@ -376,7 +362,8 @@ mod tests {
             };
             let body = Body::from_bytes(&bytes, &header, event_bytes).expect("a body");
             let tgid = if event_bytes > EVENT_BYTES { 7 } else { 0 };
-            assert_eq!((body.events[0].time_ns, body.events[0].tgid), (9, tgid));
+            let back = body.events[0];
+            assert_eq!((back.time_ns, back.about().tgid), (9, tgid));
         }
     }
 }

@@ -16,12 +16,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-use crate::abi::{self, EVENT_BYTES, proxy_event};
+use crate::abi::EVENT_BYTES;
 use crate::cli::RecordOpts;
+use crate::client::Client;
 use crate::clock;
-use crate::watch::{Batch, Client};
+use crate::events::{Batch, Event, What};
 use format::Header;
 use writer::{Progress, Recorder};
 
@@ -219,16 +220,14 @@ fn come_back(opts: &RecordOpts, why: &anyhow::Error, until: &Until) -> Option<(C
 
 /// The mark comes behind the waits that a first batch begins with, before all else.
 fn mark_restart(batch: &mut Batch, gone_ns: u64) {
-    let is_other = |event: &proxy_event| event.kind != abi::proxy_event_kind_EVENT_SNAPSHOT;
-    let at = batch.events.iter().position(is_other);
-    let first_ns = at.map_or(u64::MAX, |at| batch.events[at].time_ns);
-    let mark = proxy_event {
+    let (waits, events) = batch.split();
+    let first_ns = events.first().map_or(u64::MAX, |event| event.time_ns);
+    let mark = Event {
         time_ns: clock::monotonic_ns().min(first_ns),
-        value: gone_ns,
-        kind: abi::proxy_event_kind_EVENT_RESTART,
-        ..Default::default()
+        cpu: 0,
+        what: What::Restart { gone_ns },
     };
-    batch.events.insert(at.unwrap_or(batch.events.len()), mark);
+    batch.events.insert(waits.len(), mark);
 }
 
 fn line(progress: Progress) -> String {
@@ -242,27 +241,4 @@ fn line(progress: Progress) -> String {
         "{events} events, {:.1} MiB, {lost} lost   ",
         bytes as f64 / 1048576.0
     )
-}
-
-/// A size in bytes, from a number with K, M, G or T behind it.
-///
-/// # Errors
-/// It is none, or too small to hold a few chunks.
-pub fn parse_size(text: &str) -> Result<u64> {
-    const MIN: u64 = 8 << 20;
-    let (digits, shift) = match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {
-        digits if digits.len() == text.len() => (digits, 0),
-        digits => match text[digits.len()..].to_ascii_uppercase().as_str() {
-            "K" | "KIB" => (digits, 10),
-            "M" | "MIB" => (digits, 20),
-            "G" | "GIB" => (digits, 30),
-            "T" | "TIB" => (digits, 40),
-            _ => bail!("not a size: 64M, 1G"),
-        },
-    };
-    let number: u64 = digits.parse().context("not a size: 64M, 1G")?;
-    match number.checked_mul(1 << shift) {
-        Some(bytes) if (MIN..=1 << 40).contains(&bytes) => Ok(bytes),
-        _ => bail!("not in 8M..=1T"),
-    }
 }

@@ -2,7 +2,6 @@
 //! Reads a recording, a chunk at a time and in the order in which they were written, wherever the
 //! ring begins. What is damaged or cut is skipped and counted. The file may be larger than memory.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -11,9 +10,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::format::{Body, CHUNK_HEADER_BYTES, ChunkHeader, HEADER_BYTES, Header};
-use super::writer::follow;
-use crate::abi::{self, proxy_event};
-use crate::watch::Batch;
+use crate::events::{Batch, Event};
+use crate::waits::Waits;
 
 /// What is looked through at a time for the next whole chunk.
 const SCAN_BYTES: usize = 64 << 10;
@@ -178,7 +176,7 @@ impl Recording {
                 .to
                 .map_or(u64::MAX, |secs| self.header.began_ns + ns(secs)),
             begun: false,
-            waits: BTreeMap::new(),
+            waits: Waits::default(),
             damage: Damage::default(),
         }
     }
@@ -199,7 +197,7 @@ pub struct Batches<'a> {
     /// whether the span has begun
     begun: bool,
     /// those that go on when it does
-    waits: BTreeMap<u32, proxy_event>,
+    waits: Waits,
     damage: Damage,
 }
 
@@ -254,40 +252,43 @@ impl Batches<'_> {
     }
 
     /// The events of a chunk that are in the span; whether they begin with the waits that go on.
-    fn cut(&mut self, snapshot: bool, body: Body) -> (Vec<proxy_event>, bool) {
+    fn cut(&mut self, snapshot: bool, body: Body) -> (Vec<Event>, bool) {
         let Body { waits, events, .. } = body;
-        let is_snapshot = |event: &proxy_event| event.kind == abi::proxy_event_kind_EVENT_SNAPSHOT;
         if self.begun {
             let waits = if snapshot { waits } else { Vec::new() };
-            let mut all = waits;
-            all.extend(events);
-            all.retain(|event| is_snapshot(event) || event.time_ns <= self.to_ns);
-            return (all, snapshot);
+            return (self.within(waits.into_iter().chain(events)), snapshot);
         }
         if snapshot {
-            self.waits.clear();
-            waits
-                .iter()
-                .for_each(|event| follow(&mut self.waits, event));
+            self.waits.restate(&waits);
         }
         let mut kept = Vec::new();
         for event in events {
-            if !self.begun && !is_snapshot(&event) && event.time_ns >= self.from_ns {
-                self.begun = true;
-                kept.extend(std::mem::take(&mut self.waits).into_values());
+            if !self.begun && !event.is_snapshot() && event.time_ns >= self.from_ns {
+                kept = self.begin();
             }
             if self.begun {
                 kept.push(event);
             } else {
-                follow(&mut self.waits, &event);
+                self.waits.take(&event);
             }
         }
         if self.from_ns == 0 && !self.begun {
-            self.begun = true;
-            kept.extend(std::mem::take(&mut self.waits).into_values());
+            kept = self.begin();
         }
-        kept.retain(|event| is_snapshot(event) || event.time_ns <= self.to_ns);
-        (kept, self.begun)
+        (self.within(kept), self.begun)
+    }
+
+    /// The span begins: with the waits that go on.
+    fn begin(&mut self) -> Vec<Event> {
+        self.begun = true;
+        std::mem::take(&mut self.waits).snapshot()
+    }
+
+    fn within(&self, events: impl IntoIterator<Item = Event>) -> Vec<Event> {
+        let events = events.into_iter();
+        events
+            .filter(|event| event.is_snapshot() || event.time_ns <= self.to_ns)
+            .collect()
     }
 }
 

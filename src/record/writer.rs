@@ -3,7 +3,7 @@
 //! longer fits goes to the beginning, over the oldest. Whatever fails, what is in the file before
 //! that stays readable: a chunk is written whole, and cut off again if it could not be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -11,8 +11,8 @@ use std::os::unix::fs::FileExt;
 use anyhow::{Context, Result};
 
 use super::format::{Body, CHUNK_HEADER_BYTES, ChunkHeader, HEADER_BYTES, Header};
-use crate::abi::{self, proxy_event};
-use crate::watch::{Batch, NameTable, Names, Site};
+use crate::events::{Batch, Event, NameTable, Names, Site};
+use crate::waits::Waits;
 
 /// Most events of a chunk.
 pub const CHUNK_EVENTS: usize = 1600;
@@ -67,16 +67,16 @@ pub struct Recorder<S> {
     flushed: u64,
     progress: Progress,
     table: NameTable,
-    /// those that go on, by pid
-    waits: BTreeMap<u32, proxy_event>,
+    /// those that go on
+    waits: Waits,
     open: Open,
 }
 
 /// The chunk that is not written yet.
 #[derive(Default)]
 struct Open {
-    waits: Vec<proxy_event>,
-    events: Vec<proxy_event>,
+    waits: Vec<Event>,
+    events: Vec<Event>,
     /// what the events speak of, and what got a name meanwhile
     used: Used,
     lost: u64,
@@ -106,7 +106,7 @@ impl<S: Storage> Recorder<S> {
                 ..Progress::default()
             },
             table: NameTable::default(),
-            waits: BTreeMap::new(),
+            waits: Waits::default(),
             open: Open::default(),
         })
     }
@@ -122,17 +122,10 @@ impl<S: Storage> Recorder<S> {
     /// Those of the file.
     pub fn add(&mut self, batch: &Batch) -> Result<()> {
         self.table.learn(&batch.names);
-        let mut events = batch.events.as_slice();
+        let (waits, events) = batch.split();
         if batch.snapshot {
             self.flush()?;
-            self.waits.clear();
-            let is_other = |event: &proxy_event| event.kind != abi::proxy_event_kind_EVENT_SNAPSHOT;
-            let (waits, rest) =
-                events.split_at(events.iter().position(is_other).unwrap_or(events.len()));
-            waits
-                .iter()
-                .for_each(|event| follow(&mut self.waits, event));
-            events = rest;
+            self.waits.restate(waits);
         }
         if batch.lost > 0 {
             // what is missing is missing before a chunk
@@ -153,7 +146,7 @@ impl<S: Storage> Recorder<S> {
             self.open.events.push(*event);
             self.open.used.note(event);
             self.progress.events += 1;
-            follow(&mut self.waits, event);
+            self.waits.take(event);
         }
         Ok(())
     }
@@ -161,7 +154,8 @@ impl<S: Storage> Recorder<S> {
     fn begin(&mut self) {
         if !self.open.begun {
             self.open.begun = true;
-            self.open.waits = self.waits.values().take(WAITS_MAX).copied().collect();
+            self.open.waits = self.waits.snapshot();
+            self.open.waits.truncate(WAITS_MAX);
             let Open { waits, used, .. } = &mut self.open;
             waits.iter().for_each(|event| used.note(event));
         }
@@ -226,30 +220,12 @@ impl<S: Storage> Recorder<S> {
     }
 }
 
-/// Keeps account of the waits that go on, as snapshots.
-pub fn follow(waits: &mut BTreeMap<u32, proxy_event>, event: &proxy_event) {
-    let wait = waits.get(&event.pid);
-    if wait.is_some_and(|wait| event.time_ns < wait.time_ns) {
-        return; // a snapshot was ahead of it
-    }
-    match event.kind {
-        abi::proxy_event_kind_EVENT_BLOCK | abi::proxy_event_kind_EVENT_SNAPSHOT => {
-            let kind = abi::proxy_event_kind_EVENT_SNAPSHOT;
-            waits.insert(event.pid, proxy_event { kind, ..*event });
-        }
-        abi::proxy_event_kind_EVENT_WAKE => {
-            waits.remove(&event.pid);
-        }
-        _ => {}
-    }
-}
-
 /// When the first and the last thing happened; a wait that goes on began before that.
 fn times(body: &Body) -> (u64, u64) {
     let happened = || {
         let events = body.events.iter();
         events
-            .filter(|event| event.kind != abi::proxy_event_kind_EVENT_SNAPSHOT)
+            .filter(|event| !event.is_snapshot())
             .map(|event| event.time_ns)
     };
     let end = happened().max().unwrap_or(0);
@@ -266,19 +242,13 @@ struct Used {
 }
 
 impl Used {
-    fn note(&mut self, event: &proxy_event) {
-        self.tasks.insert(event.pid);
+    fn note(&mut self, event: &Event) {
+        let about = event.about();
         // a task's name may be that of its process
-        self.tasks.insert(event.tgid);
-        if event.kind != abi::proxy_event_kind_EVENT_RETURN {
-            self.tasks.insert(event.other);
-            self.locks.insert(event.lock);
-        }
-        if event.site_kind != abi::proxy_site_kind_SITE_NONE {
-            self.sites.insert(Site::of(event));
-        }
-        self.cgroups.insert(event.cgroup);
-        self.cgroups.insert(event.other_cgroup);
+        self.tasks.extend([about.pid, about.tgid, about.owner]);
+        self.locks.insert(about.lock);
+        self.sites.insert(about.site);
+        self.cgroups.extend([about.cgroup, about.owner_cgroup]);
     }
 
     fn note_names(&mut self, names: &Names) {
@@ -326,6 +296,8 @@ impl Used {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::EVENT_BYTES;
+    use crate::events::event::tests::wake;
 
     /// A disk with room for so many bytes.
     struct Disk {
@@ -359,12 +331,12 @@ mod tests {
             room: 30_000,
         };
         let header = Header {
-            event_bytes: abi::EVENT_BYTES as u32,
+            event_bytes: EVENT_BYTES as u32,
             ..Header::default()
         };
         let mut recorder = Recorder::new(&mut disk, &header).expect("a header");
         let batch = Batch {
-            events: vec![proxy_event::default(); 100],
+            events: vec![wake(0, 0); 100],
             ..Batch::default()
         };
         let mut write = || recorder.add(&batch).and_then(|()| recorder.flush());

@@ -8,9 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Sink;
-use crate::abi::{self, proxy_event};
-use crate::agent::{edge, line};
-use crate::watch::{Batch, Labels, NameTable, Site};
+use crate::events::{About, Batch, Begun, Event, Labels, NameTable, What, edge};
 
 /// A task.
 #[derive(Serialize)]
@@ -131,107 +129,95 @@ fn task(names: &NameTable, pid: u32, tgid: u32) -> Option<Task<'_>> {
     })
 }
 
-fn lock<'a>(names: &'a NameTable, event: &proxy_event) -> Option<Lock<'a>> {
-    (event.lock != 0).then(|| Lock {
-        r#type: edge::type_name(event.lock),
-        class: Labels(names).class_of(event.lock, Site::of(event)),
-        name: names.lock(event.lock),
-        address: format!("{:#x}", edge::address(event.lock)),
+fn lock<'a>(names: &'a NameTable, about: &About) -> Option<Lock<'a>> {
+    (about.lock != 0).then(|| Lock {
+        r#type: edge::type_name(about.lock),
+        class: Labels(names).class_of(about.lock, about.site),
+        name: names.lock(about.lock),
+        address: format!("{:#x}", edge::address(about.lock)),
     })
 }
 
-fn describe<'a>(event: &proxy_event, names: &'a NameTable) -> Line<'a> {
-    let line = Line {
+fn describe<'a>(event: &Event, names: &'a NameTable) -> Line<'a> {
+    let about = event.about();
+    let who = task(names, about.pid, about.tgid);
+    let other = task(names, about.owner, 0);
+    let line = |kind: &'static str| Line {
         time_ns: event.time_ns,
         cpu: Some(event.cpu),
-        ..Line::default()
-    };
-    let other = task(names, event.other, 0);
-    let wait = |kind: &'static str| Line {
         kind,
-        waiter: task(names, event.pid, event.tgid),
-        owner: task(names, event.other, 0),
-        lock: lock(names, event),
-        inverted_ns: Some(event.inverted_ns),
-        cgroup: names.cgroup(event.cgroup),
-        owner_cgroup: names.cgroup(event.other_cgroup),
-        time_ns: event.time_ns,
-        cpu: Some(event.cpu),
         ..Line::default()
     };
-    let donor = |kind: &'static str, other: Option<Task<'a>>| Line {
-        kind,
-        donor: task(names, event.pid, event.tgid),
-        owner: other,
-        lock: lock(names, event),
-        time_ns: event.time_ns,
-        cpu: Some(event.cpu),
-        ..Line::default()
+    let begun = |kind, begun: Begun| Line {
+        wait: Some(begun.number),
+        inverted_ns: Some(begun.inverted_ns),
+        ..line(kind)
     };
-    match event.kind {
-        abi::proxy_event_kind_EVENT_BLOCK => Line {
-            wait: Some(event.value),
-            ..wait("block")
+    let mut line = match event.what {
+        What::Block(wait) => begun("block", wait),
+        What::Snapshot(wait) => begun("snapshot", wait),
+        What::Wake(ended) => Line {
+            waited_ns: Some(ended.waited_ns),
+            inverted_ns: Some(ended.inverted_ns),
+            ..line("wake")
         },
-        abi::proxy_event_kind_EVENT_SNAPSHOT => Line {
-            wait: Some(event.value),
-            ..wait("snapshot")
+        What::Donate { locks, .. } => Line {
+            locks: Some(locks),
+            ..line("donate")
         },
-        abi::proxy_event_kind_EVENT_WAKE => Line {
-            waited_ns: Some(event.value),
-            ..wait("wake")
+        What::Migrate { .. } => line("migrate"),
+        What::Park { .. } => line("park"),
+        What::Truncated { .. } => line("truncated"),
+        What::Cycle { .. } => line("cycle"),
+        What::Return(back) => Line {
+            choice: Some(back.choice_name()),
+            moved: Some(back.moved),
+            after_ns: Some(back.after_ns),
+            lock_type: Some(edge::type_name(back.lock_type.into())),
+            ..line("return")
         },
-        abi::proxy_event_kind_EVENT_DONATE => Line {
-            locks: Some(event.value),
-            ..donor("donate", other)
+        What::Switch { donating } => Line {
+            donating: Some(donating),
+            ..line("switch")
         },
-        abi::proxy_event_kind_EVENT_MIGRATE => donor("migrate", other),
-        abi::proxy_event_kind_EVENT_PARK => donor("park", other),
-        abi::proxy_event_kind_EVENT_TRUNCATED => Line {
-            at: other,
-            ..donor("truncated", None)
-        },
-        abi::proxy_event_kind_EVENT_CYCLE => Line {
-            at: other,
-            ..donor("cycle", None)
-        },
-        abi::proxy_event_kind_EVENT_RETURN => Line {
-            kind: "return",
-            waiter: task(names, event.pid, event.tgid),
-            choice: Some(line::choice(event.other)),
-            moved: Some(event.other & abi::RETURN_MOVED != 0),
-            after_ns: Some(event.value),
-            lock_type: Some(edge::type_name(event.lock)),
-            ..line
-        },
-        abi::proxy_event_kind_EVENT_SWITCH => Line {
-            kind: "switch",
-            donating: Some(event.value != 0),
-            ..line
-        },
-        abi::proxy_event_kind_EVENT_RESTART => Line {
-            kind: "restart",
-            gone_ns: Some(event.value),
+        What::Restart { gone_ns } => Line {
+            gone_ns: Some(gone_ns),
             cpu: None,
-            ..line
+            ..line("restart")
         },
-        kind => Line {
-            kind: "unknown",
-            number: Some(kind.into()),
-            ..line
+        What::Unknown(raw) => Line {
+            number: Some(raw.kind.into()),
+            ..line("unknown")
         },
+    };
+    match event.what {
+        What::Block(_) | What::Snapshot(_) | What::Wake(_) => {
+            (line.waiter, line.owner) = (who, other);
+            line.lock = lock(names, &about);
+            line.cgroup = names.cgroup(about.cgroup);
+            line.owner_cgroup = names.cgroup(about.owner_cgroup);
+        }
+        What::Donate { .. } | What::Migrate { .. } | What::Park { .. } => {
+            (line.donor, line.owner) = (who, other);
+        }
+        What::Truncated { .. } | What::Cycle { .. } => (line.donor, line.at) = (who, other),
+        What::Return(_) => line.waiter = who,
+        What::Switch { .. } | What::Restart { .. } | What::Unknown(_) => {}
     }
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::Names;
-    use crate::watch::names::TaskName;
+    use crate::abi::{self, proxy_event};
+    use crate::events::Names;
+    use crate::events::TaskName;
 
     fn said(event: proxy_event) -> serde_json::Value {
         let mut names = NameTable::default();
-        let site = Site::of(&event);
+        let event = Event::from(event);
+        let site = event.about().site;
         names.learn(&Names {
             tasks: vec![(
                 7,

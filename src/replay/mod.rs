@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::agent::line;
 use crate::cli::ReplayOpts;
+use crate::events::line;
+use crate::events::{Batch, NameTable};
 use crate::record::reader::{Recording, Span};
 use crate::top;
-use crate::watch::{Batch, NameTable};
 
 /// Between two looks of `--top`.
 const LOOK: Duration = Duration::from_millis(500);

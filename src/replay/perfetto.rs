@@ -12,33 +12,18 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::Sink;
-use super::proto::{Event, Kind};
+use super::proto::{Event as Slice, Kind};
 use super::tracks::{Tracks, lock_name, lock_uuid, task_name, task_uuid};
-use crate::abi::{self, proxy_event};
-use crate::agent::{edge, line};
+use crate::events::{Batch, Begun, Ended, Event, Labels, NameTable, What, edge};
 use crate::record::format::Header;
-use crate::watch::{Batch, Labels, NameTable, Site};
-
-/// A wait that goes on.
-struct Wait {
-    lock: u64,
-    number: u64,
-    since_ns: u64,
-    donations: u64,
-}
-
-/// A lock that somebody waits for.
-#[derive(Default)]
-struct Lock {
-    waiting: u32,
-    holder: u32,
-}
+use crate::waits::{Change, Wait, Waits};
 
 /// Writes a trace.
 pub struct Trace<W> {
     tracks: Tracks<W>,
-    waits: HashMap<u32, Wait>,
-    locks: HashMap<u64, Lock>,
+    waits: Waits,
+    /// lock -> who holds it, as drawn
+    holders: HashMap<u64, u32>,
     /// owner -> the donor that it runs for, and where
     runs: HashMap<u32, (u32, u32)>,
     flow: u64,
@@ -53,82 +38,72 @@ impl<W: Write> Trace<W> {
     pub fn new(out: W, header: &Header) -> Result<Self> {
         Ok(Self {
             tracks: Tracks::new(out, header)?,
-            waits: HashMap::new(),
-            locks: HashMap::new(),
+            waits: Waits::default(),
+            holders: HashMap::new(),
             runs: HashMap::new(),
             flow: 0,
             last_ns: header.began_ns,
         })
     }
 
-    fn mark(&mut self, names: &NameTable, event: &proxy_event, what: &str) -> Result<u64> {
-        let track = self.tracks.task(names, event.pid, event.tgid)?;
-        let mark = Event::new(Kind::Instant, track)
+    fn mark(&mut self, names: &NameTable, event: &Event, what: &str) -> Result<()> {
+        let about = event.about();
+        let track = self.tracks.task(names, about.pid, about.tgid)?;
+        let mark = Slice::new(Kind::Instant, track)
             .name(what)
             .number("cpu", event.cpu.into());
         self.tracks
-            .write(Kind::Instant, track, event.time_ns, &mark)?;
-        Ok(track)
+            .write(Kind::Instant, track, event.time_ns, &mark)
     }
 
-    fn blocked(&mut self, names: &NameTable, event: &proxy_event) -> Result<()> {
-        if let Some(wait) = self.waits.get(&event.pid)
-            && ((wait.lock, wait.number) == (event.lock, event.value)
-                || event.time_ns < wait.since_ns)
-        {
-            // a snapshot restates this wait, or was ahead of the events before it
-            return Ok(());
+    /// A wait begins; `before`: one of the same task whose end was lost.
+    fn wait_begins(
+        &mut self,
+        names: &NameTable,
+        event: &Event,
+        before: Option<Wait>,
+    ) -> Result<()> {
+        let about = event.about();
+        self.stop(about.pid, event.time_ns)?;
+        if let Some(wait) = before {
+            self.wait_ends(names, about.pid, event.time_ns, &wait, None)?;
         }
-        self.stop(event.pid, event.time_ns)?;
-        // its end was lost
-        self.wait_ends(names, event.pid, event.time_ns, None)?;
-        let task = self.tracks.task(names, event.pid, event.tgid)?;
-        let class = Labels(names).class_of(event.lock, Site::of(event));
-        let mut slice = Event::new(Kind::Begin, task)
+        let task = self.tracks.task(names, about.pid, about.tgid)?;
+        let class = Labels(names).class_of(about.lock, about.site);
+        let mut slice = Slice::new(Kind::Begin, task)
             .name(&format!("waits for {class}"))
-            .text("lock", &lock_name(names, event))
+            .text("lock", &lock_name(names, &about))
             .text("class", &class)
-            .text("address", &format!("{:#x}", edge::address(event.lock)))
+            .text("address", &format!("{:#x}", edge::address(about.lock)))
             .number("cpu", event.cpu.into());
-        if event.other != 0 {
-            slice = slice.text("owner", &task_name(names, event.other));
+        if about.owner != 0 {
+            slice = slice.text("owner", &task_name(names, about.owner));
         }
-        if let Some(path) = names.cgroup(event.cgroup) {
+        if let Some(path) = names.cgroup(about.cgroup) {
             slice = slice.text("cgroup", path);
         }
         self.tracks.begin(task, event.time_ns, &slice)?;
-        self.waits.insert(
-            event.pid,
-            Wait {
-                lock: event.lock,
-                number: event.value,
-                since_ns: event.time_ns,
-                donations: 0,
-            },
-        );
-        self.tracks.lock(names, event)?;
-        self.locks.entry(event.lock).or_default().waiting += 1;
-        if event.other != 0 {
-            self.holds(names, event.lock, event.other, event.time_ns)?;
-        }
-        Ok(())
+        self.tracks.lock(names, &about)?;
+        self.show_holder(names, about.lock, event.time_ns)
     }
 
-    /// Somebody holds a lock, or with `pid` 0 nobody is known to.
-    fn holds(&mut self, names: &NameTable, lock: u64, pid: u32, at_ns: u64) -> Result<()> {
-        let uuid = lock_uuid(lock);
-        let state = self.locks.entry(lock).or_default();
-        let last = std::mem::replace(&mut state.holder, pid);
-        if last == pid {
+    /// Draws who holds a lock now, if that is another one than before.
+    fn show_holder(&mut self, names: &NameTable, lock: u64, at_ns: u64) -> Result<()> {
+        let (uuid, now) = (lock_uuid(lock), self.waits.owner(lock));
+        let last = match now {
+            Some(pid) => self.holders.insert(lock, pid),
+            None => self.holders.remove(&lock),
+        };
+        if last == now {
             return Ok(());
         }
-        if last != 0 {
-            self.tracks.end(uuid, at_ns, &Event::new(Kind::End, uuid))?;
+        if last.is_some() {
+            self.tracks.end(uuid, at_ns, &Slice::new(Kind::End, uuid))?;
         }
-        if pid != 0 {
+        if let Some(pid) = now {
             let name = format!("held by {}", task_name(names, pid));
-            self.tracks
-                .begin(uuid, at_ns, &Event::new(Kind::Begin, uuid).name(&name))?;
+            let slice = Slice::new(Kind::Begin, uuid).name(&name);
+            self.tracks.begin(uuid, at_ns, &slice)?;
         }
         Ok(())
     }
@@ -138,59 +113,49 @@ impl<W: Write> Trace<W> {
         names: &NameTable,
         pid: u32,
         at_ns: u64,
-        wake: Option<&proxy_event>,
+        wait: &Wait,
+        ended: Option<&Ended>,
     ) -> Result<()> {
-        let Some(wait) = self.waits.remove(&pid) else {
-            return Ok(());
-        };
         self.runs_for_end(pid, at_ns)?;
         self.stop(pid, at_ns)?;
         let uuid = task_uuid(pid);
-        let mut end = Event::new(Kind::End, uuid).number("donations", wait.donations);
-        if let Some(wake) = wake {
+        let donations = wait.details.donations;
+        let mut end = Slice::new(Kind::End, uuid).number("donations", donations);
+        if let Some(ended) = ended {
             end = end
-                .number("waited_ns", wake.value)
-                .number("inverted_ns", wake.inverted_ns);
+                .number("waited_ns", ended.waited_ns)
+                .number("inverted_ns", ended.inverted_ns);
         }
         self.tracks.end(uuid, at_ns, &end)?;
-        let state = self.locks.entry(wait.lock).or_default();
-        state.waiting = state.waiting.saturating_sub(1);
-        let waiting = state.waiting;
-        // who wakes has the lock, unless others share it
-        let passes = wake.is_some() && waiting > 0 && edge::is_exclusive(wait.lock);
-        self.holds(names, wait.lock, if passes { pid } else { 0 }, at_ns)?;
-        if waiting == 0 {
-            self.locks.remove(&wait.lock);
-        }
-        Ok(())
+        self.show_holder(names, wait.lock, at_ns)
     }
 
     /// A wait whose beginning was lost is known from its end on, if there is room on the track.
-    fn begin_late(&mut self, names: &NameTable, wake: &proxy_event) -> Result<()> {
-        let began_ns = wake.time_ns.saturating_sub(wake.value);
-        let free = self.tracks.last_ns(task_uuid(wake.pid)) <= began_ns;
-        if wake.lock == 0 || self.waits.contains_key(&wake.pid) || !free {
+    fn begin_late(&mut self, names: &NameTable, event: &Event, ended: &Ended) -> Result<()> {
+        let about = ended.about;
+        let began_ns = event.time_ns.saturating_sub(ended.waited_ns);
+        let free = self.tracks.last_ns(task_uuid(about.pid)) <= began_ns;
+        if about.lock == 0 || self.waits.get(about.pid).is_some() || !free {
             return Ok(());
         }
-        let begin = proxy_event {
-            time_ns: began_ns,
-            value: 0,
-            ..*wake
+        let begun = Begun {
+            about,
+            number: 0,
+            inverted_ns: 0,
         };
-        self.blocked(names, &begin)
-    }
-
-    /// Whether this end is that of the wait that is known, and not of one before a snapshot.
-    fn is_of_wait(&self, wake: &proxy_event) -> bool {
-        let wait = self.waits.get(&wake.pid);
-        wait.is_some_and(|wait| wake.time_ns >= wait.since_ns)
+        let begin = Event {
+            time_ns: began_ns,
+            what: What::Block(begun),
+            ..*event
+        };
+        self.event(names, &begin)
     }
 
     /// Ends what `owner` runs for a donor.
     fn stop(&mut self, owner: u32, at_ns: u64) -> Result<()> {
         if self.runs.remove(&owner).is_some() {
             let uuid = task_uuid(owner);
-            self.tracks.end(uuid, at_ns, &Event::new(Kind::End, uuid))?;
+            self.tracks.end(uuid, at_ns, &Slice::new(Kind::End, uuid))?;
         }
         Ok(())
     }
@@ -206,8 +171,8 @@ impl<W: Write> Trace<W> {
             .try_for_each(|owner| self.stop(owner, at_ns))
     }
 
-    fn donates(&mut self, names: &NameTable, event: &proxy_event) -> Result<()> {
-        let (donor, owner, at_ns) = (event.pid, event.other, event.time_ns);
+    fn donates(&mut self, names: &NameTable, event: &Event, owner: u32, locks: u64) -> Result<()> {
+        let (donor, at_ns) = (event.about().pid, event.time_ns);
         // a CPU runs one task, and a donor lends to one
         let here: Vec<u32> = (self.runs.iter())
             .filter(|(_, (of, cpu))| *of == donor || *cpu == event.cpu)
@@ -216,21 +181,18 @@ impl<W: Write> Trace<W> {
         for owner in here.into_iter().chain([owner]) {
             self.stop(owner, at_ns)?;
         }
-        if let Some(wait) = self.waits.get_mut(&donor) {
-            wait.donations += 1;
-        }
         self.flow += 1;
-        let from = self.tracks.task(names, donor, event.tgid)?;
+        let from = self.tracks.task(names, donor, 0)?;
         let to = self.tracks.task(names, owner, 0)?;
-        let mark = Event::new(Kind::Instant, from)
+        let mark = Slice::new(Kind::Instant, from)
             .name(&format!("donates to {}", task_name(names, owner)))
             .number("cpu", event.cpu.into())
-            .number("locks", event.value)
+            .number("locks", locks)
             .flow(self.flow);
         self.tracks.write(Kind::Instant, from, at_ns, &mark)?;
         // an arrow leads from the earlier to the later
         let began_ns = self.tracks.last_ns(from).max(at_ns);
-        let slice = Event::new(Kind::Begin, to)
+        let slice = Slice::new(Kind::Begin, to)
             .name(&format!("runs for {}", task_name(names, donor)))
             .number("cpu", event.cpu.into())
             .flow_end(self.flow);
@@ -239,81 +201,90 @@ impl<W: Write> Trace<W> {
         Ok(())
     }
 
-    fn event(&mut self, names: &NameTable, event: &proxy_event) -> Result<()> {
+    fn event(&mut self, names: &NameTable, event: &Event) -> Result<()> {
         self.last_ns = self.last_ns.max(event.time_ns);
-        let other = || task_name(names, event.other);
-        match event.kind {
-            abi::proxy_event_kind_EVENT_BLOCK | abi::proxy_event_kind_EVENT_SNAPSHOT => {
-                self.blocked(names, event)?;
+        if let What::Wake(ended) = &event.what {
+            self.begin_late(names, event, ended)?;
+        }
+        match self.waits.take(event) {
+            Change::Began { before } => return self.wait_begins(names, event, before),
+            Change::Ended {
+                ended,
+                wait: Some(wait),
+            } => {
+                let pid = ended.about.pid;
+                return self.wait_ends(names, pid, event.time_ns, &wait, Some(&ended));
             }
-            abi::proxy_event_kind_EVENT_WAKE => {
-                self.begin_late(names, event)?;
-                if self.is_of_wait(event) {
-                    self.wait_ends(names, event.pid, event.time_ns, Some(event))?;
-                }
+            Change::Donated { to, locks, .. } if to != 0 => {
+                return self.donates(names, event, to, locks);
             }
-            abi::proxy_event_kind_EVENT_DONATE if event.other != 0 => self.donates(names, event)?,
-            abi::proxy_event_kind_EVENT_MIGRATE => {
-                self.mark(names, event, &format!("migrates to {}", other()))?;
-            }
-            abi::proxy_event_kind_EVENT_PARK => {
-                self.mark(names, event, &format!("parks on {}", other()))?;
-            }
-            abi::proxy_event_kind_EVENT_TRUNCATED => {
-                self.mark(names, event, &format!("walk given up at {}", other()))?;
-            }
-            abi::proxy_event_kind_EVENT_CYCLE => {
-                self.mark(names, event, &format!("cycle through {}", other()))?;
-            }
-            abi::proxy_event_kind_EVENT_RETURN => {
-                let what = format!("returns: {}", line::choice(event.other));
-                self.mark(names, event, &what)?;
-            }
-            abi::proxy_event_kind_EVENT_RESTART => self.restarted(event)?,
             _ => {}
         }
-        Ok(())
+        let other = task_name(names, event.about().owner);
+        let what = match event.what {
+            What::Migrate { .. } => format!("migrates to {other}"),
+            What::Park { .. } => format!("parks on {other}"),
+            What::Truncated { .. } => format!("walk given up at {other}"),
+            What::Cycle { .. } => format!("cycle through {other}"),
+            What::Return(back) => format!("returns: {}", back.choice_name()),
+            What::Restart { gone_ns } => return self.restarted(event.time_ns, gone_ns),
+            // who holds a lock may be known better now
+            What::Block(Begun { about, .. }) | What::Snapshot(Begun { about, .. }) => {
+                return match self.waits.get(about.pid) {
+                    Some(wait) if wait.lock == about.lock => {
+                        self.show_holder(names, about.lock, event.time_ns)
+                    }
+                    _ => Ok(()),
+                };
+            }
+            _ => return Ok(()),
+        };
+        self.mark(names, event, &what)
     }
 
     /// The scheduler was away, and with it whoever ran for a donor.
-    fn restarted(&mut self, event: &proxy_event) -> Result<()> {
-        for owner in self.runs.keys().copied().collect::<Vec<u32>>() {
-            self.stop(owner, event.time_ns)?;
-        }
+    fn restarted(&mut self, at_ns: u64, gone_ns: u64) -> Result<()> {
+        self.stop_all(at_ns)?;
         let track = self.tracks.scheduler()?;
-        let mark = Event::new(Kind::Instant, track)
+        let mark = Slice::new(Kind::Instant, track)
             .name("scheduler loaded again")
-            .number("gone_ns", event.value);
-        self.tracks
-            .write(Kind::Instant, track, event.time_ns, &mark)
+            .number("gone_ns", gone_ns);
+        self.tracks.write(Kind::Instant, track, at_ns, &mark)
+    }
+
+    fn stop_all(&mut self, at_ns: u64) -> Result<()> {
+        let owners: Vec<u32> = self.runs.keys().copied().collect();
+        owners
+            .into_iter()
+            .try_for_each(|owner| self.stop(owner, at_ns))
+    }
+
+    /// Waits that are over, and nobody knows since when.
+    fn end_all(&mut self, names: &NameTable, over: Vec<(u32, Wait)>) -> Result<()> {
+        let last_ns = self.last_ns;
+        over.into_iter()
+            .try_for_each(|(pid, wait)| self.wait_ends(names, pid, last_ns, &wait, None))
     }
 }
 
 impl<W: Write> Sink for Trace<W> {
     fn batch(&mut self, batch: &Batch, names: &NameTable) -> Result<()> {
+        let (waits, events) = batch.split();
         if batch.snapshot {
-            // what is not in it is over, and nobody knows when
-            let at = |event: &&proxy_event| event.kind == abi::proxy_event_kind_EVENT_SNAPSHOT;
-            let going = batch.events.iter().take_while(at);
-            let going: HashMap<u32, u64> = going.map(|event| (event.pid, event.value)).collect();
-            let over = (self.waits.iter())
-                .filter(|(pid, wait)| going.get(pid) != Some(&wait.number))
-                .map(|(pid, _)| *pid);
-            for pid in over.collect::<Vec<u32>>() {
-                self.wait_ends(names, pid, self.last_ns, None)?;
+            let restated = self.waits.restate(waits);
+            self.end_all(names, restated.over)?;
+            for event in restated.news {
+                self.last_ns = self.last_ns.max(event.time_ns);
+                self.wait_begins(names, event, None)?;
             }
         }
-        (batch.events.iter()).try_for_each(|event| self.event(names, event))
+        (events.iter()).try_for_each(|event| self.event(names, event))
     }
 
     fn end(&mut self, names: &NameTable) -> Result<()> {
-        let last_ns = self.last_ns;
-        for owner in self.runs.keys().copied().collect::<Vec<u32>>() {
-            self.stop(owner, last_ns)?;
-        }
-        for pid in self.waits.keys().copied().collect::<Vec<u32>>() {
-            self.wait_ends(names, pid, last_ns, None)?;
-        }
+        self.stop_all(self.last_ns)?;
+        let over = self.waits.restate(&[]).over;
+        self.end_all(names, over)?;
         self.tracks.flush()
     }
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use crate::events::Batch;
 use crate::record::reader::{Recording, Span};
 use crate::top::source::ROWS;
 use crate::top::{Reading, Source};
+use crate::watch::Watch;
 use crate::watch::view::HistoryLine;
-use crate::watch::{Batch, Watch};
 
 /// Batches that are read ahead.
 const AHEAD: usize = 4;
@@ -64,7 +65,7 @@ impl Player {
                 },
             };
             // what begins later is for later; snapshots speak of what began before
-            let is_due = |event: &crate::abi::proxy_event| event.time_ns <= self.now_ns;
+            let is_due = |event: &crate::events::Event| event.time_ns <= self.now_ns;
             if batch.events.first().is_some_and(|event| !is_due(event)) {
                 self.next = Some(batch);
                 return Ok(());

@@ -6,11 +6,11 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::Sink;
-use crate::abi;
+use crate::events::{Batch, NameTable, What};
 use crate::output::Table;
 use crate::record::format::Header;
+use crate::watch::Watch;
 use crate::watch::view::{Sums, TaskRow, View};
-use crate::watch::{Batch, NameTable, Watch};
 
 /// Rows of a table.
 const ROWS: usize = 20;
@@ -43,11 +43,11 @@ impl<W: Write> Sink for Summary<W> {
     fn batch(&mut self, batch: &Batch, _names: &NameTable) -> Result<()> {
         self.watch.learn(batch);
         let happened = (batch.events.iter())
-            .filter(|event| event.kind != abi::proxy_event_kind_EVENT_SNAPSHOT)
+            .filter(|event| !event.is_snapshot())
             .map(|event| event.time_ns);
         self.last_ns = self.last_ns.max(happened.max().unwrap_or(0));
         let restarts = batch.events.iter();
-        let restarts = restarts.filter(|event| event.kind == abi::proxy_event_kind_EVENT_RESTART);
+        let restarts = restarts.filter(|event| matches!(event.what, What::Restart { .. }));
         self.restarts += restarts.count();
         Ok(())
     }

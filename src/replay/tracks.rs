@@ -9,9 +9,8 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::proto::{self, Event, Kind, Message};
-use crate::abi::proxy_event;
+use crate::events::{About, Labels, NameTable};
 use crate::record::format::Header;
-use crate::watch::{Labels, NameTable, Site};
 
 /// Tracks whose description is remembered; described again, they stay what they were.
 const TRACKS_MAX: usize = 65_536;
@@ -123,10 +122,10 @@ impl<W: Write> Tracks<W> {
         Ok(SCHEDULER)
     }
 
-    pub fn lock(&mut self, names: &NameTable, event: &proxy_event) -> Result<u64> {
-        let uuid = lock_uuid(event.lock);
+    pub fn lock(&mut self, names: &NameTable, about: &About) -> Result<u64> {
+        let uuid = lock_uuid(about.lock);
         if self.is_new(uuid) {
-            let name = lock_name(names, event);
+            let name = lock_name(names, about);
             self.put(&proto::track(uuid, LOCKS, &name))?;
         }
         Ok(uuid)
@@ -164,6 +163,6 @@ pub fn task_name(names: &NameTable, pid: u32) -> String {
 }
 
 /// A static lock's symbol, else class and address.
-pub fn lock_name(names: &NameTable, event: &proxy_event) -> String {
-    Labels(names).lock(event.lock, Site::of(event))
+pub fn lock_name(names: &NameTable, about: &About) -> String {
+    Labels(names).lock(about.lock, about.site)
 }

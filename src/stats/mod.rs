@@ -7,7 +7,6 @@ mod server;
 
 pub use groups::GroupRow;
 pub use metrics::{Metrics, Readings};
-pub(crate) use server::number;
 pub use server::{Answer, NO_AGENT, Request, server_data};
 
 use std::io::Write;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The targets of the scheduler's socket. Counters, cgroups and the switch are asked of its main loop, by a
-//! channel; `watcher` has the watcher started, and says where that listens. `crate::watch::Client` is the
+//! channel; `watcher` has the watcher started, and says where that listens. `crate::client::Client` is the
 //! other end.
 
 use std::collections::BTreeMap;
@@ -90,20 +90,6 @@ fn switch(args: &Args, main_loop: &MainLoop, channels: Channels) -> Result<Value
         Answer::Donating(donating) => Ok(Value::Bool(donating)),
         _ => bail!("the scheduler answered another question"),
     }
-}
-
-/// The argument `name`, if there is one.
-///
-/// # Errors
-/// It is no number.
-pub(crate) fn number<T: std::str::FromStr>(args: &Args, name: &str) -> Result<Option<T>> {
-    let Some(text) = args.get(name) else {
-        return Ok(None);
-    };
-    let number = text.parse().ok();
-    Ok(Some(
-        number.with_context(|| format!("{name}={text} is no number"))?,
-    ))
 }
 
 /// A target whose readers share nothing.

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, anyhow, bail};
 use scx_stats::prelude::StatsErrno;
 
+use crate::client::Client;
 use crate::naming::cgroups::Paths;
 use crate::stats::{GroupRow, Metrics};
+use crate::watch::View;
 use crate::watch::view::HistoryLine;
-use crate::watch::{Client, View};
 
 /// Rows that are asked for of each table.
 pub const ROWS: usize = 1000;

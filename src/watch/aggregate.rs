@@ -3,16 +3,14 @@
 
 use super::chains;
 use super::history::History;
-use super::label::Labels;
 use super::ledger::Ledger;
 use super::show;
-use super::view::{HistoryLine, View};
-use super::waits::Waits;
-use super::{Batch, NameTable};
-use crate::abi;
+use super::view::{HistoryLine, Sums, View};
+use crate::events::{Batch, Event, Labels, NameTable, What};
+use crate::waits::{Change, Waits};
 
 /// Waits in progress, and sums over all waits. Whatever events come, it stays within bounds:
-/// those of `ledger`, `waits`, `names` and `history`.
+/// those of `ledger`, `history`, of the names and of the waits.
 #[derive(Debug)]
 pub struct Watch {
     since_ns: u64,
@@ -43,15 +41,11 @@ impl Watch {
     pub fn learn(&mut self, batch: &Batch) {
         self.lost_events = self.lost_events.saturating_add(batch.lost);
         self.names.learn(&batch.names);
-        let mut events = batch.events.as_slice();
+        let (waits, events) = batch.split();
         if batch.snapshot {
-            let is_snapshot =
-                |e: &&abi::proxy_event| e.kind == abi::proxy_event_kind_EVENT_SNAPSHOT;
-            let (snapshot, rest) = events.split_at(events.iter().take_while(is_snapshot).count());
-            for event in self.waits.restate(snapshot) {
+            for event in self.waits.restate(waits).news {
                 self.history.keep(event);
             }
-            events = rest;
         }
         for event in events {
             self.take(event);
@@ -59,35 +53,20 @@ impl Watch {
         self.donating = batch.donating;
     }
 
-    fn take(&mut self, event: &abi::proxy_event) {
-        let news = match event.kind {
-            // what only restates a wait is no event of a history
-            abi::proxy_event_kind_EVENT_BLOCK | abi::proxy_event_kind_EVENT_SNAPSHOT => {
-                self.waits.begin(event)
-            }
-            abi::proxy_event_kind_EVENT_WAKE => {
-                let (about, sums) = self.waits.end(event);
-                self.ledger.add(&about, &sums);
-                true
-            }
-            abi::proxy_event_kind_EVENT_DONATE => {
-                let about = self.waits.donated(event);
-                self.ledger.donated(&about, event.other);
-                true
-            }
-            abi::proxy_event_kind_EVENT_SWITCH => {
-                self.donating = event.value != 0;
-                false
-            }
-            // of no task
-            abi::proxy_event_kind_EVENT_RESTART => false,
-            // these come again at each look at the chain, and would drive all else out
-            abi::proxy_event_kind_EVENT_CYCLE | abi::proxy_event_kind_EVENT_TRUNCATED => false,
-            _ => true,
-        };
-        if news {
-            self.history.keep(event);
+    fn take(&mut self, event: &Event) {
+        match self.waits.take(event) {
+            Change::Began { .. } => {}
+            Change::Ended { ended, .. } => self.ledger.add(&ended.about, &Sums::of(&ended)),
+            Change::Donated { about, to, .. } => self.ledger.donated(&about, to),
+            Change::None => match event.what {
+                What::Migrate { .. } | What::Park { .. } | What::Return(_) => {}
+                What::Switch { donating } => return self.donating = donating,
+                // what only restates a wait, is of no task or of an unknown kind; and what comes again at each look
+                // at a chain that ends nowhere, and would drive all else out
+                _ => return,
+            },
         }
+        self.history.keep(event);
     }
 
     /// The tables at `now_ns`, with `rows` rows each at the most. What has no row of its own is in
@@ -116,7 +95,7 @@ impl Watch {
 
     /// The waits that go on, as events: what a new follower is told first.
     #[must_use]
-    pub fn snapshot(&self) -> Vec<abi::proxy_event> {
+    pub fn snapshot(&self) -> Vec<Event> {
         self.waits.snapshot()
     }
 

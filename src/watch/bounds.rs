@@ -5,11 +5,12 @@
 use proptest::prelude::*;
 
 use super::ledger::{CLASSES_MAX, LOCKS_MAX, PAIRS_MAX, TASKS_MAX};
-use super::tests::{BLOCK, DONATE, SNAPSHOT, SWITCH, WAKE, after, event};
+use super::tests::{BLOCK, DONATE, SNAPSHOT, SWITCH, WAKE, after, event, typed};
 use super::view::Sums;
-use super::waits::WAITS_MAX;
-use super::{Batch, View, Watch};
+use super::{View, Watch};
 use crate::abi;
+use crate::events::Batch;
+use crate::waits::WAITS_MAX;
 
 fn sum<'a>(rows: impl Iterator<Item = &'a Sums>) -> Sums {
     rows.fold(Sums::default(), |mut all, sums| {
@@ -90,7 +91,7 @@ fn arbitrary() -> impl Strategy<Value = abi::proxy_event> {
     let bytes = prop::collection::vec(any::<u8>(), abi::EVENT_BYTES);
     (bytes, 0..12_u32).prop_map(|(bytes, kind)| abi::proxy_event {
         kind,
-        ..abi::proxy_event::from_bytes(&bytes).unwrap_or_default()
+        ..abi::proxy_event::from(<[u8; abi::EVENT_BYTES]>::try_from(bytes).expect("whole"))
     })
 }
 
@@ -106,7 +107,7 @@ proptest! {
     ) {
         let mut watch = Watch::new(0);
         for (events, snapshot) in batches {
-            watch.learn(&Batch { events, snapshot, ..Batch::default() });
+            watch.learn(&Batch { events: typed(&events), snapshot, ..Batch::default() });
             check(&watch.view(now_ns, usize::MAX));
             let view = watch.view(now_ns, rows);
             check(&view);
@@ -120,7 +121,7 @@ proptest! {
         events in prop::collection::vec(arbitrary(), 0..300), snapshot in any::<bool>(), now_ns in any::<u64>(),
     ) {
         let mut watch = Watch::new(0);
-        watch.learn(&Batch { events, snapshot, ..Batch::default() });
+        watch.learn(&Batch { events: typed(&events), snapshot, ..Batch::default() });
         check(&watch.view(now_ns, usize::MAX));
         let pid = 1;
         prop_assert!(watch.history(pid).len() <= 300);
@@ -172,7 +173,7 @@ fn cost_of_an_event() {
         let mut last_ns = 0.0;
         for events in batches {
             let batch = Batch {
-                events: events.clone(),
+                events: typed(events),
                 ..Batch::default()
             };
             let begun = std::time::Instant::now();

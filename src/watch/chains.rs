@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::waits::Waits;
+use crate::waits::Waits;
 
 /// Most tasks of one chain that are shown.
 pub const LINKS_MAX: usize = 128;
@@ -104,17 +104,10 @@ fn follow(waits: &Waits, donor: u32) -> Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi;
+    use crate::events::event::tests as event;
 
     fn block(waits: &mut Waits, pid: u32, owner: u32, since_ns: u64) {
-        waits.begin(&abi::proxy_event {
-            kind: abi::proxy_event_kind_EVENT_BLOCK,
-            pid,
-            other: owner,
-            time_ns: since_ns,
-            lock: u64::from(pid) << 8,
-            ..Default::default()
-        });
+        waits.take(&event::block(since_ns, pid, u64::from(pid) << 8, owner, 0));
     }
 
     fn path(waiters: &[u32], end: Option<u32>, cycle: bool) -> Path {

@@ -3,22 +3,19 @@
 
 use std::collections::VecDeque;
 
-use super::Site;
-use super::label::Labels;
 use super::view::HistoryLine;
-use crate::abi;
-use crate::agent::line;
+use crate::events::{Event, Labels, What};
 
 /// Events that are kept; the oldest go first.
 pub const HISTORY_MAX: usize = 4096;
 
 /// A ring of events.
 #[derive(Debug, Default)]
-pub struct History(VecDeque<abi::proxy_event>);
+pub struct History(VecDeque<Event>);
 
 impl History {
     /// Keeps an event.
-    pub fn keep(&mut self, event: &abi::proxy_event) {
+    pub fn keep(&mut self, event: &Event) {
         if self.0.len() >= HISTORY_MAX {
             self.0.pop_front();
         }
@@ -28,7 +25,7 @@ impl History {
     /// What happened to `pid`, the oldest first.
     pub fn of(&self, pid: u32, labels: Labels) -> Vec<HistoryLine> {
         let concerned = self.0.iter().filter(|event| concerns(event, pid));
-        let line = |event: &abi::proxy_event| {
+        let line = |event: &Event| {
             Some(HistoryLine {
                 time_ns: event.time_ns,
                 text: words(event, labels)?,
@@ -38,9 +35,9 @@ impl History {
     }
 }
 
-fn concerns(event: &abi::proxy_event, pid: u32) -> bool {
-    let names_other = event.kind != abi::proxy_event_kind_EVENT_RETURN;
-    pid != 0 && (event.pid == pid || (names_other && event.other == pid))
+fn concerns(event: &Event, pid: u32) -> bool {
+    let about = event.about();
+    pid != 0 && (about.pid == pid || about.owner == pid)
 }
 
 /// `3.204 ms`, or in us if it is less than one.
@@ -53,47 +50,45 @@ fn duration(ns: u64) -> String {
 }
 
 /// An event in words; `None` if it has nothing to do with a task.
-fn words(event: &abi::proxy_event, labels: Labels) -> Option<String> {
-    let who = labels.task_text(event.pid);
-    let other = labels.task_text(event.other);
-    let lock = || match event.lock {
-        0 => "a lock".to_owned(),
-        lock => labels.lock(lock, Site::of(event)),
-    };
-    let of_owner = match event.other {
-        0 => String::new(),
-        _ => format!(" of {other}"),
+fn words(event: &Event, labels: Labels) -> Option<String> {
+    let about = event.about();
+    let who = labels.task_text(about.pid);
+    let other = labels.task_text(about.owner);
+    let lock = || {
+        let lock = match about.lock {
+            0 => "a lock".to_owned(),
+            lock => labels.lock(lock, about.site),
+        };
+        match about.owner {
+            0 => lock,
+            _ => format!("{lock} of {other}"),
+        }
     };
     let cpu = event.cpu;
-    Some(match event.kind {
-        abi::proxy_event_kind_EVENT_BLOCK => format!("{who} waits for {}{of_owner}", lock()),
-        abi::proxy_event_kind_EVENT_SNAPSHOT => {
-            format!("{who} has begun to wait for {}{of_owner}", lock())
-        }
-        abi::proxy_event_kind_EVENT_WAKE => {
-            let inverted = match event.inverted_ns {
+    Some(match event.what {
+        What::Block(_) => format!("{who} waits for {}", lock()),
+        What::Snapshot(_) => format!("{who} has begun to wait for {}", lock()),
+        What::Wake(ended) => {
+            let inverted = match ended.inverted_ns {
                 0 => String::new(),
                 ns => format!(", inverted for {}", duration(ns)),
             };
-            let waited = duration(event.value);
-            format!("{who} waited {waited} for {}{of_owner}{inverted}", lock())
+            let waited = duration(ended.waited_ns);
+            format!("{who} waited {waited} for {}{inverted}", lock())
         }
-        abi::proxy_event_kind_EVENT_DONATE => match event.value {
-            0 | 1 => format!("{who} donates to {other} on CPU {cpu}"),
-            locks => format!("{who} donates to {other} on CPU {cpu}, {locks} locks on"),
-        },
-        abi::proxy_event_kind_EVENT_MIGRATE => {
-            format!("{who} migrates to CPU {cpu}, where {other} may run")
+        What::Donate { locks: 0 | 1, .. } => format!("{who} donates to {other} on CPU {cpu}"),
+        What::Donate { locks, .. } => {
+            format!("{who} donates to {other} on CPU {cpu}, {locks} locks on")
         }
-        abi::proxy_event_kind_EVENT_PARK => {
-            format!("{who} donates to {other} when that one stops or wakes")
-        }
-        abi::proxy_event_kind_EVENT_RETURN => {
-            let after = duration(event.value);
-            let choice = line::choice(event.other);
-            let moved = match event.other & abi::RETURN_MOVED {
-                0 => "",
-                _ => ", moved on from there",
+        What::Migrate { .. } => format!("{who} migrates to CPU {cpu}, where {other} may run"),
+        What::Park { .. } => format!("{who} donates to {other} when that one stops or wakes"),
+        What::Return(back) => {
+            let after = duration(back.after_ns);
+            let choice = back.choice_name();
+            let moved = if back.moved {
+                ", moved on from there"
+            } else {
+                ""
             };
             format!("{who} returns to CPU {cpu} {after} after it woke (sent: {choice}{moved})")
         }
@@ -103,8 +98,9 @@ fn words(event: &abi::proxy_event, labels: Labels) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::names::{NameTable, Names, TaskName};
     use super::*;
+    use crate::abi;
+    use crate::events::{NameTable, Names, TaskName};
 
     fn event(kind: u32, value: u64) -> abi::proxy_event {
         abi::proxy_event {
@@ -127,6 +123,7 @@ mod tests {
             ..event(abi::proxy_event_kind_EVENT_BLOCK, 1)
         };
         let mut history = History::default();
+        let blocked = Event::from(blocked);
         history.keep(&blocked);
         let said = |names: &NameTable| history.of(812, Labels(names))[0].text.clone();
         assert_eq!(
@@ -139,7 +136,7 @@ mod tests {
         };
         names.learn(&Names {
             tasks: vec![(812, task("firefox")), (907, task("tar"))],
-            sites: vec![(Site::of(&blocked), "fdget_pos".to_owned())],
+            sites: vec![(blocked.about().site, "fdget_pos".to_owned())],
             ..Names::default()
         });
         let expected = "firefox 812 waits for mutex fdget_pos 0xffff888000001230 of tar 907";
@@ -150,11 +147,11 @@ mod tests {
             inverted_ns: 1_500,
             ..event(abi::proxy_event_kind_EVENT_WAKE, 3_204_000)
         };
-        let said = words(&woke, Labels(&names)).expect("words");
+        let said = words(&woke.into(), Labels(&names)).expect("words");
         let expected = "firefox 812 waited 3.204 ms for a lock of tar 907, inverted for 1.5 us";
         assert_eq!(said, expected);
         let donated = event(abi::proxy_event_kind_EVENT_DONATE, 2);
-        let said = words(&donated, Labels(&names)).expect("words");
+        let said = words(&donated.into(), Labels(&names)).expect("words");
         assert_eq!(said, "firefox 812 donates to tar 907 on CPU 3, 2 locks on");
     }
 
@@ -162,13 +159,13 @@ mod tests {
     fn the_ring_has_a_bound() {
         let mut history = History::default();
         for _ in 0..HISTORY_MAX + 5 {
-            history.keep(&event(abi::proxy_event_kind_EVENT_PARK, 0));
+            history.keep(&event(abi::proxy_event_kind_EVENT_PARK, 0).into());
         }
         let names = NameTable::default();
         assert_eq!(history.of(812, Labels(&names)).len(), HISTORY_MAX);
         let mut returned = event(abi::proxy_event_kind_EVENT_RETURN, 0);
         returned.other = 5;
-        history.keep(&returned);
+        history.keep(&returned.into());
         assert!(history.of(5, Labels(&names)).is_empty(), "no pid in there");
     }
 }

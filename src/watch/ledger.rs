@@ -3,10 +3,9 @@
 //! is added is added to the total and to one row of each table, so that each table's rows make
 //! up the total.
 
-use super::Site;
 use super::table::{Entry, Table};
 use super::view::Sums;
-use crate::agent::edge;
+use crate::events::{About, Class, Site};
 
 /// Rows of each table, besides the one of all others.
 pub const LOCKS_MAX: usize = 1024;
@@ -19,44 +18,6 @@ pub const PAIRS_MAX: usize = 256;
 
 /// Likewise.
 pub const HELD_MAX: usize = 512;
-
-/// A class of locks before it has a name. Several may get the same one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Class {
-    /// `enum lock_type` of `include/locks.h`.
-    pub lock_type: u32,
-    /// What asked for the lock.
-    pub site: Site,
-}
-
-/// What a wait is about; 0 is not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct About {
-    /// Edge word.
-    pub lock: u64,
-    /// What asked for it.
-    pub site: Site,
-    /// The waiter.
-    pub pid: u32,
-    /// Its process.
-    pub tgid: u32,
-    /// Its cgroup.
-    pub cgroup: u64,
-    /// Whom it waits for.
-    pub owner: u32,
-    /// That one's cgroup.
-    pub owner_cgroup: u64,
-}
-
-impl About {
-    /// The class of its lock, if it is about one.
-    pub fn class(&self) -> Option<Class> {
-        (self.lock != 0).then(|| Class {
-            lock_type: edge::lock_type(self.lock),
-            site: self.site,
-        })
-    }
-}
 
 /// A lock's row.
 #[derive(Clone, Debug, Default)]

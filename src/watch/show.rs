@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::chains::Path;
-use super::label::{Labels, OTHER};
 use super::ledger::{Ledger, LockSums, TaskSums};
 use super::view::{Chain, ClassRow, HeldRow, Link, LockRow, PairRow, Sums, Task, TaskRow, View};
-use super::waits::{Wait, Waits};
-use crate::agent::edge;
+use crate::events::label::OTHER;
+use crate::events::{Labels, edge};
+use crate::waits::{Wait, Waits};
 
 /// Sums of a wait that goes on, but for its donations, which were counted when they began.
 fn so_far(wait: &Wait, now_ns: u64) -> Sums {
@@ -17,7 +17,7 @@ fn so_far(wait: &Wait, now_ns: u64) -> Sums {
     Sums {
         waits: 1,
         waited_ns,
-        inverted_ns: wait.inverted_ns.min(waited_ns),
+        inverted_ns: wait.details.inverted_ns.min(waited_ns),
         longest_ns: waited_ns,
         donations: 0,
     }
@@ -108,7 +108,7 @@ where
 
 /// A function asks for locks in several places: they are one class.
 fn classes(ledger: &Ledger, waits: &Waits, labels: Labels, rows: usize) -> Vec<ClassRow> {
-    let mut waiting = waiting(waits, |wait| labels.class_of(wait.lock, wait.site));
+    let mut waiting = waiting(waits, |wait| labels.class_of(wait.lock, wait.details.site));
     let all = ledger.classes.largest(usize::MAX);
     let (merged, other) = by_name(all, |class| labels.class(class), rows);
     let row = |(class, sums): (String, Sums)| ClassRow {
@@ -138,7 +138,9 @@ fn tasks(ledger: &Ledger, waits: &Waits, labels: Labels, rows: usize) -> Vec<Tas
         },
         waited: row.waited,
         owned: row.owned,
-        waits_for: waits.get(pid).map(|wait| labels.lock(wait.lock, wait.site)),
+        waits_for: waits
+            .get(pid)
+            .map(|wait| labels.lock(wait.lock, wait.details.site)),
     };
     let mut all: Vec<TaskRow> = largest.into_iter().map(row).collect();
     if (other.waited, other.owned) != (Sums::default(), Sums::default()) {
@@ -215,9 +217,9 @@ pub fn chain(path: &Path, waits: &Waits, labels: Labels, now_ns: u64) -> Chain {
     let link = |pid: &u32| {
         let wait = waits.get(*pid)?;
         Some(Link {
-            task: labels.task(*pid, wait.tgid),
+            task: labels.task(*pid, wait.details.tgid),
             lock: wait.lock,
-            lock_name: labels.lock(wait.lock, wait.site),
+            lock_name: labels.lock(wait.lock, wait.details.site),
             waited_ns: now_ns.saturating_sub(wait.since_ns),
         })
     };
@@ -226,6 +228,6 @@ pub fn chain(path: &Path, waits: &Waits, labels: Labels, now_ns: u64) -> Chain {
         links: path.waiters.iter().filter_map(link).collect(),
         end: path.end.map(|pid| labels.task(pid, 0)),
         cycle: path.cycle,
-        donations: donor.map_or(0, |wait| wait.donations),
+        donations: donor.map_or(0, |wait| wait.details.donations),
     }
 }

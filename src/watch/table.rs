@@ -6,8 +6,20 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use super::view::Sums;
+use crate::events::Ended;
 
 impl Sums {
+    /// Of one wait that is over.
+    pub fn of(ended: &Ended) -> Self {
+        Self {
+            waits: 1,
+            waited_ns: ended.waited_ns,
+            inverted_ns: ended.inverted_ns,
+            longest_ns: ended.waited_ns,
+            donations: 0,
+        }
+    }
+
     /// Adds the waits that `more` is about.
     pub fn add(&mut self, more: &Self) {
         self.waits = self.waits.saturating_add(more.waits);

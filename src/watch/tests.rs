@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A [`Watch`] as a whole: what events make of a view.
 
+use super::Watch;
 use super::bounds::check;
-use super::names::{Names, TaskName};
 use super::view::Sums;
-use super::{Batch, Site, Watch};
 use crate::abi;
+use crate::events::{Batch, Event, Names, Site, TaskName};
 
 pub const BLOCK: u32 = abi::proxy_event_kind_EVENT_BLOCK;
 pub const WAKE: u32 = abi::proxy_event_kind_EVENT_WAKE;
@@ -32,9 +32,14 @@ pub fn event(kind: u32, time_ns: u64) -> abi::proxy_event {
     }
 }
 
+/// As events are, once they are read.
+pub fn typed(raw: &[abi::proxy_event]) -> Vec<Event> {
+    raw.iter().copied().map(Event::from).collect()
+}
+
 fn learn(watch: &mut Watch, events: &[abi::proxy_event]) {
     watch.learn(&Batch {
-        events: events.to_vec(),
+        events: typed(events),
         donating: true,
         ..Batch::default()
     });
@@ -42,7 +47,7 @@ fn learn(watch: &mut Watch, events: &[abi::proxy_event]) {
 
 fn snapshot(watch: &mut Watch, events: &[abi::proxy_event]) {
     watch.learn(&Batch {
-        events: events.to_vec(),
+        events: typed(events),
         snapshot: true,
         lost: 3,
         ..Batch::default()
@@ -254,7 +259,7 @@ fn a_pid_that_was_given_again_is_another_task() {
 fn donation_is_switched_by_an_event_and_at_the_end_of_a_batch() {
     let mut watch = Watch::new(0);
     let batch = |donating| Batch {
-        events: vec![event(SWITCH, 1)],
+        events: typed(&[event(SWITCH, 1)]),
         donating,
         ..Batch::default()
     };

@@ -4,16 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A task in a view.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Task {
-    /// Thread id.
-    pub pid: u32,
-    /// Process.
-    pub tgid: u32,
-    /// Name; empty if it is not known.
-    pub comm: String,
-}
+pub use crate::events::Task;
 
 /// Sums over waits. Times are in ns of the kernel's monotonic clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

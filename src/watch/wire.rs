@@ -7,12 +7,12 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Batch, Names};
-use crate::abi;
+use crate::abi::EVENT_BYTES;
+use crate::events::{Batch, Event, Names};
 
 #[derive(Serialize, Deserialize)]
 struct Wire {
-    /// `abi::EVENT_BYTES` of who sent it.
+    /// `EVENT_BYTES` of who sent it.
     event_bytes: usize,
     events: String,
     snapshot: bool,
@@ -27,12 +27,10 @@ struct Wire {
 /// # Errors
 /// Those of the serializer.
 pub fn to_json(batch: &Batch) -> Result<Value> {
-    let mut bytes = Vec::with_capacity(batch.events.len() * abi::EVENT_BYTES);
-    for event in &batch.events {
-        bytes.extend_from_slice(event.as_bytes());
-    }
+    let mut bytes = Vec::with_capacity(batch.events.len() * EVENT_BYTES);
+    Event::write_all(&batch.events, &mut bytes);
     let wire = Wire {
-        event_bytes: abi::EVENT_BYTES,
+        event_bytes: EVENT_BYTES,
         events: BASE64_STANDARD.encode(bytes),
         snapshot: batch.snapshot,
         lost: batch.lost,
@@ -49,21 +47,20 @@ pub fn to_json(batch: &Batch) -> Result<Value> {
 pub fn from_json(value: &Value) -> Result<Batch> {
     let wire = Wire::deserialize(value).context("not a batch of events")?;
     ensure!(
-        wire.event_bytes == abi::EVENT_BYTES,
+        wire.event_bytes == EVENT_BYTES,
         "the scheduler that runs is of another version: its events have {} bytes, ours {}",
         wire.event_bytes,
-        abi::EVENT_BYTES
+        EVENT_BYTES
     );
     let bytes = BASE64_STANDARD
         .decode(wire.events)
         .context("events that are no base64")?;
     ensure!(
-        bytes.len().is_multiple_of(abi::EVENT_BYTES),
+        bytes.len().is_multiple_of(EVENT_BYTES),
         "events are cut short"
     );
-    let events = bytes.chunks_exact(abi::EVENT_BYTES);
     Ok(Batch {
-        events: events.filter_map(abi::proxy_event::from_bytes).collect(),
+        events: Event::read_all(&bytes, EVENT_BYTES),
         snapshot: wire.snapshot,
         restated: false,
         lost: wire.lost,
@@ -75,7 +72,8 @@ pub fn from_json(value: &Value) -> Result<Batch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watch::Site;
+    use crate::abi;
+    use crate::events::Site;
 
     #[test]
     fn a_batch_survives_the_wire() {
@@ -92,7 +90,7 @@ mod tests {
             at: 5,
         };
         let batch = Batch {
-            events: vec![event, abi::proxy_event::default()],
+            events: vec![event.into(), abi::proxy_event::default().into()],
             snapshot: true,
             restated: false,
             lost: 3,

@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use log::debug;
 
-use crate::abi::{self, EVENT_BYTES};
-use crate::watch::Batch;
+use crate::abi::EVENT_BYTES;
+use crate::events::{Batch, Event};
 
 /// What the watcher says.
 const READY: u8 = b'R';
@@ -39,9 +39,7 @@ fn encode(batch: &Batch, into: &mut Vec<u8>) {
     into.extend_from_slice(&(batch.events.len() as u32).to_ne_bytes());
     into.extend_from_slice(&flags.to_ne_bytes());
     into.extend_from_slice(&batch.lost.to_ne_bytes());
-    for event in &batch.events {
-        into.extend_from_slice(event.as_bytes());
-    }
+    Event::write_all(&batch.events, into);
 }
 
 /// Reads one frame; `None`: there are no more.
@@ -58,9 +56,8 @@ fn read_frame(from: &mut impl Read) -> Result<Option<Batch>> {
     ensure!(nr_events <= EVENTS_MAX, "a frame of {nr_events} events");
     let mut bytes = vec![0; nr_events * EVENT_BYTES];
     from.read_exact(&mut bytes).context("the feed")?;
-    let events = bytes.chunks_exact(EVENT_BYTES);
     Ok(Some(Batch {
-        events: events.filter_map(abi::proxy_event::from_bytes).collect(),
+        events: Event::read_all(&bytes, EVENT_BYTES),
         snapshot: flags & SNAPSHOT != 0,
         restated: flags & RESTATED != 0,
         donating: flags & DONATING != 0,
@@ -244,16 +241,11 @@ fn hand_on(stream: &mut UnixStream, batches: &Sender<Batch>, outbox: &Outbox) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::event::tests::block;
 
     fn batch(events: usize) -> Batch {
-        let event = abi::proxy_event {
-            time_ns: 7,
-            pid: 1,
-            kind: abi::proxy_event_kind_EVENT_BLOCK,
-            ..Default::default()
-        };
         Batch {
-            events: vec![event; events],
+            events: vec![block(7, 1, 8, 0, 1); events],
             snapshot: true,
             lost: 3,
             donating: true,

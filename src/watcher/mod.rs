@@ -5,7 +5,7 @@
 //!
 //! Data flow: the agent's stream of events → `keeper` (in the scheduler's process: starts the watcher,
 //! feeds it, ends it) → `feed` (the bytes between the two) → `service` (`crate::naming`,
-//! `crate::watch`) → `server`, a stats socket of its own, for `crate::watch::Client`. `child` is what all
+//! `crate::watch`) → `server`, a stats socket of its own, for `crate::client::Client`. `child` is what all
 //! processes have in common that the scheduler starts, `confine` what they may not do.
 
 pub mod child;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+use crate::events::stream::{self, Follower, Outlet};
 use crate::watch::View;
-use crate::watch::stream::{self, Follower, Outlet};
 use crate::watch::view::HistoryLine;
 
 /// Longer than the scheduler's answer is waited for.

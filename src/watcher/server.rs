@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The targets of the watcher's socket: `watch`, `history`, `events`. `crate::watch::Client` is the other
+//! The targets of the watcher's socket: `watch`, `history`, `events`. `crate::client::Client` is the other
 //! end. A connection that has asked for one of them counts as a client for as long as it lasts.
 
 use std::collections::BTreeMap;
@@ -11,7 +11,6 @@ use scx_stats::prelude::*;
 use serde_json::Value;
 
 use super::requests::Requests;
-use crate::stats::number;
 use crate::watch::wire;
 
 /// Rows of each table of a view, unless `rows` says how many.
@@ -45,6 +44,20 @@ impl Drop for Presence {
 
 type Args = BTreeMap<String, String>;
 type Reader = Box<dyn StatsReader<(), ()>>;
+
+/// The argument `name`, if there is one.
+///
+/// # Errors
+/// It is no number.
+fn number<T: std::str::FromStr>(args: &Args, name: &str) -> Result<Option<T>> {
+    let Some(text) = args.get(name) else {
+        return Ok(None);
+    };
+    let number = text.parse().ok();
+    Ok(Some(
+        number.with_context(|| format!("{name}={text} is no number"))?,
+    ))
+}
 
 /// A target; `open` makes what answers one connection.
 fn target<R>(

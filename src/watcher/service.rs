@@ -14,9 +14,10 @@ use super::feed::Outbox;
 use super::requests::Request;
 use super::server::Clients;
 use crate::clock;
+use crate::events::Batch;
+use crate::events::stream::Followers;
 use crate::naming::Namer;
-use crate::watch::stream::Followers;
-use crate::watch::{Batch, Watch};
+use crate::watch::Watch;
 
 /// How long the scheduler's waits are waited for; then an answer is made of what is known.
 const RESTATED_WITHIN: Duration = Duration::from_secs(2);

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use libbpf_rs::query::ProgInfoIter;
 use libtest_mimic::Failed;
-use scx_proxy::watch::client::{BESIDE, Client};
+use scx_proxy::cli::BESIDE;
+use scx_proxy::client::Client;
 use serde_json::Value;
 
 use crate::Test;
@@ -146,7 +147,7 @@ fn watched(beside: &Beside, lock: &str, class: &str) -> Result<(), Failed> {
         ensure(off.abs() <= OFF_MAX || off_ns < 1e7, || {
             format!("{trial:?}, {event:?}")
         })?;
-        ensure(event.other != 0, || format!("no owner: {event:?}"))?;
+        ensure(event.about.owner != 0, || format!("no owner: {event:?}"))?;
     }
     has_class(&mut client, class)
 }

@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use scx_proxy::watch::client::{Client, SOCKET};
+use scx_proxy::cli::SOCKET;
+use scx_proxy::client::Client;
 
 use crate::Test;
 use crate::machine::{cpu_numbers, ensure, wait_for};

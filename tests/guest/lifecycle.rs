@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
 use libtest_mimic::Failed;
-use scx_proxy::watch::client::SOCKET;
+use scx_proxy::cli::SOCKET;
 
 use crate::Test;
 

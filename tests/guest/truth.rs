@@ -11,7 +11,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
-use scx_proxy::watch::client::{Client, SOCKET};
+use scx_proxy::cli::SOCKET;
+use scx_proxy::client::Client;
 use scx_utils::compat::malformed_scx_kfuncs;
 use serde_json::Value;
 

@@ -10,8 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use scx_proxy::abi;
-use scx_proxy::watch::client::{Client, SOCKET};
+use scx_proxy::cli::SOCKET;
+use scx_proxy::client::Client;
+use scx_proxy::events::{Ended, Event, What};
 use serde_json::Value;
 
 use crate::Test;
@@ -118,14 +119,12 @@ fn trials_of(child: Child) -> Result<Vec<Trial>, Failed> {
 }
 
 /// The wait that the scheduler reported which is nearest in length to the trial's.
-fn reported<'a>(
-    events: &'a [abi::proxy_event],
-    trial: &Trial,
-) -> Result<&'a abi::proxy_event, Failed> {
-    let waits = events
-        .iter()
-        .filter(|event| event.kind == abi::proxy_event_kind_EVENT_WAKE);
-    let off = |event: &&abi::proxy_event| (event.value as f64 - trial.wait_ns).abs() as u64;
+fn reported(events: &[Event], trial: &Trial) -> Result<Ended, Failed> {
+    let waits = events.iter().filter_map(|event| match event.what {
+        What::Wake(ended) => Some(ended),
+        _ => None,
+    });
+    let off = |ended: &Ended| (ended.waited_ns as f64 - trial.wait_ns).abs() as u64;
     let nearest = waits.min_by_key(off).ok_or("no wait was reported")?;
     // it may have been kept from going to sleep for a while
     ensure((off(&nearest) as f64) < trial.wait_ns * 0.2 + 3e7, || {
@@ -140,14 +139,14 @@ pub fn stage(
     lock: &str,
     critical_ms: &str,
     trials: usize,
-) -> Result<Vec<(Trial, abi::proxy_event)>, Failed> {
+) -> Result<Vec<(Trial, Ended)>, Failed> {
     said(client.batch())?;
     let trials = trials_of(inversion(lock, critical_ms, trials).spawn()?)?;
     std::thread::sleep(Duration::from_millis(200));
     let events = said(client.batch())?.events;
     let pairs = trials
         .iter()
-        .map(|trial| Ok((*trial, *reported(&events, trial)?)));
+        .map(|trial| Ok((*trial, reported(&events, trial)?)));
     pairs.collect()
 }
 
@@ -262,7 +261,7 @@ fn helped_late(client: &mut Client) -> Result<(Duration, f64), Failed> {
     let switched = Instant::now();
     wait_for("the wait to end", Duration::from_secs(60), || {
         let woke =
-            |e: &abi::proxy_event| e.kind == abi::proxy_event_kind_EVENT_WAKE && e.pid == waiter;
+            |event: &Event| matches!(event.what, What::Wake(ended) if ended.about.pid == waiter);
         client
             .batch()
             .is_ok_and(|batch| batch.events.iter().any(woke))

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
-use scx_proxy::watch::client::{Client, SOCKET};
+use scx_proxy::cli::SOCKET;
+use scx_proxy::client::Client;
 use scx_proxy::watcher;
 
 use crate::Test;

@@ -4,16 +4,16 @@
 use std::fs;
 
 use proptest::prelude::*;
-use scx_proxy::abi::{self, proxy_event};
+use scx_proxy::abi::proxy_event;
+use scx_proxy::events::{Batch, Event};
 use scx_proxy::record::format::HEADER_BYTES;
 use scx_proxy::record::reader::{Damage, Span};
-use scx_proxy::watch::Batch;
 
 use super::fake::{Folder, event};
 use super::recording::{events, read, write};
 
-fn any_event() -> impl Strategy<Value = proxy_event> {
-    (1_u32..=10, any::<[u64; 4]>(), 1_u32..20, 0_u32..20).prop_map(|(kind, words, pid, other)| {
+fn any_event() -> impl Strategy<Value = Event> {
+    (1_u32..=14, any::<[u64; 4]>(), 1_u32..20, 0_u32..20).prop_map(|(kind, words, pid, other)| {
         proxy_event {
             time_ns: words[0] >> 8,
             lock: words[1],
@@ -21,6 +21,7 @@ fn any_event() -> impl Strategy<Value = proxy_event> {
             site: words[3],
             ..event(kind, 0, pid, other)
         }
+        .into()
     })
 }
 
@@ -28,7 +29,7 @@ fn any_batch() -> impl Strategy<Value = Batch> {
     let events = prop::collection::vec(any_event(), 0..60);
     (events, 0_u64..3, any::<bool>()).prop_map(|(mut events, lost, donating)| {
         // snapshots have their place in a batch that is one
-        events.retain(|event| event.kind != abi::proxy_event_kind_EVENT_SNAPSHOT);
+        events.retain(|event| !event.is_snapshot());
         Batch {
             events,
             lost,
@@ -78,8 +79,7 @@ proptest! {
         let back = events(&back);
         prop_assert!(back.len() <= given.len() + 20 * batches.len());
         for event in back {
-            let snapshot = event.kind == abi::proxy_event_kind_EVENT_SNAPSHOT;
-            prop_assert!(snapshot || given.contains(&event));
+            prop_assert!(event.is_snapshot() || given.contains(&event));
         }
     }
 }

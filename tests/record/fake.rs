@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use scx_proxy::abi::{self, proxy_event};
+use scx_proxy::events::TaskName;
+use scx_proxy::events::{Batch, Event, Names, Site};
 use scx_proxy::stats::{self, Answer, Metrics, Request};
-use scx_proxy::watch::names::TaskName;
-use scx_proxy::watch::{Batch, Names, Site, wire};
+use scx_proxy::watch::wire;
 use scx_stats::prelude::*;
 
 /// Two waiters for a mutex, one for an rwsem.
@@ -188,6 +189,11 @@ pub fn event(kind: u32, time_ns: u64, pid: u32, other: u32) -> proxy_event {
     }
 }
 
+/// As events are, once they are read.
+pub fn typed(raw: Vec<proxy_event>) -> Vec<Event> {
+    raw.into_iter().map(Event::from).collect()
+}
+
 /// A wait for a lock that was asked for at `SITE`.
 pub fn wait(kind: u32, time_ns: u64, pid: u32, other: u32, lock: u64) -> proxy_event {
     proxy_event {
@@ -229,7 +235,7 @@ pub fn story(began_ns: u64) -> Batch {
         ..wait(abi::proxy_event_kind_EVENT_WAKE, time_ns, pid, 102, lock)
     };
     Batch {
-        events: vec![
+        events: typed(vec![
             wait(abi::proxy_event_kind_EVENT_SNAPSHOT, at(0), 103, 102, RWSEM),
             wait(abi::proxy_event_kind_EVENT_BLOCK, at(10), 101, 102, MUTEX),
             proxy_event {
@@ -253,7 +259,7 @@ pub fn story(began_ns: u64) -> Batch {
                 value: 1,
                 ..event(abi::proxy_event_kind_EVENT_SWITCH, at(40), 0, 0)
             },
-        ],
+        ]),
         snapshot: true,
         names: names(),
         donating: true,

@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use scx_proxy::events::Batch;
 use scx_proxy::stats::Metrics;
-use scx_proxy::watch::Batch;
 
 use super::fake::{Fake, Folder, Running, scx_proxy, story, until};
 

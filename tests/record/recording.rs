@@ -7,16 +7,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use scx_proxy::abi::{self, proxy_event};
+use scx_proxy::abi;
+use scx_proxy::cli::parse_size;
+use scx_proxy::events::TaskName;
+use scx_proxy::events::{Batch, Event, Names};
 use scx_proxy::record::format::{HEADER_BYTES, Header};
+use scx_proxy::record::header;
 use scx_proxy::record::reader::{Damage, Recording, Span};
 use scx_proxy::record::writer::Recorder;
-use scx_proxy::record::{header, parse_size};
-use scx_proxy::watch::names::TaskName;
-use scx_proxy::watch::{Batch, Names};
 use serde_json::Value;
 
-use super::fake::{self, Fake, Folder, Running, event, record, scx_proxy, story, wait};
+use super::fake::{self, Fake, Folder, Running, event, record, scx_proxy, story, typed, wait};
 
 const FIXTURE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -30,7 +31,7 @@ pub fn read(path: &Path, span: Span) -> (Vec<Batch>, Damage) {
     (all, batches.damage())
 }
 
-pub fn events(batches: &[Batch]) -> Vec<proxy_event> {
+pub fn events(batches: &[Batch]) -> Vec<Event> {
     let events = batches.iter().flat_map(|batch| &batch.events);
     events.copied().collect()
 }
@@ -62,12 +63,12 @@ fn what_is_recorded_is_replayed_with_names() {
     let folder = Folder::new();
     let began_ns = header(0).began_ns;
     let late = Batch {
-        events: vec![event(
+        events: typed(vec![event(
             abi::proxy_event_kind_EVENT_PARK,
             began_ns + 50_000_000,
             101,
             103,
-        )],
+        )]),
         lost: 3,
         donating: false,
         ..Batch::default()
@@ -128,7 +129,7 @@ fn a_recording_goes_on_over_a_restart_of_the_scheduler() {
     std::thread::sleep(Duration::from_millis(500));
     // of the waits before, the new one knows none
     let after = Batch {
-        events: vec![
+        events: typed(vec![
             wait(
                 abi::proxy_event_kind_EVENT_SNAPSHOT,
                 began_ns,
@@ -142,7 +143,7 @@ fn a_recording_goes_on_over_a_restart_of_the_scheduler() {
                 101,
                 103,
             ),
-        ],
+        ]),
         snapshot: true,
         donating: true,
         ..Batch::default()
@@ -297,7 +298,7 @@ fn turns(from: u64, nr: u64) -> Batch {
             0 => abi::proxy_event_kind_EVENT_BLOCK,
             _ => abi::proxy_event_kind_EVENT_WAKE,
         };
-        wait(kind, 1000 + nr, 7, 102, fake::MUTEX)
+        Event::from(wait(kind, 1000 + nr, 7, 102, fake::MUTEX))
     };
     Batch {
         events: (from..from + nr).map(event).collect(),
@@ -317,13 +318,13 @@ fn a_ring_keeps_the_newest_within_its_size() {
     let path = folder.path("ring");
     let max = 300_000;
     let mut batches = vec![Batch {
-        events: vec![wait(
+        events: typed(vec![wait(
             abi::proxy_event_kind_EVENT_BLOCK,
             1,
             101,
             102,
             fake::MUTEX,
-        )],
+        )]),
         ..Batch::default()
     }];
     batches.extend((0..100).map(|nr| turns(nr * 100, 100)));
@@ -341,10 +342,7 @@ fn a_ring_keeps_the_newest_within_its_size() {
     assert!(all.len() > 2000 && all.len() < 4000, "{}", all.len());
     // it begins with the wait that went on from the first event on, and has names
     assert!(batches[0].snapshot);
-    assert_eq!(
-        (all[0].kind, all[0].pid),
-        (abi::proxy_event_kind_EVENT_SNAPSHOT, 101)
-    );
+    assert!(all[0].is_snapshot() && all[0].about().pid == 101);
     let names = &batches[0].names;
     assert!(
         names
@@ -353,9 +351,7 @@ fn a_ring_keeps_the_newest_within_its_size() {
             .any(|(pid, name)| *pid == 101 && name.comm == "firefox")
     );
     assert_eq!(names.sites.len(), 1);
-    let happened = all
-        .iter()
-        .filter(|e| e.kind != abi::proxy_event_kind_EVENT_SNAPSHOT);
+    let happened = all.iter().filter(|e| !e.is_snapshot());
     let times: Vec<u64> = happened.map(|e| e.time_ns).collect();
     assert!(
         times.windows(2).all(|pair| pair[1] == pair[0] + 1),
@@ -517,7 +513,7 @@ fn a_recording_larger_than_memory_is_replayed() {
             ]
             .map(|kind| wait(kind, time_ns, pid, pid + 1, lock));
             let donate = event(abi::proxy_event_kind_EVENT_DONATE, time_ns, pid, pid + 1);
-            [block, donate, wake]
+            typed(vec![block, donate, wake])
         });
         let name = |pid: u32| {
             let comm = format!("task-{pid}");

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use scx_proxy::abi;
+use scx_proxy::events::{Batch, Event, NameTable};
 use scx_proxy::record::header;
 use scx_proxy::replay::{Sink, perfetto};
-use scx_proxy::watch::{Batch, NameTable};
 
 use super::fake::{self, Folder, event, scx_proxy, story, wait};
 
@@ -193,7 +193,7 @@ fn a_wait_whose_beginning_was_lost_is_shown() {
         )
     };
     let batch = Batch {
-        events: vec![wake],
+        events: vec![wake.into()],
         ..story(0)
     };
     assert_eq!(check(&trace(&[batch])).slices, 2);
@@ -211,15 +211,15 @@ proptest! {
         parts in 1_usize..4,
         snapshots in any::<bool>(),
     ) {
-        let events: Vec<abi::proxy_event> = events
+        let events: Vec<Event> = events
             .into_iter()
-            .map(|(kind, time_ns, pid, other, lock, value)| abi::proxy_event {
+            .map(|(kind, time_ns, pid, other, lock, value)| Event::from(abi::proxy_event {
                 lock: lock << 8,
                 value,
                 cpu: other,
                 tgid: if pid % 2 == 0 { 0 } else { pid },
                 ..event(kind, time_ns, pid, other)
-            })
+            }))
             .collect();
         let batches: Vec<Batch> = events
             .chunks(events.len() / parts + 1)

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The checks of `doctor::checks` on the machine that we run on, before anything is loaded.
+//! The checks of `checks` on the machine that we run on, before anything is loaded.
 
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::doctor::checks::{About, Check, Machine};
-use crate::doctor::{Host, Root, probe};
+use super::checks::{About, Check, Machine};
+use super::{Host, Root, probe};
 
-pub use crate::doctor::checks::{KFUNCS_NEEDED, Refusal};
+pub use super::checks::Refusal;
 
 /// How long a scheduler that is being enabled or disabled is waited for.
 const SETTLE: Duration = Duration::from_secs(5);

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::doctor::{Rights, Root};
-use crate::loader::preflight::{Refusal, is_root};
+use super::preflight::{Refusal, is_root};
+use super::{Rights, Root};
 use crate::locks::KernelFacts;
 
 /// Whether it can; as JSON, these are the names.

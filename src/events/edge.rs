@@ -2,6 +2,7 @@
 //! Edge words (`include/locks.h`) taken apart: the type of a lock, its address, its name.
 
 use crate::abi;
+use crate::locks::LockType;
 
 const TYPE_MASK: u64 = abi::LOCK_TYPE_MASK as u64;
 
@@ -17,25 +18,12 @@ pub fn address(edge: u64) -> u64 {
 
 /// What the lock is, as `--locks` calls it.
 pub fn type_name(edge: u64) -> &'static str {
-    match lock_type(edge) {
-        abi::lock_type_LOCK_MUTEX => "mutex",
-        abi::lock_type_LOCK_RWSEM => "rwsem",
-        abi::lock_type_LOCK_RTMUTEX => "rtmutex",
-        abi::lock_type_LOCK_PTHREAD => "pthread",
-        abi::lock_type_LOCK_BINDER => "binder",
-        abi::lock_type_LOCK_NTSYNC => "ntsync",
-        abi::lock_type_LOCK_FUTEX => "futex",
-        _ => "unknown",
-    }
+    LockType::of_number(lock_type(edge)).map_or("unknown", LockType::name)
 }
 
-/// Whether who gets the lock has it alone: readers share an rwsem, and a transaction is
-/// not handed on.
+/// Whether who gets the lock has it alone.
 pub fn is_exclusive(edge: u64) -> bool {
-    !matches!(
-        lock_type(edge),
-        abi::lock_type_LOCK_RWSEM | abi::lock_type_LOCK_BINDER
-    )
+    LockType::of_number(lock_type(edge)).is_none_or(LockType::is_exclusive)
 }
 
 #[cfg(test)]

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Events and the names of what is in them, on their way to the clients.
 
-use crate::abi;
-
-use super::Names;
+use super::{Event, Names};
 
 /// What happened since the last batch.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The oldest first.
-    pub events: Vec<abi::proxy_event>,
-    /// The events begin with an `EVENT_SNAPSHOT` for each wait that goes on, and a wait that has
+    pub events: Vec<Event>,
+    /// The events begin with an [`What::Snapshot`](super::What::Snapshot) for each wait that goes on, and a wait that has
     /// none is over. So it is in the first batch that a watcher gets, and in the first after a loss.
     pub snapshot: bool,
     /// The events are waits that go on, said again because somebody asked for that: no news, and for the
@@ -33,6 +31,20 @@ impl Batch {
             && !self.restated
             && self.lost == 0
             && self.names.is_empty()
+    }
+
+    /// The waits that go on, if it is a snapshot that begins with them, and what happened since.
+    #[must_use]
+    pub fn split(&self) -> (&[Event], &[Event]) {
+        let waits = match self.snapshot {
+            true => self
+                .events
+                .iter()
+                .take_while(|event| event.is_snapshot())
+                .count(),
+            false => 0,
+        };
+        self.events.split_at(waits)
     }
 
     /// Takes in what came after it. `later` must not begin with a snapshot, unless this is new.

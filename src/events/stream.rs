@@ -12,7 +12,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::Batch;
 
-/// Events that one follower may leave unread, 2.6 MB.
+/// Events that one follower may leave unread, 3.4 MB.
 const UNREAD_EVENTS_MAX: usize = 32_768;
 /// Batches likewise: one per poll.
 const UNREAD_BATCHES_MAX: usize = 512;
@@ -182,11 +182,11 @@ impl Followers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi;
+    use crate::events::event::tests::wake;
 
     fn batch(events: usize, snapshot: bool) -> Batch {
         Batch {
-            events: vec![abi::proxy_event::default(); events],
+            events: vec![wake(0, 0); events],
             snapshot,
             donating: true,
             ..Batch::default()

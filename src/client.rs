@@ -15,14 +15,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::view::HistoryLine;
-use super::{Batch, View, wire};
+use crate::cli::{BESIDE, SOCKET};
+use crate::events::Batch;
 use crate::stats::{GroupRow, Metrics};
-
-/// Where a running scheduler listens.
-pub const SOCKET: &str = "/var/run/scx/root/stats";
-/// Where `observe --beside` does. Not the same: that one is whoever's who schedules.
-pub const BESIDE: &str = "/var/run/scx/root/beside";
+use crate::watch::view::HistoryLine;
+use crate::watch::{View, wire};
 
 /// Longest time that one request may take.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,10 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What tasks, locks and cgroups are called, with the names that are known now.
 
-use super::ledger::Class;
-use super::view::Task;
-use super::{NameTable, Site};
-use crate::agent::edge;
+use serde::{Deserialize, Serialize};
+
+use super::{NameTable, Site, edge};
+
+/// A class of locks before it has a name. Several may get the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Class {
+    /// `enum lock_type` of `include/locks.h`.
+    pub lock_type: u32,
+    /// What asked for the lock.
+    pub site: Site,
+}
+
+/// A task in a view.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// Thread id.
+    pub pid: u32,
+    /// Process.
+    pub tgid: u32,
+    /// Name; empty if it is not known.
+    pub comm: String,
+}
 
 /// What a row is called that stands for all that there was no room for.
 pub const OTHER: &str = "other";

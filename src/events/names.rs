@@ -41,19 +41,13 @@ impl Site {
         .contains(&self.kind)
     }
 
-    /// What an event says asked for its lock.
+    /// As the fields of an event say it.
     #[must_use]
-    pub fn of(event: &abi::proxy_event) -> Self {
-        match event.site_kind {
+    pub fn new(kind: u32, tgid: u32, at: u64) -> Self {
+        match kind {
             abi::proxy_site_kind_SITE_NONE => Self::UNKNOWN,
-            kind => Self {
-                kind,
-                tgid: match kind {
-                    abi::proxy_site_kind_SITE_USER => event.tgid,
-                    _ => 0,
-                },
-                at: event.site,
-            },
+            abi::proxy_site_kind_SITE_USER => Self { kind, tgid, at },
+            _ => Self { kind, tgid: 0, at },
         }
     }
 }
