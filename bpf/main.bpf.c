@@ -80,6 +80,7 @@ u32 donating = 1;
 #include "lock/edge.bpf.h"
 #include "obs/wait.bpf.h"
 #include "sched/ports.bpf.h"
+#include "obs/gave.bpf.h"
 #include "group/ports.bpf.h"
 
 /* the policy */

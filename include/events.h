@@ -20,6 +20,7 @@ enum proxy_event_kind {
 	EVENT_SNAPSHOT = 9,  /* like EVENT_BLOCK, for a wait that goes on; time_ns: when it began */
 	EVENT_SWITCH = 10,   /* value 1: donation is on from here, 0: off (--observe) */
 	EVENT_RESTART = 11,  /* [record only, BPF sends none] the scheduler came back; value: ns without it */
+	EVENT_GAVE = 12,     /* [while somebody watches] owner other ran value ns in the context of donor pid, who paid */
 };
 
 /* in EVENT_RETURN's other: it ran somewhere else than where the choice sent it */
@@ -50,9 +51,9 @@ struct proxy_event {
 	unsigned int cpu;
 	unsigned int pid;
 	unsigned int other;
-	/* of EVENT_BLOCK, EVENT_WAKE, EVENT_SNAPSHOT; 0 in all else */
+	/* of EVENT_BLOCK, EVENT_WAKE, EVENT_SNAPSHOT; 0 in all else, but for the cgroups of EVENT_GAVE */
 	unsigned long long site;	 /* see enum proxy_site_kind */
-	unsigned long long cgroup;	 /* id of the waiter's cgroup: the inode number of its folder */
+	unsigned long long cgroup;	 /* id of pid's cgroup: the inode number of its folder */
 	unsigned long long other_cgroup; /* of other's */
 	unsigned long long inverted_ns;	 /* inversion time of the wait so far, see core/inversion.h */
 	unsigned int site_kind;

@@ -10,6 +10,8 @@ mod engine;
 mod files;
 #[path = "model/generate.rs"]
 mod generate;
+#[path = "model/given.rs"]
+mod given;
 #[path = "model/inversion.rs"]
 mod inversion;
 #[path = "model/lockstep.rs"]

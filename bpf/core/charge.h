@@ -108,8 +108,9 @@ static __always_inline void charge(struct task_struct *p, struct task_ctx *tctx,
 {
 	u64 exec = port_exec_ns(p);
 	u64 delta_ns = exec - tctx->charged_exec_ns, donated = 0;
+	u32 donor_pid = tctx->donor_pid;
 
-	if (tctx->donor_pid)
+	if (donor_pid)
 		donated = donor_charge(tctx, port_pid(p), delta_ns);
 	tctx->charged_exec_ns = exec;
 	tctx->charged_at_ns = now;
@@ -119,8 +120,10 @@ static __always_inline void charge(struct task_struct *p, struct task_ctx *tctx,
 		limit_burn(tctx->group, delta_ns);
 	stat_add(STAT_RUNTIME_NS, delta_ns);
 	stat_add(STAT_OWN_NS, delta_ns - donated);
-	if (donated)
+	if (donated) {
 		stat_add(STAT_DONATED_NS, donated);
+		event_gave(donor_pid, port_pid(p), donated);
+	}
 }
 
 /* Other CPUs judge by this whether a waking task, or a donor, has an earlier key. */

@@ -204,6 +204,11 @@ static void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)
 	event_wait(kind, cpu, &host->tasks[pid], NULL, other, lock, value, 0);
 }
 
+static void event_gave(u32 donor_pid, u32 owner_pid, u64 ns)
+{
+	event(EVENT_GAVE, port_this_cpu(), donor_pid, owner_pid, 0, ns);
+}
+
 #include "policy.h"
 
 struct host_engine *host_engine_new(const struct proxy_config *config, unsigned int nr_tasks)

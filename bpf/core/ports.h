@@ -67,6 +67,7 @@
  *   void event(u32 kind, s32 cpu, u32 pid, u32 other, u64 lock, u64 value)  include/events.h
  *   void event_wait(u32 kind, s32 cpu, struct task_struct *, const struct task_ctx *,
  *                   u32 owner, u64 lock, u64 value, u64 inverted_ns)   likewise, of a wait
+ *   void event_gave(u32 donor_pid, u32 owner_pid, u64 ns)   likewise, of CPU time that a donor paid
  *   hint_*: see hint.h
  */
 #ifndef PROXY_CORE_PORTS_H

@@ -28,6 +28,8 @@ pub struct KernelSide {
     /// Of waits, of return migration; `None` beside another scheduler, which takes no hints.
     hints: Option<[MapHandle; 2]>,
     snapshot: std::sync::Arc<Link>,
+    /// Where BPF is told that somebody watches; `None` beside another scheduler, where nobody gives time.
+    watched: Option<MapHandle>,
 }
 
 fn bytes_of<T: Copy>(value: &T) -> &[u8] {
@@ -56,7 +58,7 @@ fn read_events(source: impl Read, max: usize) -> std::io::Result<Vec<Event>> {
 
 impl KernelSide {
     /// `maps`: events, proxy_stats; `hints`: wait_hints, return_hints, if there are any; `snapshot`: the link
-    /// of the task iterator.
+    /// of the task iterator; `watched`: the map of that name, if there is one.
     ///
     /// # Errors
     /// What libbpf said.
@@ -64,6 +66,7 @@ impl KernelSide {
         maps: [MapHandle; 2],
         hints: Option<[MapHandle; 2]>,
         snapshot: std::sync::Arc<Link>,
+        watched: Option<MapHandle>,
     ) -> Result<Self> {
         let [events, stats] = maps;
         let taken = Rc::new(RefCell::new(Vec::with_capacity(EVENTS_PER_LOOK)));
@@ -90,6 +93,7 @@ impl KernelSide {
             stats,
             hints,
             snapshot,
+            watched,
         })
     }
 
@@ -124,6 +128,19 @@ impl KernelSide {
     pub fn snapshot(&self) -> Result<Vec<Event>> {
         let iter = Iter::new(&self.snapshot).context("snapshot of all waits")?;
         read_events(iter, WAITS_MAX).context("snapshot of all waits")
+    }
+
+    /// Whether BPF is to tell what only who watches wants to know.
+    ///
+    /// # Errors
+    /// What libbpf said.
+    pub fn set_watched(&self, on: bool) -> Result<()> {
+        let Some(watched) = &self.watched else {
+            return Ok(());
+        };
+        let (key, value) = (0_u32.to_ne_bytes(), u32::from(on).to_ne_bytes());
+        let written = watched.update(&key, &value, MapFlags::ANY);
+        written.context("whether somebody watches")
     }
 
     /// Writes the hint about the wait of `pid`.

@@ -34,6 +34,8 @@ pub struct Service<'a> {
     side: KernelSide,
     analysis: Analysis,
     followers: Followers,
+    /// As BPF was told.
+    watched: bool,
     state: &'a AgentState,
     requests: &'a Receiver<Request>,
     donating: Arc<AtomicBool>,
@@ -61,6 +63,7 @@ impl<'a> Service<'a> {
             side,
             analysis: Analysis::default(),
             followers: Followers::default(),
+            watched: false,
             state,
             requests,
             donating: opts.donating.clone(),
@@ -70,6 +73,8 @@ impl<'a> Service<'a> {
             rebuild_at: Instant::now(),
             refreshed: Instant::now(),
         };
+        // an agent before this one may have had followers
+        service.side.set_watched(false)?;
         service.rebuild(0)?;
         Ok(service)
     }
@@ -82,6 +87,7 @@ impl<'a> Service<'a> {
         while !stop.load(Ordering::Relaxed) {
             let nr_events = self.look()?;
             self.analysis.show(nr_events, self.state);
+            self.tell_watched()?;
             let missed = self.followers.missed.load(Ordering::Relaxed);
             self.state.missed.store(missed, Ordering::Relaxed);
             self.attend(if nr_events == 0 {
@@ -89,6 +95,16 @@ impl<'a> Service<'a> {
             } else {
                 BUSY_PERIOD
             })?;
+        }
+        Ok(())
+    }
+
+    /// Tells BPF whether anybody follows, or reads what is printed.
+    fn tell_watched(&mut self) -> Result<()> {
+        let watched = self.print || !self.followers.is_empty();
+        if watched != self.watched {
+            self.side.set_watched(watched)?;
+            self.watched = watched;
         }
         Ok(())
     }

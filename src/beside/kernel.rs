@@ -70,7 +70,7 @@ impl<'a> Observer<'a> {
             MapHandle::try_from(&self.skel.maps.proxy_stats)?,
         ];
         let snapshot = self.snapshot.clone();
-        Ok(move || KernelSide::new(loader::handles(&maps)?, None, snapshot.clone()))
+        Ok(move || KernelSide::new(loader::handles(&maps)?, None, snapshot.clone(), None))
     }
 
     /// From now on nothing is seen any more; what was counted can still be read.

@@ -262,7 +262,7 @@ mod tests {
             waited_ns: 4_000_000_000,
             inverted_ns,
             longest_ns: 900_000_000,
-            donations: 0,
+            ..Sums::default()
         };
         View {
             time_ns: 601_000_000_000,

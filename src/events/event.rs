@@ -5,10 +5,11 @@ use super::{Class, Site, edge};
 use crate::abi::{
     self, EVENT_BYTES, proxy_event, proxy_event_kind_EVENT_BLOCK as BLOCK,
     proxy_event_kind_EVENT_CYCLE as CYCLE, proxy_event_kind_EVENT_DONATE as DONATE,
-    proxy_event_kind_EVENT_MIGRATE as MIGRATE, proxy_event_kind_EVENT_PARK as PARK,
-    proxy_event_kind_EVENT_RESTART as RESTART, proxy_event_kind_EVENT_RETURN as RETURN,
-    proxy_event_kind_EVENT_SNAPSHOT as SNAPSHOT, proxy_event_kind_EVENT_SWITCH as SWITCH,
-    proxy_event_kind_EVENT_TRUNCATED as TRUNCATED, proxy_event_kind_EVENT_WAKE as WAKE,
+    proxy_event_kind_EVENT_GAVE as GAVE, proxy_event_kind_EVENT_MIGRATE as MIGRATE,
+    proxy_event_kind_EVENT_PARK as PARK, proxy_event_kind_EVENT_RESTART as RESTART,
+    proxy_event_kind_EVENT_RETURN as RETURN, proxy_event_kind_EVENT_SNAPSHOT as SNAPSHOT,
+    proxy_event_kind_EVENT_SWITCH as SWITCH, proxy_event_kind_EVENT_TRUNCATED as TRUNCATED,
+    proxy_event_kind_EVENT_WAKE as WAKE,
 };
 
 /// Something that happened.
@@ -99,8 +100,25 @@ pub enum What {
     Switch { donating: bool },
     /// The scheduler came back after so long; only in recordings.
     Restart { gone_ns: u64 },
+    /// An owner ran so long in the context of a donor, who paid for it.
+    Gave(Gave),
     /// Of a kind that a newer version sends: kept, so that it can be written again.
     Unknown(proxy_event),
+}
+
+/// CPU time that a donor paid, and that the owner got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gave {
+    /// Who paid.
+    pub donor: u32,
+    /// The donor's cgroup, 0 if not known.
+    pub donor_cgroup: u64,
+    /// Who ran.
+    pub owner: u32,
+    /// The owner's cgroup, likewise.
+    pub owner_cgroup: u64,
+    /// How long.
+    pub ns: u64,
 }
 
 /// How a donor that woke came back.
@@ -178,6 +196,11 @@ impl Event {
             | What::Park { donor, owner } => tasks(donor, owner),
             What::Truncated { donor, at } | What::Cycle { donor, at } => tasks(donor, at),
             What::Return(back) => tasks(back.pid, 0),
+            What::Gave(gave) => About {
+                cgroup: gave.donor_cgroup,
+                owner_cgroup: gave.owner_cgroup,
+                ..tasks(gave.donor, gave.owner)
+            },
             What::Switch { .. } | What::Restart { .. } => About::default(),
             What::Unknown(raw) => about(&raw),
         }
@@ -232,6 +255,13 @@ impl From<proxy_event> for Event {
                 donating: raw.value != 0,
             },
             RESTART => What::Restart { gone_ns: raw.value },
+            GAVE => What::Gave(Gave {
+                donor,
+                donor_cgroup: raw.cgroup,
+                owner,
+                owner_cgroup: raw.other_cgroup,
+                ns: raw.value,
+            }),
             _ => What::Unknown(raw),
         };
         Self {
@@ -271,6 +301,7 @@ impl From<Event> for proxy_event {
             }
             What::Switch { donating } => (SWITCH, donating.into()),
             What::Restart { gone_ns } => (RESTART, gone_ns),
+            What::Gave(gave) => (GAVE, gave.ns),
             What::Unknown(raw) => return raw,
         };
         Self {

@@ -56,6 +56,10 @@ pub fn line(event: &Event) -> String {
         ),
         What::Switch { donating } => format!("switch donating={}", u8::from(donating)),
         What::Restart { gone_ns } => format!("restart gone_ns={gone_ns}"),
+        What::Gave(gave) => format!(
+            "gave donor={} owner={} cpu={cpu} ns={}",
+            gave.donor, gave.owner, gave.ns
+        ),
         What::Unknown(raw) => format!("unknown kind={}", raw.kind),
     };
     format!("{} {what}", event.time_ns)

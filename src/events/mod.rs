@@ -11,6 +11,6 @@ pub mod names;
 pub mod stream;
 
 pub use batch::Batch;
-pub use event::{About, Begun, Ended, Event, Return, What};
+pub use event::{About, Begun, Ended, Event, Gave, Return, What};
 pub use label::{Class, Labels, Task};
 pub use names::{NameTable, Names, Site, TaskName};

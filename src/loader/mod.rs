@@ -282,9 +282,16 @@ fn start_agent(
         MapHandle::try_from(&skel.maps.wait_hints)?,
         MapHandle::try_from(&skel.maps.return_hints)?,
     ];
+    let watched = MapHandle::try_from(&skel.maps.watched)?;
     Agent::start(opts, incoming, move || {
         let hints = handles(&hints)?;
-        KernelSide::new(handles(&maps)?, Some(hints), snapshot.clone())
+        let watched = MapHandle::try_from(&watched)?;
+        KernelSide::new(
+            handles(&maps)?,
+            Some(hints),
+            snapshot.clone(),
+            Some(watched),
+        )
     })
 }
 

@@ -34,6 +34,8 @@ pub enum Observed {
     },
     /// A donation began, over that many locks.
     Donation(u64),
+    /// CPU time in ns that the waiter gave and the owner got.
+    Gave(u64),
 }
 
 /// Waiter's and owner's cgroup; 0: not known.
@@ -116,6 +118,7 @@ impl Classes {
                 Change::Donated { about, locks, .. } => {
                     self.hold(&about, Observed::Donation(locks), now);
                 }
+                Change::Gave { about, ns } => self.hold(&about, Observed::Gave(ns), now),
                 Change::Began { .. } | Change::None => {}
             }
         }

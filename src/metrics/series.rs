@@ -43,6 +43,7 @@ pub struct Series {
     pair_waits: Family<Cgroups, Counter>,
     pair_waited: Family<Cgroups, Counter<f64, AtomicU64>>,
     pair_inverted: Family<Cgroups, Counter<f64, AtomicU64>>,
+    pair_lent: Family<Cgroups, Counter<f64, AtomicU64>>,
     group_weights: Family<Cgroup, Gauge<f64, AtomicU64>>,
     group_throttled: Family<Cgroup, Counter>,
     group_throttled_time: Family<Cgroup, Counter<f64, AtomicU64>>,
@@ -70,6 +71,7 @@ impl Series {
             pair_waits: Family::default(),
             pair_waited: Family::default(),
             pair_inverted: Family::default(),
+            pair_lent: Family::default(),
             group_weights: Family::default(),
             group_throttled: Family::default(),
             group_throttled_time: Family::default(),
@@ -127,6 +129,12 @@ impl Series {
             "Inversion time of these waits: the owner could have run, did not, and had a later key",
             Unit::Seconds,
             self.pair_inverted.clone(),
+        );
+        registry.register_with_unit(
+            "cgroup_lent",
+            "CPU time that tasks of the waiter's cgroup gave by donation, and tasks of the owner's got",
+            Unit::Seconds,
+            self.pair_lent.clone(),
         );
         registry.register(
             "cgroup_effective_weight",
@@ -219,6 +227,11 @@ impl Series {
                     .get_or_create(&pair)
                     .inc_by(secs(inverted_ns));
             }
+            Observed::Gave(ns) => {
+                let [waiter, owner] = settled.pair;
+                let pair = [("waiter", waiter), ("owner", owner)];
+                self.pair_lent.get_or_create(&pair).inc_by(ns as f64 / 1e9);
+            }
             Observed::Donation(locks) => {
                 self.depths.get_or_create(&class).observe(locks as f64);
             }
@@ -283,6 +296,7 @@ mod tests {
             });
         };
         observe(Observed::Donation(1));
+        observe(Observed::Gave(1));
         observe(Observed::Wait {
             waited_ns: 1,
             inverted_ns: 0,

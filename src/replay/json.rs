@@ -71,6 +71,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     donating: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    given_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     gone_ns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
@@ -185,6 +187,10 @@ fn describe<'a>(event: &Event, names: &'a NameTable) -> Line<'a> {
             cpu: None,
             ..line("restart")
         },
+        What::Gave(gave) => Line {
+            given_ns: Some(gave.ns),
+            ..line("gave")
+        },
         What::Unknown(raw) => Line {
             number: Some(raw.kind.into()),
             ..line("unknown")
@@ -199,6 +205,11 @@ fn describe<'a>(event: &Event, names: &'a NameTable) -> Line<'a> {
         }
         What::Donate { .. } | What::Migrate { .. } | What::Park { .. } => {
             (line.donor, line.owner) = (who, other);
+        }
+        What::Gave(_) => {
+            (line.donor, line.owner) = (who, other);
+            line.cgroup = names.cgroup(about.cgroup);
+            line.owner_cgroup = names.cgroup(about.owner_cgroup);
         }
         What::Truncated { .. } | What::Cycle { .. } => (line.donor, line.at) = (who, other),
         What::Return(_) => line.waiter = who,
@@ -259,7 +270,7 @@ mod tests {
 
     #[test]
     fn each_kind_has_a_name_and_no_lock_where_there_is_none() {
-        for kind in 1..=abi::proxy_event_kind_EVENT_RESTART {
+        for kind in 1..=abi::proxy_event_kind_EVENT_GAVE {
             let line = said(proxy_event {
                 kind,
                 pid: 7,

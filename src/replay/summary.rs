@@ -66,15 +66,16 @@ impl<W: Write> Sink for Summary<W> {
     }
 }
 
-const HEADS: [&str; 5] = [
+const HEADS: [&str; 6] = [
     "waits",
     "waited ms",
     "inverted ms",
     "longest ms",
     "donations",
+    "lent ms",
 ];
 
-fn cells(sums: &Sums) -> [String; 5] {
+fn cells(sums: &Sums) -> [String; 6] {
     let ms = |ns: u64| format!("{:.3}", ns as f64 / 1e6);
     [
         sums.waits.to_string(),
@@ -82,13 +83,14 @@ fn cells(sums: &Sums) -> [String; 5] {
         ms(sums.inverted_ns),
         ms(sums.longest_ns),
         sums.donations.to_string(),
+        ms(sums.lent_ns),
     ]
 }
 
 fn table(heads: &[&str], rows: impl Iterator<Item = (Vec<String>, Sums)>) -> String {
     let heads: Vec<&str> = heads.iter().chain(&HEADS).copied().collect();
     let mut table = Table::new(&heads);
-    for (mut row, sums) in rows.filter(|(_, sums)| sums.waits > 0) {
+    for (mut row, sums) in rows.filter(|(_, sums)| sums.waits > 0 || sums.lent_ns > 0) {
         row.extend(cells(&sums));
         table.row(row);
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The six screens: which columns each has, and how its rows come from what is known.
 
+use std::collections::HashMap;
+
 use super::actions::{self, Action, Counted};
 use super::data::Data;
 use super::sums::{RowId, Span};
@@ -101,10 +103,12 @@ static TASKS: &[Column] = &[
     number("WAITED", 7, 5),
     number("WAITS", 6, 7),
     number("GAVE", 6, 8),
+    number("TIME GIVEN", 10, 12),
     number("OWNED:INV", 10, 3),
     number("WAITED", 7, 9),
     number("WAITS", 6, 10),
     number("GOT", 6, 6),
+    number("TIME GOT", 8, 13),
     words("WAITS FOR", 14, 4),
     path("CGROUP", 16, 11),
 ];
@@ -116,6 +120,7 @@ static PAIRS: &[Column] = &[
     number("WAITS", 6, 3),
     number("LONGEST", 8, 5),
     number("DONATED", 8, 6),
+    number("LENT", 7, 7),
 ];
 static WEIGHTS: &[Column] = &[
     path("CGROUP", 16, 0),
@@ -125,6 +130,8 @@ static WEIGHTS: &[Column] = &[
     number("MAX", 12, 3),
     number("THROTTLED", 9, 2),
     number("TIMES", 7, 6),
+    number("TIME GIVEN", 10, 7),
+    number("TIME GOT", 8, 8),
 ];
 static ACTIONS: &[Column] = &[
     words("KIND", 7, 4),
@@ -196,7 +203,7 @@ impl Screen {
             Self::Chains => view.chains.iter().map(chain_row).collect(),
             Self::Tasks => task_rows(view, data, span),
             Self::Cgroups => pair_rows(view, data, span),
-            Self::Weights => data.groups.iter().map(group_row).collect(),
+            Self::Weights => group_rows(view, data, span),
             Self::Actions => data.actions.counted().enumerate().map(action_row).collect(),
         }
     }
@@ -317,10 +324,12 @@ fn task_rows(view: &View, data: &Data, span: Span) -> Vec<Row> {
                 Cell::time(waited.waited_ns),
                 Cell::count(waited.waits),
                 Cell::count(waited.donations),
+                Cell::time(waited.lent_ns),
                 Cell::time(owned.inverted_ns),
                 Cell::time(owned.waited_ns),
                 Cell::count(owned.waits),
                 Cell::count(owned.donations),
+                Cell::time(owned.lent_ns),
                 Cell::words(row.waits_for.as_deref().unwrap_or("-")),
                 Cell::words(&row.cgroup),
             ],
@@ -345,6 +354,7 @@ fn pair_rows(view: &View, data: &Data, span: Span) -> Vec<Row> {
                 Cell::count(sums.waits),
                 Cell::time(sums.longest_ns),
                 Cell::count(sums.donations),
+                Cell::time(sums.lent_ns),
             ],
             id,
             alarm: false,
@@ -353,7 +363,22 @@ fn pair_rows(view: &View, data: &Data, span: Span) -> Vec<Row> {
     view.pairs.iter().map(row).collect()
 }
 
-fn group_row((path, group): &(String, GroupRow)) -> Row {
+/// With what the tasks of each gave and got, as donors and owners.
+fn group_rows(view: &View, data: &Data, span: Span) -> Vec<Row> {
+    let mut lent: HashMap<&str, [u64; 2]> = HashMap::new();
+    for pair in &view.pairs {
+        let ns = data.sums(span, &RowId::pair(pair), &pair.sums).lent_ns;
+        lent.entry(&pair.waiter).or_default()[0] += ns;
+        lent.entry(&pair.owner).or_default()[1] += ns;
+    }
+    let of = |path: &str| lent.get(path).copied().unwrap_or_default();
+    let groups = data.groups.iter();
+    groups
+        .map(|(path, group)| group_row(path, group, of(path)))
+        .collect()
+}
+
+fn group_row(path: &str, group: &GroupRow, [given_ns, got_ns]: [u64; 2]) -> Row {
     let (quota, period) = (group.quota_ns, group.period_ns);
     let max = match quota {
         0 => "-".to_owned(),
@@ -371,6 +396,8 @@ fn group_row((path, group): &(String, GroupRow)) -> Row {
             Cell::number(of_one, max),
             Cell::time(group.throttled_ns),
             Cell::count(group.throttled),
+            Cell::time(given_ns),
+            Cell::time(got_ns),
         ],
         alarm: false,
     }

@@ -133,6 +133,7 @@ fn added(now: &Sums, before: &Sums) -> Sums {
         inverted_ns: now.inverted_ns.saturating_sub(before.inverted_ns),
         longest_ns: if record { now.longest_ns } else { 0 },
         donations: now.donations.saturating_sub(before.donations),
+        lent_ns: now.lent_ns.saturating_sub(before.lent_ns),
     }
 }
 
@@ -148,6 +149,7 @@ mod tests {
             inverted_ns: waits * 5,
             longest_ns: 10,
             donations: waits,
+            ..Sums::default()
         };
         let row = LockRow {
             id: 1,

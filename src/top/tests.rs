@@ -26,6 +26,7 @@ fn sums(n: u64) -> Sums {
         inverted_ns: n * MS,
         longest_ns: 2 * MS,
         donations: 2 * n,
+        lent_ns: 3_000_000 * n,
     }
 }
 

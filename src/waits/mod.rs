@@ -12,6 +12,9 @@ use crate::events::{About, Begun, Ended, Event, Site, What, edge};
 /// ends, are right nevertheless.
 pub const WAITS_MAX: usize = 16_384;
 
+/// Waits that are over and remembered, for what is told of them later.
+const LENT_MAX: usize = 4096;
+
 /// A wait that goes on; `D`: what is kept of it beside what chains are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait<D = Details> {
@@ -39,6 +42,8 @@ pub trait Detail: Copy + Default {
     fn tell(&self, about: &mut About);
     /// A donation begins for it.
     fn donated(&mut self);
+    /// Whether donations began for it, as far as that is kept.
+    fn was_lent(&self) -> bool;
 }
 
 /// Nothing more.
@@ -46,6 +51,9 @@ impl Detail for () {
     fn note(&mut self, _: &Event, _: &Begun) {}
     fn tell(&self, _: &mut About) {}
     fn donated(&mut self) {}
+    fn was_lent(&self) -> bool {
+        false
+    }
 }
 
 /// All that events say of a wait.
@@ -90,6 +98,10 @@ impl Detail for Details {
     fn donated(&mut self) {
         self.donations = self.donations.saturating_add(1);
     }
+
+    fn was_lent(&self) -> bool {
+        self.donations > 0
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,6 +124,9 @@ pub enum Change<D = Details> {
     Ended { ended: Ended, wait: Option<Wait<D>> },
     /// A donation begins: what the donor's wait is about, to whom, over how many locks.
     Donated { about: About, to: u32, locks: u64 },
+    /// A donor paid for CPU time that another task got, who stands for the owner in what it is about: what the donor
+    /// waits for, or has just waited for.
+    Gave { about: About, ns: u64 },
 }
 
 /// What a snapshot changed.
@@ -129,6 +144,8 @@ pub struct Waits<D = Details> {
     waits: HashMap<u32, Wait<D>>,
     /// lock → owner, for locks that are waited for
     owners: HashMap<u64, Owner>,
+    /// what donors have waited for that do not wait any more: the last of what they gave is told after that
+    lent: HashMap<u32, About>,
 }
 
 impl<D> Default for Waits<D> {
@@ -136,6 +153,7 @@ impl<D> Default for Waits<D> {
         Self {
             waits: HashMap::new(),
             owners: HashMap::new(),
+            lent: HashMap::new(),
         }
     }
 }
@@ -208,6 +226,21 @@ impl<D: Detail> Waits<D> {
                     locks: *locks,
                 }
             }
+            What::Gave(gave) => {
+                let about = self.about(gave.donor);
+                let about = about.or_else(|| self.lent.get(&gave.donor).copied());
+                let about = about.unwrap_or_default();
+                Change::Gave {
+                    about: About {
+                        pid: gave.donor,
+                        cgroup: known(gave.donor_cgroup, about.cgroup),
+                        owner: gave.owner,
+                        owner_cgroup: gave.owner_cgroup,
+                        ..about
+                    },
+                    ns: gave.ns,
+                }
+            }
             _ => Change::None,
         }
     }
@@ -238,6 +271,7 @@ impl<D: Detail> Waits<D> {
             details: D::default(),
         };
         wait.details.note(event, begun);
+        self.lent.remove(&about.pid);
         self.waits.insert(about.pid, wait);
         self.owners.entry(about.lock).or_default().nr_waiting += 1;
         self.note_owner(about);
@@ -277,6 +311,12 @@ impl<D: Detail> Waits<D> {
         if current != Some(false) {
             wait = self.forget(about.pid);
             self.hand_over(about);
+            if wait.is_some_and(|wait| wait.details.was_lent()) {
+                if self.lent.len() >= LENT_MAX {
+                    self.lent.clear();
+                }
+                self.lent.insert(about.pid, *about);
+            }
         }
         Change::Ended { ended, wait }
     }

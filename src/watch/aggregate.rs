@@ -58,6 +58,8 @@ impl Watch {
             Change::Began { .. } => {}
             Change::Ended { ended, .. } => self.ledger.add(&ended.about, &Sums::of(&ended)),
             Change::Donated { about, to, .. } => self.ledger.donated(&about, to),
+            // no news: what it is given for has been told
+            Change::Gave { about, ns } => return self.ledger.gave(&about, ns),
             Change::None => match event.what {
                 What::Migrate { .. } | What::Park { .. } | What::Return(_) => {}
                 What::Switch { donating } => return self.donating = donating,

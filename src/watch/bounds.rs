@@ -62,7 +62,7 @@ pub fn check(view: &View) {
 /// Events that often concern the same tasks and locks.
 fn likely() -> impl Strategy<Value = abi::proxy_event> {
     let kind = prop::sample::select(vec![
-        BLOCK, BLOCK, WAKE, WAKE, DONATE, SNAPSHOT, SWITCH, 4, 8,
+        BLOCK, BLOCK, WAKE, WAKE, DONATE, SNAPSHOT, SWITCH, 4, 8, 12,
     ]);
     let few = (1..12_u32, 0..12_u32, 0..6_u64, 0..4_u32, 0..4_u64);
     (kind, 0..100_u64, few, 0..50_u64, any::<u16>()).prop_map(
@@ -89,7 +89,7 @@ fn likely() -> impl Strategy<Value = abi::proxy_event> {
 /// Any bytes whatever, and any kind that there is.
 fn arbitrary() -> impl Strategy<Value = abi::proxy_event> {
     let bytes = prop::collection::vec(any::<u8>(), abi::EVENT_BYTES);
-    (bytes, 0..12_u32).prop_map(|(bytes, kind)| abi::proxy_event {
+    (bytes, 0..14_u32).prop_map(|(bytes, kind)| abi::proxy_event {
         kind,
         ..abi::proxy_event::from(<[u8; abi::EVENT_BYTES]>::try_from(bytes).expect("whole"))
     })

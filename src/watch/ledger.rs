@@ -112,6 +112,15 @@ impl Ledger {
         self.task(to, 0, 0).owned.add(&sums);
     }
 
+    /// Counts CPU time that a donor gave and that the owner in `about` got: as much here as there.
+    pub fn gave(&mut self, about: &About, ns: u64) {
+        let sums = Sums {
+            lent_ns: ns,
+            ..Sums::default()
+        };
+        self.add(about, &sums);
+    }
+
     fn add_to_waiter(&mut self, about: &About, sums: &Sums) {
         self.total.add(sums);
         let lock = self.locks.row((about.lock != 0).then_some(about.lock));

@@ -19,7 +19,7 @@ fn so_far(wait: &Wait, now_ns: u64) -> Sums {
         waited_ns,
         inverted_ns: wait.details.inverted_ns.min(waited_ns),
         longest_ns: waited_ns,
-        donations: 0,
+        ..Sums::default()
     }
 }
 

@@ -16,7 +16,7 @@ impl Sums {
             waited_ns: ended.waited_ns,
             inverted_ns: ended.inverted_ns,
             longest_ns: ended.waited_ns,
-            donations: 0,
+            ..Self::default()
         }
     }
 
@@ -26,6 +26,7 @@ impl Sums {
         self.waited_ns = self.waited_ns.saturating_add(more.waited_ns);
         self.inverted_ns = self.inverted_ns.saturating_add(more.inverted_ns);
         self.longest_ns = self.longest_ns.max(more.longest_ns);
+        self.lent_ns = self.lent_ns.saturating_add(more.lent_ns);
         self.donations = self.donations.saturating_add(more.donations);
     }
 

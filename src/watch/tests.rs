@@ -178,6 +178,47 @@ fn donations_count_for_the_wait_and_for_who_ran() {
 }
 
 #[test]
+fn time_given_is_time_got() {
+    let gave = |value, other| abi::proxy_event {
+        lock: 0,
+        site_kind: abi::proxy_site_kind_SITE_NONE,
+        value,
+        other,
+        other_cgroup: 30,
+        ..event(abi::proxy_event_kind_EVENT_GAVE, 102)
+    };
+    // to the owner, to one further down the chain, and of what was run until the donor woke
+    let events = [
+        event(BLOCK, 100),
+        gave(5, 2),
+        event(DONATE, 101),
+        gave(30, 3),
+        event(WAKE, 107),
+        gave(7, 3),
+    ];
+    let view = after(&events).view(110, 9);
+    check(&view);
+    assert_eq!((view.total.lent_ns, view.locks[0].sums.lent_ns), (42, 42));
+    let task = |pid| view.tasks.iter().find(|row| row.task.pid == pid);
+    assert_eq!(
+        task(1).map(|row| (row.waited.lent_ns, row.owned.lent_ns)),
+        Some((42, 0))
+    );
+    assert_eq!(task(2).map(|row| row.owned.lent_ns), Some(5));
+    assert_eq!(task(3).map(|row| row.owned.lent_ns), Some(37));
+    let history = after(&events).history(3);
+    assert!(history.is_empty(), "it is told of donations: {history:?}");
+    // of a donor that nothing is known of, on both sides all the same
+    let view = after(&[gave(9, 3)]).view(110, 9);
+    check(&view);
+    assert_eq!(
+        (view.total.lent_ns, view.locks[0].name.as_str()),
+        (9, "other")
+    );
+    assert_eq!(view.pairs.len(), 1);
+}
+
+#[test]
 fn who_wakes_owns_the_lock() {
     let third = abi::proxy_event {
         pid: 3,

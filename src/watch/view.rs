@@ -17,6 +17,9 @@ pub struct Sums {
     pub inverted_ns: u64,
     /// The longest wait.
     pub longest_ns: u64,
+    /// CPU time that owners got from donors for these waits: the waiters gave it. Charged up to now.
+    #[serde(default)]
+    pub lent_ns: u64,
     /// Donations begun for these waits.
     pub donations: u64,
 }
@@ -58,9 +61,9 @@ pub struct TaskRow {
     pub task: Task,
     /// Path of its cgroup, when last seen; empty if not known.
     pub cgroup: String,
-    /// Its own waits; donations: those that it gave.
+    /// Its own waits; donations, time lent: those that it gave.
     pub waited: Sums,
-    /// Waits of others for it; donations: those that it got.
+    /// Waits of others for it; donations, time lent: those that it got.
     pub owned: Sums,
     /// What it waits for now: the name of a lock.
     pub waits_for: Option<String>,

@@ -43,6 +43,7 @@ pub const TESTS: &[Test] = &[
         switched_on_in_the_middle_of_a_wait,
     ),
     ("watch::recordings_and_metrics", recordings_and_metrics),
+    ("watch::time_given_is_time_got", time_given_is_time_got),
     ("watch::bugreport", bugreport),
     (
         "watch::a_deadlock_is_reported_once",
@@ -219,6 +220,59 @@ fn observing_and_switching() -> Result<(), Failed> {
         let (trial, _) = stage(&mut client, "f_pos_lock", "20", 1)?[0];
         println!("donating again: factor {:.2}", trial.factor);
         ensure(trial.factor < 5.0, || format!("{trial:?} with donation"))
+    })
+}
+
+/// What donors gave is what owners got, in the tables and in the events; and both are what the scheduler counted.
+fn time_given_is_time_got() -> Result<(), Failed> {
+    sched::with(&[], || {
+        let mut client = client()?;
+        said(client.batch())?;
+        let mut stats = Stats::open()?;
+        let before = said(client.view(1000))?.total.lent_ns;
+        stats.delta()?;
+        trials_of(inversion("f_pos_lock", "100", TRIALS).spawn()?)?;
+        let counted_ns = stats.delta()?.donated_ns;
+        std::thread::sleep(Duration::from_millis(300));
+        let view = said(client.view(1000))?;
+        let mut gave = Vec::new();
+        loop {
+            let batch = said(client.batch())?;
+            ensure(batch.lost == 0, || format!("{} events lost", batch.lost))?;
+            if batch.events.is_empty() {
+                break;
+            }
+            gave.extend(batch.events.iter().filter_map(|event| match event.what {
+                What::Gave(gave) => Some(gave),
+                _ => None,
+            }));
+        }
+        let told_ns: u64 = gave.iter().map(|gave| gave.ns).sum();
+        let given_ns: u64 = view.tasks.iter().map(|row| row.waited.lent_ns).sum();
+        let got_ns: u64 = view.tasks.iter().map(|row| row.owned.lent_ns).sum();
+        let between_ns: u64 = view.pairs.iter().map(|row| row.sums.lent_ns).sum();
+        println!("counted {counted_ns} ns, told {told_ns}, given {given_ns}, got {got_ns}");
+        ensure(given_ns == got_ns && between_ns == got_ns, || {
+            format!("given {given_ns}, got {got_ns}, by cgroups {between_ns}")
+        })?;
+        ensure(given_ns == view.total.lent_ns, || {
+            format!("{:?}", view.total)
+        })?;
+        let off = |ns: u64| ns.abs_diff(counted_ns) as f64 > 5e6 + 0.02 * counted_ns as f64;
+        ensure(!off(told_ns) && !off(given_ns - before), || {
+            format!("counted {counted_ns}, told {told_ns}, given {given_ns} from {before} on")
+        })?;
+        // the owners need 100 ms each, with a hog on their CPU: most of that is given
+        let most = view.tasks.iter().max_by_key(|row| row.waited.lent_ns);
+        let most = most.ok_or("no tasks")?;
+        let of_it: u64 = gave
+            .iter()
+            .filter(|gave| gave.donor == most.task.pid)
+            .map(|gave| gave.ns)
+            .sum();
+        ensure(of_it == most.waited.lent_ns && of_it > 20_000_000, || {
+            format!("{of_it} ns in events, {most:?}")
+        })
     })
 }
 

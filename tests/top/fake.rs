@@ -171,6 +171,7 @@ fn sums(waits: u64, inverted_ms: u64) -> Sums {
         inverted_ns: inverted_ms * MS,
         longest_ns: inverted_ms * MS / 10,
         donations: waits / 2,
+        lent_ns: inverted_ms * MS / 3,
     }
 }
 
