@@ -20,6 +20,7 @@ mod lifecycle;
 mod load;
 mod locks;
 mod machine;
+mod opened;
 mod pingpong;
 mod place;
 mod restart;
