@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::recording::check;
-use crate::metrics::Classes;
 use crate::events::Batch;
+use crate::metrics::Classes;
 use crate::watch::{Watch, wire};
 use crate::watcher::feed::read_frame;
 

@@ -61,12 +61,20 @@ fn a_snapshot_says_what_is_news_and_what_is_over() {
     // 1 goes on, 2 waits anew, 3 does not wait any more, 4 does
     let snapshot = [again(1, 0x10, 5), again(2, 0x10, 6), again(4, 0x20, 1)];
     let restated = waits.restate(&snapshot);
-    let news: Vec<_> = restated.news.iter().map(|event| event.about().pid).collect();
+    let news: Vec<_> = restated
+        .news
+        .iter()
+        .map(|event| event.about().pid)
+        .collect();
     let over: Vec<_> = restated.over.iter().map(|(pid, _)| *pid).collect();
     assert_eq!((news, over), (vec![2, 4], vec![2, 3]));
     assert_eq!(waits.waits_for(1), Some(9), "what was known still is");
     assert_eq!(waits.waits_for(4), None);
-    let pids: Vec<_> = waits.snapshot().iter().map(|event| event.about().pid).collect();
+    let pids: Vec<_> = waits
+        .snapshot()
+        .iter()
+        .map(|event| event.about().pid)
+        .collect();
     assert_eq!(pids, [1, 2, 4]);
     // what it says of itself, said to another one, makes the same
     let mut other: Waits = Waits::default();
@@ -77,12 +85,23 @@ fn a_snapshot_says_what_is_news_and_what_is_over() {
 #[test]
 fn an_end_tells_what_was_known_of_the_wait() {
     let mut waits: Waits = Waits::default();
-    assert_eq!(waits.take(&block(1, 0x10, 9, 5)), Change::Began { before: None });
-    assert_eq!(waits.take(&block(1, 0x10, 9, 5)), Change::None, "it is known");
+    assert_eq!(
+        waits.take(&block(1, 0x10, 9, 5)),
+        Change::Began { before: None }
+    );
+    assert_eq!(
+        waits.take(&block(1, 0x10, 9, 5)),
+        Change::None,
+        "it is known"
+    );
     let Change::Ended { ended, wait } = waits.take(&event::wake(4, 1)) else {
         panic!("an end");
     };
-    assert_eq!((ended.about.lock, wait), (0, None), "that of an earlier wait");
+    assert_eq!(
+        (ended.about.lock, wait),
+        (0, None),
+        "that of an earlier wait"
+    );
     let Change::Ended { ended, wait } = waits.take(&wake(1)) else {
         panic!("an end");
     };
@@ -99,5 +118,8 @@ fn there_are_no_more_than_there_may_be() {
     assert_eq!(waits.all().len(), WAITS_MAX);
     let snapshot = waits.snapshot();
     assert!(waits.restate(&snapshot).over.is_empty());
-    assert_eq!((waits.all().len(), waits.nr_locks()), (WAITS_MAX, WAITS_MAX));
+    assert_eq!(
+        (waits.all().len(), waits.nr_locks()),
+        (WAITS_MAX, WAITS_MAX)
+    );
 }
