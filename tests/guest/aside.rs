@@ -9,7 +9,7 @@ use libbpf_rs::query::MapInfoIter;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use libtest_mimic::Failed;
 use scx_proxy::client::Client;
-use scx_proxy::events::{Begun, Ended, What};
+use scx_proxy::events::{Begun, Ended, What, edge};
 
 use crate::Test;
 use crate::beside::Beside;
@@ -136,8 +136,11 @@ fn branch(first: u32, other: u32) -> Result<Vec<Cgroup>, Failed> {
     Ok(all)
 }
 
+/// Not one for the memory of the process, and not the short ones for the interpreter's own lock.
 fn is_it(ended: &Ended, process: u32) -> bool {
-    ended.about.tgid == process && ended.waited_ns > 200_000_000 && ended.about.owner != 0
+    let about = &ended.about;
+    let is_mutex = edge::type_name(about.lock) == "pthread" && about.owner != 0;
+    is_mutex && about.tgid == process && ended.waited_ns > 200_000_000
 }
 
 /// Where their branches part counts, however far up that is.
