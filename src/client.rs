@@ -32,6 +32,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Client {
     scheduler: StatsClient,
     watcher: Option<StatsClient>,
+    beside: bool,
 }
 
 /// Answer of the target `watcher`.
@@ -72,11 +73,16 @@ impl Client {
     /// # Errors
     /// No process listens there, or not to us.
     pub fn connect(socket: &Path) -> Result<Self> {
-        let beside = |error| match socket == Path::new(SOCKET) {
-            true => connect(Path::new(BESIDE)).map_err(|_| error),
+        let mut beside = socket == Path::new(BESIDE);
+        let or_beside = |error| match socket == Path::new(SOCKET) {
+            true => {
+                let found = connect(Path::new(BESIDE)).map_err(|_| error);
+                beside = found.is_ok();
+                found
+            }
             false => Err(error),
         };
-        let scheduler = connect(socket).or_else(beside).with_context(|| {
+        let scheduler = connect(socket).or_else(or_beside).with_context(|| {
             format!(
                 "cannot connect to a scheduler at {}: is scx_proxy running, and are you root?",
                 socket.display()
@@ -85,7 +91,14 @@ impl Client {
         Ok(Self {
             scheduler,
             watcher: None,
+            beside,
         })
+    }
+
+    /// Whether what answers observes beside another scheduler, and is none itself.
+    #[must_use]
+    pub fn is_beside(&self) -> bool {
+        self.beside
     }
 
     /// Connects to the scheduler that listens on `socket`, and to no other.
@@ -96,6 +109,7 @@ impl Client {
         Ok(Self {
             scheduler: connect(socket)?,
             watcher: None,
+            beside: socket == Path::new(BESIDE),
         })
     }
 

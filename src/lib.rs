@@ -8,7 +8,7 @@
 //! reports that. `watcher` is a process beside it, which follows the agent's events: there `watch` sums
 //! them up, and `naming` finds out what is in them; `top`
 //! shows it live, `record` and `replay` keep it, `bugreport` sends it, `metrics` hands it on. `manual` makes man pages and
-//! completions of `cli`. `model` specifies the scheduler, for tests. `clock` and `output` are for all
+//! completions of `cli`. `model` specifies the scheduler, for tests; `fuzz` is what a fuzzer calls. `clock` and `output` are for all
 //! programs.
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
@@ -26,6 +26,9 @@ pub mod clock;
 pub mod config;
 pub mod doctor;
 pub mod events;
+#[cfg(feature = "fuzzed")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod loader;
 pub mod locks;
 pub mod manual;

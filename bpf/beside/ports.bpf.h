@@ -11,6 +11,7 @@
 /* include/linux/sched.h */
 #define PF_IO_WORKER 0x00000010U
 #define PF_KTHREAD 0x00200000U
+#define ON_RQ_QUEUED 1 /* kernel/sched/sched.h TASK_ON_RQ_QUEUED */
 
 /* loops that the verifier walks through, each to its end */
 #undef can_loop
@@ -50,6 +51,52 @@ static __always_inline struct task_ctx *task_ctx_by_pid(u32 pid)
 #define port_task_put(p) ((void)(p))
 #define port_pid(p) ((u32)(p)->pid)
 #define task_ctx_of(p) ((struct task_ctx *)(p))
+
+/* Whether the task at @task has exited: it has left its locks, or is about to. */
+static __always_inline bool task_has_exited(u64 task)
+{
+	return BPF_CORE_READ((struct task_struct *)task, exit_state);
+}
+
+/* What a task does now. Functions of numbers only are verified once, not for each caller. */
+#define TASK_RUNS 1U
+#define TASK_DELAYED 2U /* it could run, and does not */
+
+__noinline u32 task_does(u64 task)
+{
+	struct task_struct *p = (void *)task;
+
+	if (BPF_CORE_READ(p, on_cpu))
+		return TASK_RUNS;
+	if (BPF_CORE_READ(p, on_rq) != ON_RQ_QUEUED)
+		return 0;
+	/* EEVDF leaves some that sleep on their queue for a while (6.12) */
+	if (bpf_core_field_exists(p->se.sched_delayed) && BPF_CORE_READ(p, se.sched_delayed))
+		return 0;
+	return TASK_DELAYED;
+}
+
+/* Since when a task is delayed whose clock says @since, if it does @does: 0 if it is not. */
+__noinline u64 off_since(u64 since, u32 does)
+{
+	if (since & CLOCK_RUNNING_SEEN)
+		return does & TASK_DELAYED ? since & CLOCK_TIME : 0;
+	return does & TASK_RUNS || since & CLOCK_STANDS ? 0 : since;
+}
+
+/*
+ * Since when @tctx's task could run and does not, 0 if that is not so. What was seen from another CPU in the
+ * middle of a switch (owner_follow()) is not believed against what is so now: sched_switch comes before on_cpu
+ * is set, and before it is cleared.
+ */
+static __always_inline u64 port_off_since(struct task_ctx *tctx)
+{
+	u32 does = task_does(*(volatile u64 *)&tctx->task);
+
+	/* read after that: what its own CPU writes, it writes before it changes what the task does */
+	return off_since(*(volatile u64 *)&tctx->off_since_ns, does);
+}
+#define port_off_since(tctx) port_off_since(tctx)
 
 static __always_inline struct lock_slot *lock_slot_at(u32 nr)
 {

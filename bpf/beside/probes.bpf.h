@@ -125,8 +125,10 @@ int BPF_PROG(beside_switch, bool preempt, struct task_struct *prev, struct task_
 		tctx = task_ctx_by_pid(pid);
 		if (tctx && lock)
 			wait_begin(prev, tctx, lock);
+		else if (tctx && sleeps)
+			clock_stands(tctx, port_now());
 		else if (tctx)
-			tctx->off_since_ns = sleeps ? 0 : port_now();
+			clock_goes(tctx, port_now());
 	}
 	if (!following())
 		return 0;
@@ -137,10 +139,7 @@ int BPF_PROG(beside_switch, bool preempt, struct task_struct *prev, struct task_
 	/* its wakeup was missed: while programs are attached one after the other, for example */
 	if (tctx->waits)
 		wait_end(next, tctx, now);
-	if (tctx->round != *(volatile u32 *)&follow_round)
-		tctx->off_since_ns = 0;
-	delay_end(tctx, now);
-	tctx->round = *(volatile u32 *)&follow_round;
+	clock_stops(tctx, now);
 	return 0;
 }
 
@@ -160,8 +159,7 @@ int BPF_PROG(beside_wakeup, struct task_struct *p)
 		wait_end(p, tctx, now);
 	/* not if it never stopped running; on_cpu is of another size on older kernels: no plain load will do */
 	if (!BPF_CORE_READ(p, on_cpu))
-		delay_begin(tctx, now);
-	tctx->round = *(volatile u32 *)&follow_round;
+		clock_goes(tctx, now);
 	return 0;
 }
 

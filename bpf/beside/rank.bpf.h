@@ -10,8 +10,8 @@
 
 #define POLICY_IDLE 5 /* include/uapi/linux/sched.h SCHED_IDLE */
 #define NICE_0_PRIO 120 /* include/linux/sched/prio.h DEFAULT_PRIO */
-/* cgroups one below the other that are told apart; those further down count as their tasks */
-#define GROUP_DEPTH 8
+/* levels of cgroups that are looked at: tasks further down count by themselves */
+#define GROUP_WALK 32
 
 /* CONFIG_FAIR_GROUP_SCHED */
 struct task_group___proxy {
@@ -38,70 +38,98 @@ static __always_inline u64 rank_weight(u64 task)
 	return weight_of_nice(BPF_CORE_READ(p, static_prio) - NICE_0_PRIO);
 }
 
-/* A task's cgroups, from the one below the root down to its own. */
-struct rank_path {
-	u64 group[GROUP_DEPTH];
-	u32 nr;
-};
-
 static __always_inline u64 group_parent(u64 group)
 {
 	return (u64)BPF_CORE_READ((struct task_group___proxy *)group, parent);
 }
 
-/* The cgroups of @task, upwards; the root itself, which has no parent, is left out. */
-static __noinline void rank_path_of(u64 task, struct rank_path *path)
+/* The cgroup of @task; 0 if the kernel has none. */
+static __always_inline u64 group_of(u64 task)
 {
 	struct task_struct___group *t = (void *)task;
-	u64 group, parent;
+
+	return bpf_core_field_exists(t->sched_task_group) ?
+		       (u64)BPF_CORE_READ(t, sched_task_group) :
+		       0;
+}
+
+/* Functions of numbers only are verified once, not for each caller. How far @group is from the root: */
+__noinline u32 group_depth(u64 group)
+{
 	u32 i;
 
-	if (!bpf_core_field_exists(t->sched_task_group))
-		return;
-	group = (u64)BPF_CORE_READ(t, sched_task_group);
-	for (i = 0; i < GROUP_DEPTH; i++) {
-		parent = group ? group_parent(group) : 0;
-		if (!parent)
+	for (i = 0; i < GROUP_WALK; i++) {
+		group = group ? group_parent(group) : 0;
+		if (!group)
 			break;
-		path->group[i] = group;
-		path->nr = i + 1;
-		group = parent;
 	}
+	return i;
 }
 
-/* What counts of a task where its path has @left groups below that place: the topmost of these, or itself. */
-static __always_inline u64 rank_weight_below(u64 task, const struct rank_path *path, u32 left)
+/* Of @group and those above it, the one @n levels up. */
+__noinline u64 group_up(u64 group, u32 n)
 {
-	struct task_group___proxy *group;
+	u32 i;
 
-	if (!left || left > GROUP_DEPTH)
-		return rank_weight(task);
-	group = (void *)path->group[(left - 1) & (GROUP_DEPTH - 1)];
-	return BPF_CORE_READ(group, shares);
+	for (i = 0; i < GROUP_WALK; i++) {
+		if (i >= n)
+			break;
+		group = group_parent(group);
+	}
+	return group;
 }
 
-/* Whether the task at address @waiter is more important than the one at @owner. */
-static __noinline bool rank_before(u64 waiter, u64 owner)
+/* Of @group and those above it, the one just below where they meet those of @other, which is as far from the root. */
+__noinline u64 group_parting(u64 group, u64 other)
 {
-	u32 w_urgency = rank_urgency(waiter), o_urgency = rank_urgency(owner), w, o, i;
-	struct rank_path w_path = {}, o_path = {};
+	u64 up;
+	u32 i;
+
+	for (i = 0; i < GROUP_WALK; i++) {
+		up = group_parent(group);
+		other = group_parent(other);
+		if (up == other)
+			break;
+		group = up;
+	}
+	return group;
+}
+
+/* What counts of a task where it parts from another: the cgroup below that place, or itself, if there is none. */
+static __always_inline u64 rank_weight_below(u64 task, u64 group)
+{
+	return group ? BPF_CORE_READ((struct task_group___proxy *)group, shares) :
+		       rank_weight(task);
+}
+
+/*
+ * Whether the task at address @waiter is more important than the one at @owner. Takes numbers only, so that it is
+ * verified once, not for each caller.
+ */
+__noinline int rank_before(u64 waiter, u64 owner)
+{
+	u32 w_urgency = rank_urgency(waiter), o_urgency = rank_urgency(owner), w_depth, o_depth;
+	u64 w_group = group_of(waiter), o_group = group_of(owner), w_below = 0, o_below = 0;
 
 	if (w_urgency || o_urgency)
 		return w_urgency > o_urgency;
-	rank_path_of(waiter, &w_path);
-	rank_path_of(owner, &o_path);
-	w = w_path.nr;
-	o = o_path.nr;
-	/* from the root down, as long as they are in the same */
-	for (i = 0; i < GROUP_DEPTH; i++) {
-		if (!w || !o ||
-		    w_path.group[(w - 1) & (GROUP_DEPTH - 1)] !=
-				o_path.group[(o - 1) & (GROUP_DEPTH - 1)])
-			break;
-		w--;
-		o--;
+	w_depth = group_depth(w_group);
+	o_depth = group_depth(o_group);
+	if (w_depth < GROUP_WALK && o_depth < GROUP_WALK) {
+		/* of the one further down, its ancestor beside the other one */
+		if (w_depth > o_depth) {
+			w_below = group_up(w_group, w_depth - o_depth - 1);
+			w_group = group_parent(w_below);
+		} else if (o_depth > w_depth) {
+			o_below = group_up(o_group, o_depth - w_depth - 1);
+			o_group = group_parent(o_below);
+		}
+		if (w_group != o_group) {
+			w_below = group_parting(w_group, o_group);
+			o_below = group_parting(o_group, w_group);
+		}
 	}
-	return rank_weight_below(waiter, &w_path, w) > rank_weight_below(owner, &o_path, o);
+	return rank_weight_below(waiter, w_below) > rank_weight_below(owner, o_below);
 }
 
 #endif /* PROXY_BESIDE_RANK_H */

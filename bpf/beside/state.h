@@ -7,6 +7,11 @@
 #ifndef PROXY_BESIDE_STATE_H
 #define PROXY_BESIDE_STATE_H
 
+/* in off_since_ns: the clock stands; and it was so since its task was seen on a CPU by another one */
+#define CLOCK_STANDS (1ULL << 63)
+#define CLOCK_RUNNING_SEEN (1ULL << 62)
+#define CLOCK_TIME (CLOCK_RUNNING_SEEN - 1)
+
 /* written by the loader before load, constant from then on */
 struct beside_config {
 	u32 locks;	/* LOCK_BIT() of each type that is followed */
@@ -20,8 +25,10 @@ struct beside_config {
 struct task_ctx {
 	u64 task;	/* its address: a number, not to be followed without proof */
 	/*
-	 * [the CPU that it leaves, or comes to, or is woken by; in that order by its rq lock] its clock, as
-	 * core/delay.h says. off_since_ns holds while follow_round is ours: nobody looks while nobody waits
+	 * [the CPU that it leaves, or comes to, or is woken by; in that order by its rq lock. Once in a round
+	 * by whoever begins to wait for it, with compare-and-swap: see owner_follow()] its clock, as
+	 * core/delay.h says; CLOCK_STANDS and a time: it has stood since. off_since_ns holds while follow_round is ours:
+	 * nobody looks while nobody waits. Written after round
 	 */
 	u64 off_since_ns;
 	u64 delay_ns;
@@ -37,13 +44,15 @@ struct task_ctx {
 	u64 site;
 	/* [as off_since_ns] its wait, if it is in one */
 	u32 waits;
+	u32 wait_first; /* as it began, its owner was less important */
 	s32 wait_cpu;
 	u64 wait_edge;	/* edge word */
 	u64 wait_seq;
 	u64 blocked_at_ns;
 	u64 wait_lock;	/* the same edge, while its delay is timed */
 	u64 wait_delay_ns;
-	u64 last_owner; /* address of who owned what it waited for last */
+	u64 last_owner; /* address of who owned what it waited for last: for comparison with that of last_owner_pid */
+	u32 last_owner_pid;
 };
 
 /* As in core/state.h. */

@@ -5,8 +5,6 @@
 #ifndef PROXY_BESIDE_WAIT_H
 #define PROXY_BESIDE_WAIT_H
 
-#define ON_RQ_QUEUED 1 /* kernel/sched/sched.h TASK_ON_RQ_QUEUED */
-
 static __always_inline bool following(void)
 {
 	return *(volatile u32 *)&nr_waits;
@@ -20,8 +18,11 @@ static __always_inline struct task_ctx *task_ctx_make(u32 pid, u64 task)
 {
 	struct task_ctx *tctx = task_ctx_by_pid(pid);
 
-	if (tctx)
+	if (tctx && tctx->task == task)
 		return tctx;
+	/* of one that had the number before, and whose end was missed */
+	if (tctx)
+		bpf_map_delete_elem(&task_ctxs, &pid);
 	bpf_map_update_elem(&task_ctxs, &pid, (const void *)&nothing_known, BPF_NOEXIST);
 	tctx = task_ctx_by_pid(pid);
 	if (!tctx) {
@@ -33,50 +34,84 @@ static __always_inline struct task_ctx *task_ctx_make(u32 pid, u64 task)
 	return tctx;
 }
 
-/* Whether the task at @task could run, and does not. */
-static __always_inline bool is_delayed(u64 task)
+/*
+ * The three steps of the clock of @tctx's task. Each writes a value that was not there before: see
+ * owner_follow(). It goes to sleep:
+ */
+static __always_inline void clock_stands(struct task_ctx *tctx, u64 now)
 {
-	struct task_struct *p = (void *)task;
-
-	if (BPF_CORE_READ(p, on_rq) != ON_RQ_QUEUED || BPF_CORE_READ(p, on_cpu))
-		return false;
-	/* EEVDF leaves some that sleep on their queue for a while (6.12) */
-	return !bpf_core_field_exists(p->se.sched_delayed) || !BPF_CORE_READ(p, se.sched_delayed);
+	*(volatile u32 *)&tctx->round = *(volatile u32 *)&follow_round;
+	*(volatile u64 *)&tctx->off_since_ns = CLOCK_STANDS | now;
 }
 
-/* @pid owns a lock that is waited for: its clock goes, and is right from now on. */
-static __noinline void owner_follow(u32 pid, u64 now)
+/* It comes to a CPU. */
+static __always_inline void clock_stops(struct task_ctx *tctx, u64 now)
 {
 	u32 round = *(volatile u32 *)&follow_round;
-	struct task_ctx *tctx;
-	u64 task;
+	u64 since = tctx->off_since_ns;
 
-	if (!pid)
-		return;
-	tctx = task_ctx_by_pid(pid);
-	if (tctx && tctx->round == round)
-		return;
-	task = tctx ? tctx->task : (u64)edge_task_get(pid);
-	if (!task)
-		return;
-	if (!tctx)
-		tctx = task_ctx_make(pid, task);
-	if (!tctx)
-		return;
-	tctx->off_since_ns = is_delayed(task) ? now : 0;
-	tctx->round = round;
+	if (since & CLOCK_RUNNING_SEEN)
+		since &= CLOCK_TIME; /* that it stopped running was missed */
+	if (tctx->round == round && since && now > since)
+		tctx->delay_ns += now - since;
+	clock_stands(tctx, now);
 }
 
-/* Whether the waiter @tctx is more important than owner @pid of its lock. */
+/* It could run from now on, and does not. */
+static __always_inline void clock_goes(struct task_ctx *tctx, u64 now)
+{
+	*(volatile u32 *)&tctx->round = *(volatile u32 *)&follow_round;
+	*(volatile u64 *)&tctx->off_since_ns = now;
+}
+
+/*
+ * @pid owns a lock that is waited for: its clock goes, and is right from now on. Its own CPU may be about to
+ * switch to it or away from it, and may have looked whether somebody follows before we did. What that CPU writes
+ * meanwhile stands: the compare-and-swap fails. What it does not write shows when the clock is read (port_off_since()).
+ */
+static __noinline void owner_follow(u32 pid, u64 now)
+{
+	u32 round = *(volatile u32 *)&follow_round, old_round, does;
+	u64 task = pid ? (u64)edge_task_get(pid) : 0, old, new;
+	struct task_ctx *tctx;
+
+	if (!task || task_has_exited(task))
+		return;
+	tctx = task_ctx_make(pid, task);
+	if (!tctx)
+		return;
+	old = *(volatile u64 *)&tctx->off_since_ns;
+	old_round = *(volatile u32 *)&tctx->round;
+	if (old_round == round)
+		return;
+	does = task_does(task);
+	new = does &TASK_DELAYED ? now : CLOCK_STANDS | now;
+	if (does & TASK_RUNS)
+		new |= CLOCK_RUNNING_SEEN;
+	if (__sync_val_compare_and_swap(&tctx->off_since_ns, old, new) == old)
+		__sync_val_compare_and_swap(&tctx->round, old_round, round);
+	/* it may have switched for the last time between the two looks: then nobody else deletes this */
+	if (task_has_exited(task))
+		bpf_map_delete_elem(&task_ctxs, &pid);
+}
+
+/*
+ * Whether the waiter @tctx is more important than owner @pid of its lock. Of one that has exited counts
+ * how it was as the wait began.
+ */
 static __noinline bool waiter_comes_first(const struct task_ctx *tctx, u32 pid)
 {
-	struct task_ctx *octx = task_ctx_by_pid(pid);
+	struct task_ctx *octx = task_ctx_by_pid(pid), *last;
 
-	if (!octx || rank_before(tctx->task, octx->task))
+	if (!octx)
+		return tctx->wait_first;
+	if (rank_before(tctx->task, octx->task))
 		return true;
 	/* who waited itself meanwhile was delayed by whom it waited for */
-	return octx->last_owner && octx->blocked_at_ns > tctx->blocked_at_ns &&
-	       rank_before(tctx->task, octx->last_owner);
+	if (!octx->last_owner || octx->blocked_at_ns <= tctx->blocked_at_ns)
+		return false;
+	last = task_ctx_by_pid(octx->last_owner_pid);
+	return last && last->task == octx->last_owner && rank_before(tctx->task, last->task);
 }
 
 /* @p, current, goes to sleep on @lock. */
@@ -84,13 +119,13 @@ static __noinline void wait_begin(struct task_struct *p, struct task_ctx *tctx, 
 {
 	u64 now = port_now();
 	u32 owner = edge_owner_pid(p, tctx, lock), stands_in;
+	struct task_ctx *octx;
 
 	if (!__sync_fetch_and_add(&nr_waits, 1))
 		__sync_fetch_and_add(&follow_round, 1);
 	stands_in = owner ? owner : edge_first_waiter_pid(lock);
 	owner_follow(stands_in, now);
-	tctx->round = *(volatile u32 *)&follow_round;
-	tctx->off_since_ns = 0;
+	clock_stands(tctx, now);
 	tctx->waits = 1;
 	tctx->wait_edge = lock;
 	tctx->wait_seq++;
@@ -98,6 +133,8 @@ static __noinline void wait_begin(struct task_struct *p, struct task_ctx *tctx, 
 	tctx->blocked_at_ns = now;
 	stat_inc(STAT_EDGE);
 	stat_inc(STAT_EDGE_MUTEX + lock_type(lock));
+	octx = task_ctx_by_pid(stands_in);
+	tctx->wait_first = octx && rank_before(tctx->task, octx->task);
 	inversion_begin(tctx, p->pid, lock, stands_in);
 	event_wait(EVENT_BLOCK, tctx->wait_cpu, p, tctx, owner, lock, tctx->wait_seq, 0);
 }
@@ -113,6 +150,7 @@ static __noinline void wait_end(struct task_struct *p, struct task_ctx *tctx, u6
 	inverted_ns = inversion_so_far(tctx, now, &owner, &delay);
 	octx = task_ctx_by_pid(owner);
 	tctx->last_owner = octx ? octx->task : 0;
+	tctx->last_owner_pid = owner;
 	stat_inc(STAT_EDGE_WOKEN);
 	stat_add(STAT_WAITED_NS, waited_ns);
 	stat_add(STAT_INVERTED_NS, inverted_ns);

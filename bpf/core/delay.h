@@ -54,6 +54,11 @@ static inline u32 lock_slot_of_lock(u64 lock)
 	return lock * 0x9e3779b97f4a7c15ULL >> (64 - LOCK_SLOT_BITS);
 }
 
+/* Since when @tctx's task could run and does not, 0 if that is not so; what a port knows better, it says itself. */
+#ifndef port_off_since
+#define port_off_since(tctx) (*(volatile u64 *)&(tctx)->off_since_ns)
+#endif
+
 /* It could run from now on, and does not. Caller: has the rq lock of the task, as for the next. */
 static __always_inline void delay_begin(struct task_ctx *tctx, u64 now)
 {
@@ -95,7 +100,7 @@ CORE_FN int delay_hop(u32 pid, u64 now, struct delay_sum *sum)
 	if (tctx) {
 		sum->found = 1;
 		sum->clock += tctx->delay_ns;
-		since = *(volatile u64 *)&tctx->off_since_ns;
+		since = port_off_since(tctx);
 		if (since && now > since)
 			sum->clock += now - since;
 		lock = *(volatile u64 *)&tctx->wait_lock;

@@ -19,7 +19,7 @@ LINE = "SPDX-License-Identifier: GPL-2.0-only"
 HEAD_BYTES = 600
 CLANG_FORMAT = "clang-format-19"
 # JSON has no comments; these files are the licence, generated, or frozen as others made them
-WITHOUT_LINE = re.compile(r"\.json$|^LICENSE$|^Cargo\.lock$|^\.gitignore$|^tests/fixtures/")
+WITHOUT_LINE = re.compile(r"\.json$|^LICENSE$|^(fuzz/)?Cargo\.lock$|^\.gitignore$|^tests/fixtures/|^fuzz/seeds/")
 SHELL = re.compile(rb"#!(/bin/|/usr/bin/env )(ba)?sh\b")
 FIRST_COMMENTS = re.compile(r"^(//|/\*|\*|#|<!--|Comment:|Format:|Upstream-Name:|---|\s*$)")
 
@@ -137,7 +137,7 @@ def ends(names):
     bad = []
     for name in names:
         path = Path(name)
-        if name.startswith(("tests/fixtures/", "docs/results/")) or path.name == "LICENSE":
+        if name.startswith(("tests/fixtures/", "docs/results/", "fuzz/seeds/")) or path.name == "LICENSE":
             continue
         data = (project.ROOT / name).read_bytes()
         if data and not data.endswith(b"\n"):

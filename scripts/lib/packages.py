@@ -91,6 +91,7 @@ def lint(checks):
         ("dist/arch/PKGBUILD: shellcheck", "shellcheck", ["shellcheck", "-s", "bash", "-e", "SC2034,SC2154,SC2164", root / "dist/arch/PKGBUILD"]),
         ("dist/arch/PKGBUILD: namcap", "namcap", ["namcap", root / "dist/arch/PKGBUILD"]),
         ("deny.toml: cargo deny check", "cargo-deny", ["cargo", "deny", "--offline", "check", "bans", "licenses", "sources"]),
+        ("deny.toml: cargo deny check, fuzz/", "cargo-deny", ["cargo", "deny", "--manifest-path", "fuzz/Cargo.toml", "check", "--config", "deny.toml", "bans", "licenses", "sources"]),
     ]:
         if not shutil.which(tool):
             checks.skip(name, f"{tool} is not there")

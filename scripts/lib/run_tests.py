@@ -75,7 +75,7 @@ def host(tally):
     started = time.monotonic()
     print("== tests on this machine", flush=True)
     # the guest's tests come later, where they can run
-    status, out = run(["cargo", "test", "--release", "--lib", "--bins", "--test", "cli", "--test", "core", "--test", "cost", "--test", "interleave", "--test", "model", "--test", "record", "--test", "top"])
+    status, out = run(["cargo", "test", "--release", "--lib", "--bins", "--test", "cli", "--test", "core", "--test", "cost", "--test", "fuzz", "--test", "interleave", "--test", "model", "--test", "record", "--test", "top"])
     tally.part("tests on this machine", started, sums(CARGO_RESULT, out), not status)
 
 

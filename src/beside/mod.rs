@@ -9,13 +9,15 @@
 mod kernel;
 mod summary;
 
+use std::fs::{File, TryLockError};
 use std::mem::MaybeUninit;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use crossbeam::channel::TryRecvError;
 use log::{info, warn};
 use scx_stats::prelude::*;
@@ -34,6 +36,8 @@ use crate::watcher::Keeper;
 use kernel::Observer;
 use summary::Summary;
 
+/// Locked by who observes.
+const LOCK: &str = "/var/run/scx/root/beside.lock";
 /// Where the watcher listens.
 const WATCHER: &str = "/var/run/scx/root/beside.watch";
 /// How often the end, and questions, are looked for.
@@ -50,7 +54,9 @@ const NAMED_WITHIN: Duration = Duration::from_secs(10);
 /// This kernel cannot be watched, somebody watches already, or the watcher failed.
 pub fn run(opts: &ObserveOpts, shutdown: &AtomicBool) -> Result<String> {
     doctor::beside::check()?;
-    refuse_second()?;
+    const WRITABLE: &str = "stats server: is /var/run writable?";
+    loader::make_socket_folder().context(WRITABLE)?;
+    let _only = only_one().context(WRITABLE)??;
     let mut object = MaybeUninit::uninit();
     let mut observer = Observer::load(opts, &mut object)?;
     let shows_all_tasks = loader::look_for_names();
@@ -63,8 +69,6 @@ pub fn run(opts: &ObserveOpts, shutdown: &AtomicBool) -> Result<String> {
     let args = loader::watcher_args(WATCHER, shows_all_tasks);
     let keeper = Keeper::start(requests, WATCHER, args)?;
     let server = stats::server_data(Some(keeper.handle()), std::thread::current());
-    const WRITABLE: &str = "stats server: is /var/run writable?";
-    loader::make_socket_folder().context(WRITABLE)?;
     let server = StatsServer::new(server).set_path(BESIDE);
     let server = output::private_umask(|| server.launch()).context(WRITABLE)?;
     let socket = OwnSocket::new(BESIDE);
@@ -143,14 +147,19 @@ impl Tables {
     }
 }
 
-/// Two of us would share the socket.
-fn refuse_second() -> Result<()> {
-    let there = std::os::unix::net::UnixStream::connect(BESIDE).is_ok();
-    anyhow::ensure!(
-        !there,
-        "this machine is observed already, by what listens at {BESIDE}\nhelp: scx_proxy top shows it"
-    );
-    Ok(())
+/// Two of us would share the socket, which is made long after the start: so the first one locks a file, as long
+/// as it lives. The inner result is the second one's.
+fn only_one() -> std::io::Result<Result<File>> {
+    let mut open = File::options();
+    open.write(true).create(true).truncate(false).mode(0o600);
+    let file = open.open(LOCK)?;
+    Ok(match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::Error(error)) => return Err(error),
+        Err(TryLockError::WouldBlock) => Err(anyhow!(
+            "this machine is observed already, by what listens at {BESIDE}\nhelp: scx_proxy top shows it"
+        )),
+    })
 }
 
 fn answer(request: Request, observer: &Observer, state: &AgentState) -> Result<Answer> {

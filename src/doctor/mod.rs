@@ -23,6 +23,8 @@ pub use cgroups::NotHonoured;
 pub use config::{Config, Need, Setting};
 pub use host::{CgroupMemory, Host, Kernel, Loaded, Process, Root, StatsSocket};
 pub use rights::Rights;
+#[cfg(feature = "fuzzed")]
+pub(crate) use rights::Sources;
 
 use serde::Serialize;
 

@@ -11,7 +11,7 @@ use log::debug;
 
 use super::classes::Classes;
 use super::groups::Groups;
-use super::series::Series;
+use super::series::{Answers, Series};
 use crate::client::Client;
 use crate::naming::cgroups::Paths;
 use crate::stats::NO_AGENT;
@@ -28,7 +28,7 @@ pub fn run(series: &Series, socket: &Path, programs: bool, stop: &AtomicBool) {
         if let Err(error) = follow(series, socket, programs, stop) {
             debug!("metrics: {error:#}");
         }
-        series.set_up(false);
+        series.set_up(None);
         std::thread::sleep(PERIOD);
     }
 }
@@ -62,7 +62,10 @@ fn follow(series: &Series, socket: &Path, programs: bool, stop: &AtomicBool) -> 
             }
         }
         // counters and events: who sees it up misses nothing from now on
-        series.set_up(true);
+        series.set_up(Some(match client.is_beside() {
+            true => Answers::Beside,
+            false => Answers::Scheduler,
+        }));
         for settled in classes.settled(began.elapsed()) {
             series.observe(settled);
         }

@@ -21,6 +21,8 @@ use anyhow::{Context, Result};
 use log::{info, warn};
 use prometheus_client::registry::Registry;
 
+#[cfg(feature = "fuzzed")]
+pub(crate) use classes::Classes;
 use series::Series;
 
 /// The running exporter; dropped, it stops.

@@ -32,9 +32,19 @@ enum Stat {
     Level(Gauge),
 }
 
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// Our scheduler.
+    Scheduler,
+    /// `observe --beside`: another one schedules.
+    Beside,
+}
+
 /// All series.
 pub struct Series {
     up: Gauge,
+    beside: Gauge,
     lost: Counter,
     stats: BTreeMap<String, Stat>,
     waits: ByClass,
@@ -63,6 +73,7 @@ impl Series {
     pub fn new(registry: &mut Registry) -> Self {
         let series = Self {
             up: Gauge::default(),
+            beside: Gauge::default(),
             lost: Counter::default(),
             stats: stats(registry),
             waits: Family::new_with_constructor(times as fn() -> Histogram),
@@ -83,8 +94,13 @@ impl Series {
         registry.register("build_info", "1, of the exporter's version", build);
         registry.register(
             "up",
-            "1 while there is a scheduler that answers, 0 otherwise",
+            "1 while scx_proxy schedules and answers, 0 otherwise",
             series.up.clone(),
+        );
+        registry.register(
+            "beside",
+            "1 while it answers that observes beside another scheduler (observe --beside), 0 otherwise",
+            series.beside.clone(),
         );
         registry.register(
             "histogram_events_lost",
@@ -171,9 +187,10 @@ impl Series {
         }
     }
 
-    /// Whether the scheduler answers.
-    pub fn set_up(&self, up: bool) {
-        self.up.set(i64::from(up));
+    /// Who answers, if anybody does.
+    pub fn set_up(&self, answers: Option<Answers>) {
+        self.up.set((answers == Some(Answers::Scheduler)).into());
+        self.beside.set((answers == Some(Answers::Beside)).into());
     }
 
     /// Adds events that were lost.

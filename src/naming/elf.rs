@@ -18,8 +18,8 @@ const SYMBOL_BYTES: usize = 24;
 /// Symbols that are in memory at a time.
 const PIECE: usize = 2048;
 /// Longest name as it stands in the file, and what may become of it.
-const NAME_MAX: usize = 1024;
-const DEMANGLED_MAX: usize = 4096;
+pub const NAME_MAX: usize = 1024;
+pub const DEMANGLED_MAX: usize = 4096;
 
 const SEGMENT_LOAD: u32 = 1;
 const SECTION_SYMTAB: u32 = 2;
@@ -211,7 +211,7 @@ impl Write for Bounded {
 }
 
 /// A short mangled name may stand for a very long one: then it stays as it is.
-fn demangled(name: &str) -> String {
+pub fn demangled(name: &str) -> String {
     let mut text = Bounded(String::new());
     if let Ok(rust) = rustc_demangle::try_demangle(name) {
         if write!(text, "{rust:#}").is_ok() {

@@ -9,10 +9,10 @@
 mod answer;
 mod asked;
 pub mod cgroups;
-mod elf;
-mod kallsyms;
+pub(crate) mod elf;
+pub(crate) mod kallsyms;
 pub(crate) mod proc;
-mod user;
+pub(crate) mod user;
 
 pub use proc::use_proc;
 

@@ -38,16 +38,17 @@ const SLOW: [&str; 8] = [
 
 /// A line of `/proc/PID/maps`: a piece of a file that may be executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Mapping {
+pub struct Mapping {
     start: u64,
     end: u64,
     offset: u64,
     /// Major and minor number of its device.
     device: (u32, u32),
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
-fn parse_mapping(line: &str) -> Option<Mapping> {
+/// A line of that list; `None` if it is no file, or may not be executed.
+pub fn parse_mapping(line: &str) -> Option<Mapping> {
     let mut rest = line.trim_end_matches('\n');
     let mut word = || {
         let (word, after) = rest.trim_start().split_once(' ')?;
@@ -74,7 +75,7 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
 }
 
 /// The type of the file system on `device`, by the text of a `mountinfo`.
-fn file_system(mountinfo: impl BufRead, device: (u32, u32)) -> Option<String> {
+pub fn file_system(mountinfo: impl BufRead, device: (u32, u32)) -> Option<String> {
     let device = format!("{}:{}", device.0, device.1);
     let mut lines = mountinfo.lines().map_while(Result::ok);
     let line = lines.find(|line| line.split(' ').nth(2) == Some(&device))?;
@@ -109,7 +110,7 @@ fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 /// The name of a file, also of one that was replaced since.
-fn file_name(path: &Path) -> Option<String> {
+pub fn file_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy();
     let name = printable(name.strip_suffix(" (deleted)").unwrap_or(&name));
     Some(name[..name.floor_char_boundary(FILE_NAME_LEN_MAX)].to_owned())
@@ -138,6 +139,11 @@ fn short(name: &str) -> &str {
     }
     let end = if end == 0 { name.len() } else { end };
     &name[..name.floor_char_boundary(end.min(FUNCTION_LEN_MAX))]
+}
+
+/// The name of a function, as it may be shown.
+pub fn shown(name: &str) -> String {
+    printable(short(name))
 }
 
 /// What is known of a process for one batch of questions.
@@ -231,7 +237,7 @@ impl Programs {
         // a call at the very end of a function returns to the next one: look a byte before
         let before = address.checked_sub(1)?;
         let function = elf::function(&file, before, &mut self.budget);
-        Some((address, function.map(|name| printable(short(&name)))))
+        Some((address, function.map(|name| shown(&name))))
     }
 }
 

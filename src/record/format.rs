@@ -2,12 +2,11 @@
 //! The bytes of a recording, `docs/recording.md`: the header of the file, the header of a chunk,
 //! and a chunk's body. Says what is valid; reads and writes no file.
 
-use std::fmt::Write;
-
 use anyhow::{Context, Result, ensure};
 
 use crate::abi::EVENT_BYTES;
 use crate::events::{Event, Names};
+use crate::output::printable;
 
 /// What a recording begins with.
 pub const MAGIC: [u8; 8] = *b"SCXPROXY";
@@ -24,7 +23,7 @@ const RELEASE_BYTES: usize = 128;
 const MADE_BY_BYTES: usize = 64;
 
 /// What a chunk begins with.
-const CHUNK_MAGIC: [u8; 4] = *b"CHNK";
+pub const CHUNK_MAGIC: [u8; 4] = *b"CHNK";
 /// Size of a chunk's header; also, each chunk begins at a multiple of this.
 pub const CHUNK_HEADER_BYTES: usize = 64;
 /// Most bytes of a chunk's body.
@@ -164,10 +163,8 @@ impl Header {
     /// For a person: what was recorded, where and when.
     #[must_use]
     pub fn describe(&self) -> String {
-        let mut text = format!("kernel {}", self.release);
-        // a String takes all that is written
-        let _ = write!(text, ", recorded by scx_proxy {}", self.made_by);
-        text
+        let (release, made_by) = (printable(&self.release), printable(&self.made_by));
+        format!("kernel {release}, recorded by scx_proxy {made_by}")
     }
 }
 

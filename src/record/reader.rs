@@ -98,7 +98,7 @@ impl Recording {
     /// When what is replayed of `span` begins and ends, in ns of the kernel's monotonic clock.
     #[must_use]
     pub fn times(&self, span: Span) -> (u64, u64) {
-        let at = |secs: f64| self.header.began_ns + (secs * 1e9) as u64;
+        let at = |secs: f64| self.header.began_ns.saturating_add((secs * 1e9) as u64);
         // waits that go on began before the recording did
         let begin_ns = self.begin_ns.max(self.header.began_ns);
         let begin_ns = span.from.map_or(begin_ns, |secs| at(secs).max(begin_ns));
@@ -163,7 +163,7 @@ impl Recording {
     /// batch has the names of all that is in it, and what is missing before it counts as lost.
     #[must_use]
     pub fn batches(&self, span: Span) -> Batches<'_> {
-        let ns = |secs: f64| (secs * 1e9) as u64;
+        let at = |secs: f64| self.header.began_ns.saturating_add((secs * 1e9) as u64);
         Batches {
             recording: self,
             at: self.first,
@@ -171,10 +171,8 @@ impl Recording {
             around: false,
             last_seq: 0,
             events_seen: None,
-            from_ns: span.from.map_or(0, |secs| self.header.began_ns + ns(secs)),
-            to_ns: span
-                .to
-                .map_or(u64::MAX, |secs| self.header.began_ns + ns(secs)),
+            from_ns: span.from.map_or(0, at),
+            to_ns: span.to.map_or(u64::MAX, at),
             begun: false,
             waits: Waits::default(),
             damage: Damage::default(),
@@ -310,8 +308,9 @@ impl Iterator for Batches<'_> {
             let missing = chunk.events_before.saturating_sub(seen);
             // what it begins with is news if something is missing before it
             let snapshot = chunk.snapshot || missing > 0 || self.events_seen.is_none();
-            self.events_seen = Some(chunk.events_before + u64::from(chunk.nr_events));
-            self.damage.events += missing;
+            let nr_events = u64::from(chunk.nr_events);
+            self.events_seen = Some(chunk.events_before.saturating_add(nr_events));
+            self.damage.events = self.damage.events.saturating_add(missing);
             let was_begun = self.begun;
             let names = std::mem::take(&mut body.names);
             let (events, snapshot) = self.cut(snapshot, body);
@@ -321,7 +320,7 @@ impl Iterator for Batches<'_> {
                     restated: false,
                     snapshot,
                     lost: if was_begun || self.from_ns == 0 {
-                        chunk.lost + missing
+                        chunk.lost.saturating_add(missing)
                     } else {
                         0
                     },

@@ -68,7 +68,7 @@ pub fn feed(recording: &Recording, span: Span, sink: &mut dyn Sink) -> Result<()
 }
 
 /// Lines as `--print-events` prints them.
-struct Text<W>(W);
+pub(crate) struct Text<W>(pub W);
 
 impl<W: Write> Sink for Text<W> {
     fn batch(&mut self, batch: &Batch, _names: &NameTable) -> Result<()> {

@@ -43,7 +43,7 @@ fn encode(batch: &Batch, into: &mut Vec<u8>) {
 }
 
 /// Reads one frame; `None`: there are no more.
-fn read_frame(from: &mut impl Read) -> Result<Option<Batch>> {
+pub fn read_frame(from: &mut impl Read) -> Result<Option<Batch>> {
     let mut header = [0; HEADER_BYTES];
     match from.read_exact(&mut header) {
         Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),

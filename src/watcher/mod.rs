@@ -10,10 +10,10 @@
 
 pub mod child;
 pub mod confine;
-mod feed;
+pub(crate) mod feed;
 mod keeper;
-mod requests;
-mod server;
+pub(crate) mod requests;
+pub(crate) mod server;
 mod service;
 
 pub use keeper::{Handle, Keeper, SOCKET};

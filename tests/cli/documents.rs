@@ -19,12 +19,13 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("schedload", env!("CARGO_BIN_EXE_schedload")),
 ];
 /// Scripts whose `--help` changes nothing; they want Debian's Python.
-const SCRIPTS: [&str; 12] = [
+const SCRIPTS: [&str; 13] = [
     "bench",
     "campaign",
     "check-trace",
     "demo",
     "facts",
+    "fuzz",
     "kernel",
     "package",
     "place",

@@ -65,10 +65,10 @@ const OUT: &str = "/run/beside.out";
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What observes, until it is ended.
-struct Beside(Option<Child>);
+pub struct Beside(Option<Child>);
 
 impl Beside {
-    fn start(flags: &[&str]) -> Result<Self, Failed> {
+    pub fn start(flags: &[&str]) -> Result<Self, Failed> {
         let child = Command::new(SCX_PROXY)
             .args(["observe", "--beside"])
             .args(flags)
@@ -89,12 +89,12 @@ impl Beside {
         Ok(beside)
     }
 
-    fn client(&self) -> Result<Client, Failed> {
+    pub fn client(&self) -> Result<Client, Failed> {
         Client::connect(Path::new(BESIDE)).map_err(|e| format!("{e:#}").into())
     }
 
     /// Ends it as Ctrl-C does: what it printed. Nothing of it may be left.
-    fn end(mut self) -> Result<String, Failed> {
+    pub fn end(mut self) -> Result<String, Failed> {
         let mut child = self.0.take().ok_or("ended already")?;
         run(&["kill", "-INT", &child.id().to_string()])?;
         let mut status = None;

@@ -42,6 +42,10 @@ impl Cgroup {
         Ok(group)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub fn set(&self, file: &str, value: impl ToString) -> Result<(), Failed> {
         write(&self.0.join(file), &value.to_string())
     }

@@ -6,6 +6,7 @@
 //! emulation, so tests that want the same flags share a running one.
 
 mod agent;
+mod aside;
 mod behaviour;
 mod beside;
 mod cgroup;
@@ -20,6 +21,7 @@ mod lifecycle;
 mod load;
 mod locks;
 mod machine;
+mod opened;
 mod pingpong;
 mod place;
 mod restart;
@@ -109,8 +111,9 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 25] = [
+const ON_DEFAULTS: [&[Test]; 26] = [
     beside::TESTS,
+    aside::TESTS,
     truth::REFUSED,
     truth::WORKS,
     verify::TESTS,
