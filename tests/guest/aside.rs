@@ -140,7 +140,7 @@ fn branch(first: u32, other: u32) -> Result<Vec<Cgroup>, Failed> {
 fn is_it(ended: &Ended, process: u32) -> bool {
     let about = &ended.about;
     let is_mutex = edge::type_name(about.lock) == "pthread" && about.owner != 0;
-    is_mutex && about.tgid == process && ended.waited_ns > 200_000_000
+    is_mutex && about.tgid == process && ended.waited_ns > 50_000_000
 }
 
 /// Where their branches part counts, however far up that is.
