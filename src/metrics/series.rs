@@ -14,6 +14,7 @@ use scx_stats::prelude::*;
 use serde_json::Value;
 
 use super::classes::{Observed, Settled};
+use crate::locks::LockType;
 use crate::stats::Metrics;
 
 /// Label of a version.
@@ -25,6 +26,20 @@ type Cgroups = [(&'static str, String); 2];
 /// Label of a class of locks.
 type Class = [(&'static str, String); 1];
 type ByClass = Family<Class, Histogram, fn() -> Histogram>;
+/// Label of a type of lock.
+type Type = [(&'static str, &'static str); 1];
+
+/// Statistics that are counted by type of lock, as `NAME_TYPE`: series with that label, whose sum is `NAME`.
+const BY_TYPE: [(&str, &str); 2] = [
+    (
+        "edges",
+        "Edges seen, by the type of the lock: tasks that went to sleep on a tracked lock",
+    ),
+    (
+        "donations",
+        "Donations begun, by the type of the lock: an owner was given a slice in a donor's context",
+    ),
+];
 
 enum Stat {
     Count(Counter),
@@ -259,7 +274,19 @@ impl Series {
 /// A series for each field of [`Metrics`]. Times are exposed in seconds.
 fn stats(registry: &mut Registry) -> BTreeMap<String, Stat> {
     let mut stats = BTreeMap::new();
+    for (name, about) in BY_TYPE {
+        let family = Family::<Type, Counter>::default();
+        registry.register(name, about, family.clone());
+        for lock in LockType::followed() {
+            let counter = family.get_or_create(&[("type", lock.name())]).clone();
+            stats.insert(format!("{name}_{}", lock.name()), Stat::Count(counter));
+        }
+    }
     for (field, about) in Metrics::meta().fields {
+        let is_sum = BY_TYPE.iter().any(|(name, _)| *name == field);
+        if is_sum || stats.contains_key(&field) {
+            continue;
+        }
         let about = about.attrs.desc.unwrap_or_default();
         let series = if let Some(about) = about.strip_prefix("Level: ") {
             let gauge = Gauge::default();
@@ -422,6 +449,7 @@ mod tests {
         let metrics = Metrics {
             cpus: 4,
             edges: 3,
+            edges_rwsem: 3,
             donated_ns: 1_500_000_000,
             ..Metrics::default()
         };
@@ -430,7 +458,8 @@ mod tests {
         let text = text(&registry);
         for line in [
             "scx_proxy_cpus 4",
-            "scx_proxy_edges_total 6",
+            "scx_proxy_edges_total{type=\"rwsem\"} 6",
+            "scx_proxy_edges_total{type=\"mutex\"} 0",
             "scx_proxy_donated_seconds_total 3.0",
         ] {
             assert!(text.lines().any(|l| l == line), "no {line} in {text}");

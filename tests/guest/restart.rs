@@ -102,7 +102,7 @@ fn over_hotplug(file: &str) -> Result<(), Failed> {
         let value = lines.find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
         value.unwrap_or(-1.0)
     };
-    const EDGES: &str = "scx_proxy_edges_total ";
+    const EDGES: &str = r#"scx_proxy_edges_total{type="mutex"} "#;
     const WAITS: &str = r#"scx_proxy_wait_seconds_count{class="mutex fdget_pos"} "#;
     wait_for("the recording", PATIENCE, || Path::new(file).exists())?;
     wait_for("the metrics", PATIENCE, || count("scx_proxy_up ") == 1.0)?;

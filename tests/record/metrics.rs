@@ -160,6 +160,8 @@ fn a_scrape_says_what_the_scheduler_did() {
     *fake.metrics.lock().expect("a lock") = Metrics {
         cpus: 4,
         edges: 5,
+        edges_mutex: 4,
+        edges_rwsem: 1,
         donations: 3,
         donated_ns: 2_500_000_000,
         ..Metrics::default()
@@ -346,6 +348,7 @@ fn counters_go_on_over_a_restart_of_the_scheduler() {
     let fake = Fake::new(&folder, vec![story(1)]);
     let counted = |edges| Metrics {
         edges,
+        edges_mutex: edges,
         ..Metrics::default()
     };
     *fake.metrics.lock().expect("a lock") = counted(1000);
