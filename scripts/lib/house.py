@@ -13,6 +13,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import kernels
 import project
 
 LINE = "SPDX-License-Identifier: GPL-2.0-only"
@@ -121,6 +122,19 @@ def yaml(names):
     return bad
 
 
+def workflows(names):
+    """By the schemas of GitHub's own format, which the linter has with it."""
+    linter = next(kernels.cache_dir().glob("check-jsonschema-*/bin/check-jsonschema"), None)
+    if not linter:
+        return None
+    bad = []
+    for schema, folder in (("github-workflows", ".github/workflows/"), ("github-actions", ".github/actions/")):
+        chosen = [name for name in names if name.startswith(folder)]
+        said = tool([str(linter), "--builtin-schema", f"vendor.{schema}"], chosen) or []
+        bad += [line for line in said if not line.startswith("ok -- ")]
+    return bad
+
+
 def toml(names):
     bad = []
     for name in names:
@@ -153,6 +167,7 @@ CHECKS = [
     ("shell: shellcheck", shell),
     ("Python: pyflakes3", python),
     ("YAML", yaml),
+    ("workflows: check-jsonschema", workflows),
     ("TOML", toml),
 ]
 

@@ -19,7 +19,7 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("schedload", env!("CARGO_BIN_EXE_schedload")),
 ];
 /// Scripts whose `--help` changes nothing; they want Debian's Python.
-const SCRIPTS: [&str; 13] = [
+const SCRIPTS: [&str; 14] = [
     "bench",
     "campaign",
     "check-trace",
@@ -32,6 +32,7 @@ const SCRIPTS: [&str; 13] = [
     "setup",
     "stressors",
     "test",
+    "verified",
     "vm",
 ];
 /// How it works, in depth: DESIGN.md is its index.
