@@ -5,7 +5,9 @@ Emulation has one fault that strikes after a command has started: loading a
 scheduler patches the kernel's code (static keys), and QEMU's translator can
 leave a CPU on the breakpoint instruction that patching puts there for an
 instant. The kernel then dies of "int3" in code that has none. Such a guest is
-run again, the fault is reported and counted; nothing else is forgiven.
+run again, for the tests that had not ended; the fault is reported and counted; nothing else is forgiven.
+A test that it strikes twice runs where the emulated CPUs take turns (vmrun.Job.one_thread): there no CPU
+translates what another one writes.
 """
 
 import re

@@ -91,6 +91,7 @@ class Job:
     stderr: object = None
     virtual_time: bool = False  # emulated: the clock counts instructions, 2 ns each, and nothing else
     even_us: int | None = None  # CPUs of such a machine take turns of about that length (even_clock.py)
+    one_thread: bool = False  # emulated CPUs in turn, on a clock of real time: slower, and nothing that only happens side by side
     fail_boots: int = 0  # for the self-test: let that many boots die early
 
 
@@ -208,6 +209,8 @@ def vng_command(job, run_dir, tmp_dir, kvm, attempt):
         command.append("--disable-kvm")
         if job.virtual_time:
             qemu.append("-icount shift=1 -accel tcg,thread=single")
+        elif job.one_thread:
+            qemu.append("-accel tcg,thread=single")
         # Emulated CPUs starve now and then; the watchdog would then give up the TSC for a slow clock.
         append.append("tsc=reliable")
     if attempt <= job.fail_boots:
