@@ -101,13 +101,17 @@ class Shown(io.BytesIO):
     def __init__(self):
         super().__init__()
         self.begun = {}  # name of a test: when
+        self.line = ""  # the last one, as far as it is there
 
     def write(self, data):
-        sys.stdout.write(bytes(data).decode(errors="replace"))
+        text = bytes(data).decode(errors="replace")
+        sys.stdout.write(text)
         sys.stdout.flush()
         super().write(data)
-        for test in GUEST_TEST.findall(self.text()):
+        self.line += text
+        for test in GUEST_TEST.findall(self.line):
             self.begun.setdefault(test, time.monotonic())
+        self.line = self.line.rpartition("\n")[2]
 
     def text(self):
         return self.getvalue().decode(errors="replace")
