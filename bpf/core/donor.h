@@ -130,6 +130,7 @@ static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *t
 	tctx->wait_type = lock & LOCK_TYPE_MASK;
 	tctx->blocked_at_ns = port_now();
 	tctx->return_choice = RETURN_NONE;
+	tctx->named_owner = owner;
 	candidates_forget(tctx);
 	stat_inc(STAT_EDGE);
 	stat_inc(STAT_EDGE_MUTEX + tctx->wait_type);

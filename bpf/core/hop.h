@@ -2,7 +2,8 @@
 /*
  * One hop of a chain: from a waiter to the task that it waits for. That is the
  * owner, as the lock itself says; in the moment in which a lock has none, its first waiter; and of a
- * lock of a program whose word names no owner, one of those that used it before.
+ * lock of a program whose word names no owner, one of those that used it before. That is its last owner, if it
+ * names its owners: one that is preempted between its release and the wakeup keeps the waiter waiting still.
  */
 #ifndef PROXY_CORE_HOP_H
 #define PROXY_CORE_HOP_H
@@ -258,6 +259,10 @@ CORE_FN int chain_hop(u32 pid, struct hop *h)
 			first = edge_first_waiter_pid(lock);
 		if (!owner && !first)
 			candidates = edge_candidates(p, tctx, lock);
+		if (owner && owner != tctx->named_owner) {
+			tctx->named_owner = owner;
+			candidates_forget(tctx);
+		}
 		/* the waiter may have gone on, and its lock with it, while we read */
 		if (edge_lock(p, tctx) != lock)
 			lock = 0;

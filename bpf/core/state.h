@@ -98,6 +98,7 @@ struct task_ctx {
 	 * for the owner at present, what that had run when it was chosen, which user is looked at next;
 	 * and what was found when it was last looked
 	 */
+	u32 named_owner; /* which the lock named last in this wait */
 	u32 candidate;
 	u32 candidate_found;
 	u64 candidate_at_ns;

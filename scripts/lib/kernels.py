@@ -61,8 +61,9 @@ def cache_dir():
 def matrix():
     """series name -> its table, with what it leaves out filled in."""
     data = tomllib.loads(MATRIX.read_text())
-    defaults = {"suite": data["suite"], "flavour": data["flavour"], "tests": "none", "note": "", "stress_secs": 60} | MACHINE
-    return {name: defaults | {"series": name, "version": name} | table for name, table in data["series"].items()}
+    defaults = {"suite": data["suite"], "flavour": data["flavour"], "tests": "none", "note": "", "stress_secs": 60, "apart": [], "threads_of_its_own": False} | MACHINE
+    tables = {name: defaults | {"series": name, "version": name} | table for name, table in data["series"].items()}
+    return {name: {"all": table["tests"]} | table for name, table in tables.items()}
 
 
 def entry(name):

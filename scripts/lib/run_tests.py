@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Every test of the project, one after the other, and one closing line.
+"""The tests of the project, and one closing line.
 
 Parts: the form of the code and of the rest, the host's tests (cargo), the guest's tests on the
 kernels that kernels.toml marks, the VM runner's own tests, a trace in Perfetto's
-own parser. A part that fails does not keep the others from running.
+own parser. A part that fails does not keep the others from running. Without KVM guests run two at a time, each
+emulated by one thread.
 """
 
 import argparse
+import concurrent.futures
 import io
 import json
 import re
@@ -22,13 +24,13 @@ import vmrun
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 PLAIN_RESULT = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
 SECOND_ATTEMPT = re.compile(r"^(?:test .*\.\.\. )?second attempt of (\S+),", re.M)
-# of tests/guest: a test that begins, and how the one before it ended
+# of tests/guest: a test that begins
 GUEST_TEST = re.compile(r"^test (\S+) +\.\.\. ", re.M)
-GUEST_RESULT = re.compile(r"(?:^|\.\.\. )(ok|FAILED|ignored)$", re.M)
 GUEST_SECS = 2100
-# of one list of tests, where the emulation breaks again and again
-GUESTS_MAX = 12
 SLOWEST_SHOWN = 12
+AT_A_TIME = 2
+# what one of these programs says at its end for another one
+SLOWEST, SECOND = "slowest in guests: ", "had a second attempt: "
 
 
 class Tally:
@@ -40,6 +42,15 @@ class Tally:
         self.second_attempts = []
         self.secs_of_tests = {}  # those of guests: name and machine
 
+    def take(self, text):
+        """What report() said in another program."""
+        for line in text.splitlines():
+            if line.startswith(SLOWEST):
+                pairs = (pair.removesuffix(" s").rpartition(" ") for pair in line.removeprefix(SLOWEST).split(", "))
+                self.secs_of_tests |= {test: float(secs) for test, _, secs in pairs}
+            elif line.startswith(SECOND):
+                self.second_attempts.append(line.removeprefix(SECOND))
+
     def part(self, name, started, counts, ok):
         for nr, count in enumerate(counts):
             self.counts[nr] += count
@@ -50,10 +61,6 @@ class Tally:
         state = "ok" if ok else "FAILED"
         print(f"== {name}: {state}, {counts[0]} passed, {counts[1]} failed, {counts[2]} skipped "
               f"({time.monotonic() - started:.0f} s)", flush=True)  # fmt: skip
-
-
-def add(some, more):
-    return [a + b for a, b in zip(some, more)]
 
 
 def sums(pattern, text):
@@ -121,16 +128,8 @@ class Shown(io.BytesIO):
         begun = [*self.begun.values(), time.monotonic()]
         return {name: begun[nr + 1] - begun[nr] for nr, name in enumerate(self.begun)}
 
-    def ended(self):
-        """The tests that came to their end in a guest that died, and how many (passed, failed, were ignored)."""
-        _, *pieces = GUEST_TEST.split(self.text())
-        names, outputs = pieces[::2], pieces[1::2]
-        results = [GUEST_RESULT.findall("... " + output) for output in outputs[:-1]]
-        results = [result[-1] if result else "FAILED" for result in results]
-        return names[:-1], [results.count(result) for result in ("ok", "FAILED", "ignored")]
 
-
-def guest_job(series, table, binary, arguments, out):
+def guest_job(series, table, binary, arguments, out, one_thread):
     """The machine is the one that kernels.toml names."""
     return vmrun.Job(
         cwd=str(project.ROOT),
@@ -145,41 +144,18 @@ def guest_job(series, table, binary, arguments, out):
         memory=table["memory"],
         virtual_time=table["virtual_time"],
         even_us=table["even_us"],
+        # no CPU runs code that another one is just patching; and there is room for another guest
+        one_thread=one_thread,
     )
 
 
-def guest(tally, faults, series, table, binary, only):
+def guest(tally, series, table, binary, only, one_thread=False):
     name = f"tests on Linux {series} ({kernels.machine(table)})"
     started = time.monotonic()
     print(f"== {name}", flush=True)
-    counts, done, text, ok, alone = [0, 0, 0], [], "", True, None
+    out = Shown()
     try:
-        for run in range(1, GUESTS_MAX + 1):
-            out = Shown()
-            skipped = [word for test in done for word in ("--skip", test)]
-            job = guest_job(series, table, binary, [*([alone] if alone else only), "--exact", *skipped], out)
-            job.one_thread = bool(alone)
-            outcome, fault = project.run_guest_once(job)
-            text += out.text()
-            tally.secs_of_tests |= {f"{test} on {series}": secs for test, secs in out.secs().items()}
-            if not fault or run == GUESTS_MAX:
-                counts = add(counts, sums(CARGO_RESULT, out.text()))
-                ok = ok and not outcome.status and not outcome.warnings and outcome.powered_off
-                if not alone:
-                    break
-                # the others have threads again
-                done, alone = [*done, *out.begun], None
-                continue
-            # what had ended before the emulation broke has ended
-            faults.append(fault)
-            names, ended = out.ended()
-            done, counts = done + names, add(counts, ended)
-            # where it breaks at once again, the test that it breaks in has a guest of its own, without threads
-            alone = None if names else next(iter(out.begun), None)
-            how = f"{alone} runs" if alone else "the others run"
-            print(f"\n{name}: the emulation broke ({fault}); {len(names)} tests had ended, {how} in guest {run + 1}", flush=True)
-        else:
-            ok = False  # some have not run
+        outcome = project.run_guest(guest_job(series, table, binary, [only] if only else [], out, one_thread))
     except (kernels.KernelError, vmrun.VmError, OSError) as error:
         print(f"{name}: error: {error}", flush=True)
         tally.part(name, started, [0, 0, 0], False)
@@ -188,24 +164,38 @@ def guest(tally, faults, series, table, binary, only):
         print(f"{name}: {outcome.retries} of {outcome.boots} boots died early and were tried again")
     for warning in outcome.warnings:
         print(f"{name}: kernel log: {warning}")
-    for test in SECOND_ATTEMPT.findall(text):
-        tally.second_attempts.append(f"{test} on {series}")
-    ok = ok and counts[0] > 0 and not counts[1]
+    tally.secs_of_tests |= {f"{test} on {series}": secs for test, secs in out.secs().items()}
+    tally.second_attempts += [f"{test} on {series}" for test in SECOND_ATTEMPT.findall(out.text())]
+    counts = sums(CARGO_RESULT, out.text())
+    ok = not outcome.status and not outcome.warnings and outcome.powered_off and counts[0] > 0 and not counts[1]
     tally.part(name, started, counts, ok)
 
 
-def vm_runner(tally):
-    started = time.monotonic()
-    print("== tests of scripts/vm", flush=True)
-    status, out = run([str(project.ROOT / "scripts" / "selftest-vm")], stderr=subprocess.STDOUT)
-    tally.part("tests of scripts/vm", started, sums(PLAIN_RESULT, out), not status)
+def side_by_side(tally, parts):
+    """Programs that count their own results, some at a time: label, name, command. Each line has the label in front."""
+
+    def part(label, name, command):
+        started = time.monotonic()
+        print(f"== {name}: begins", flush=True)
+        process = subprocess.Popen(command, cwd=project.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            print(f"{label} | {line}", end="", flush=True)
+        said = "".join(lines)
+        return name, started, said, process.wait()
+
+    with concurrent.futures.ThreadPoolExecutor(1 if vmrun.use_kvm() else AT_A_TIME) as pool:
+        for future in concurrent.futures.as_completed([pool.submit(part, *each) for each in parts]):
+            name, started, said, status = future.result()
+            tally.take(said)
+            tally.part(name, started, sums(PLAIN_RESULT, said), not status)
 
 
-def trace(tally):
-    started = time.monotonic()
-    print("== a trace in Perfetto's parser", flush=True)
-    status, out = run([str(project.ROOT / "scripts" / "check-trace")])
-    tally.part("a trace in Perfetto's parser", started, sums(PLAIN_RESULT, out), not status)
+def guest_alone(series, table, only, binary):
+    """guest(), as a program of its own."""
+    command = [sys.executable, "-B", __file__, "--kernel", series, "--binary", binary, "--filter", only]
+    return series, f"tests on Linux {series} ({kernels.machine(table)})", command
 
 
 def plain(tally, name, program, *arguments):
@@ -219,48 +209,96 @@ def plain(tally, name, program, *arguments):
 def parse(argv):
     parser = argparse.ArgumentParser(
         prog="scripts/test",
-        description="Runs all tests: form, host, and on Debian kernels in VMs. Takes about half an hour on two cores "
-        "without KVM. Exits 0 if none failed.",
+        description="Runs the tests: form, host, and on Debian kernels in VMs. Takes about half an hour on two cores "
+        "without KVM, and two hours with --all. Exits 0 if none failed.",
     )
+    parser.add_argument("--all", action="store_true", help="also the tests and machines that take longest (kernels.toml: all)")
     parser.add_argument("--kernel", action="append", metavar="SERIES", help="only these kernels (repeatable)")
     parser.add_argument("--filter", metavar="TEXT", help="only guest tests whose name holds TEXT (or another: TEXT,TEXT), and nothing else")
     parser.add_argument("--packages", action="store_true", help="only the packages: in bare Debian roots, and in a guest with systemd. Takes root, and about ten minutes")
+    parser.add_argument("--binary", help=argparse.SUPPRESS)  # tests/guest, when it is built already
     return parser.parse_args(argv)
+
+
+def words(tests):
+    """What the guest's program takes: nothing is everything."""
+    return ",".join(tests if isinstance(tests, list) else [])
+
+
+def guests_of(table, tests):
+    """The filters of the guests that a list of tests is dealt out to: those that kernels.toml sets apart, and the rest."""
+    apart = table["apart"]
+    if not apart or tests == "none":
+        return [words(tests)]
+    left_out = tests if isinstance(tests, list) else []
+    rest = [f"!{text}" for texts in apart for text in texts]
+    return [words([*texts, *left_out]) for texts in (*apart, rest)]
+
+
+def left_to_all(table):
+    """What plain scripts/test leaves out of a machine's tests."""
+    tests, everything = (tests if isinstance(tests, list) else [] for tests in (table["tests"], table["all"]))
+    return [text for text in everything if text not in tests and text[0] != "!"] + [
+        text[1:] for text in tests if text[0] == "!" and text not in everything
+    ]
+
+
+def wanted(args):
+    """Series, table and filter of each guest; and which tests plain scripts/test leaves out."""
+    chosen, left_out = [], []
+    for series, table in kernels.matrix().items():
+        if args.kernel and series not in args.kernel:
+            continue
+        tests = table["all"] if args.all or args.kernel else table["tests"]
+        if tests != "none" or args.kernel:
+            chosen += [(series, table, only) for only in ([args.filter] if args.filter else guests_of(table, tests))]
+        if not (args.all or args.kernel or args.filter) and table["all"] != table["tests"]:
+            left_out.append(f"{series}: {', '.join(left_to_all(table))}")
+    return chosen, left_out
 
 
 def main(argv):
     args = parse(argv)
-    tally, faults = Tally(), []
+    tally = Tally()
     if args.packages:
         plain(tally, "packages", "packages.py")
-        return report(tally, faults)
+        return report(tally)
+    unknown = set(args.kernel or []) - set(kernels.matrix())
+    if unknown:
+        raise project.Failure(f"unknown kernel: {', '.join(sorted(unknown))}; scripts/kernel --list shows the known ones")
+    guests, left_out = wanted(args)
+    if args.binary:
+        ((series, table, only),) = guests
+        guest(tally, series, table, args.binary, only, one_thread=True)
+        return report(tally)
+    parts = []
     if not args.filter:
         plain(tally, "licence lines, scripts", "house.py")
         check(tally, "format", ["cargo", "fmt", "--check"])
         check(tally, "lints", ["cargo", "clippy", "--release", "--all-targets", "--", "-D", "warnings"])
         host(tally)
-        vm_runner(tally)
-        trace(tally)
-    unknown = set(args.kernel or []) - set(kernels.matrix())
-    if unknown:
-        raise project.Failure(f"unknown kernel: {', '.join(sorted(unknown))}; scripts/kernel --list shows the known ones")
+        parts.append(("vm", "tests of scripts/vm", [str(project.ROOT / "scripts" / "selftest-vm")]))
+        parts.append(("trace", "a trace in Perfetto's parser", [str(project.ROOT / "scripts" / "check-trace")]))
     binary = guest_binary()
-    for series, table in kernels.matrix().items():
-        if args.kernel and series not in args.kernel or not args.kernel and table["tests"] == "none":
-            continue
-        only = args.filter or ",".join(table["tests"] if isinstance(table["tests"], list) else [])
-        guest(tally, faults, series, table, binary, [only] if only else [])
-    return report(tally, faults)
+    if len(guests) == 1 and not parts:
+        ((series, table, only),) = guests
+        guest(tally, series, table, binary, only)
+    else:
+        alone = [each for each in guests if each[1]["threads_of_its_own"]]
+        side_by_side(tally, [guest_alone(*each, binary) for each in guests if each not in alone] + parts)
+        for series, table, only in alone:
+            guest(tally, series, table, binary, only)
+    for machine in left_out:
+        print(f"left to scripts/test --all: {machine}")
+    return report(tally)
 
 
-def report(tally, faults):
+def report(tally):
     slowest = sorted(tally.secs_of_tests.items(), key=lambda item: -item[1])[:SLOWEST_SHOWN]
     if slowest:
-        print("slowest in guests: " + ", ".join(f"{test} {secs:.0f} s" for test, secs in slowest))
-    if faults:
-        print(f"guests run again because QEMU's emulation broke: {len(faults)}")
+        print(SLOWEST + ", ".join(f"{test} {secs:.0f} s" for test, secs in slowest))
     for name in tally.second_attempts:
-        print(f"had a second attempt: {name}")
+        print(f"{SECOND}{name}")
     for name in tally.failed_parts:
         print(f"failed: {name}")
     passed, failed, skipped = tally.counts

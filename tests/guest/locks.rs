@@ -59,6 +59,10 @@ pub const MORE: &[Test] = &[
         donates("pthread_shared", "cross", PTHREAD)
     }),
     ("kinds::pthread_of_32_bits", pthread_of_32_bits),
+    // an owner that is preempted between its release and the wakeup is still lent to
+    ("kinds::musl_slow_wake", || {
+        donates("musl_slow_wake", "same", PTHREAD)
+    }),
     ("kinds::musl_mutex", || {
         donates("musl_mutex", "cross", PTHREAD)
     }),

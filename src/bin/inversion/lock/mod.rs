@@ -58,6 +58,7 @@ pub const RECIPES: &[&Recipe] = &[
     &pthread::SHARED,
     &pthread_32::RECIPE,
     &musl::RECIPE,
+    &musl::SLOW_WAKE,
     &unnamed::RWLOCK_WRITER,
     &unnamed::SHARED_MUTEX,
     &unnamed::RUST_MUTEX,

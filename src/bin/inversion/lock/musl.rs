@@ -5,15 +5,15 @@
 //!
 //! After src/thread/pthread_mutex_timedlock.c and pthread_mutex_unlock.c of musl 1.2.
 
-use super::Recipe;
 use super::by_hand::{self, Locked, Mutex as _};
+use super::{Recipe, Setup, compute};
 use crate::shared::{Shared, Zeroed};
 use crate::spawn::WorkerKind;
 use anyhow::Result;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub static RECIPE: Recipe = Recipe {
+const TEMPLATE: Recipe = Recipe {
     name: "musl_mutex",
     summary: "mutex as musl's recursive one: owner computes, waiter locks it (FUTEX_WAIT)",
     default_hogs: 2,
@@ -23,13 +23,25 @@ pub static RECIPE: Recipe = Recipe {
     links: 1,
     pages_max: super::compute_max,
     unavailable: || None,
-    build: |units| {
-        Ok(Box::new(Locked {
-            mutex: Mutex::new()?,
-            units,
-        }))
-    },
+    build: |units| build(units, 0),
 };
+
+pub static RECIPE: Recipe = TEMPLATE;
+
+pub static SLOW_WAKE: Recipe = Recipe {
+    name: "musl_slow_wake",
+    summary: "the same, while its owner computes between the release and FUTEX_WAKE, when the word names nobody",
+    build: |units| build(units, units / 12),
+    ..TEMPLATE
+};
+
+fn build(units: usize, units_released: usize) -> Result<Box<dyn Setup>> {
+    let mutex = Mutex {
+        units_released,
+        ..Mutex::new()?
+    };
+    Ok(Box::new(Locked { mutex, units }))
+}
 
 const WAITERS: u32 = 0x8000_0000;
 const RECURSIVE: u32 = 1;
@@ -44,11 +56,18 @@ struct Cell {
 // SAFETY: atomics, for which zero is a value.
 unsafe impl Zeroed for Cell {}
 
-struct Mutex(Shared<Cell>);
+struct Mutex {
+    cell: Shared<Cell>,
+    /// What its owner computes once it has released it.
+    units_released: usize,
+}
 
 impl Mutex {
     fn new() -> Result<Mutex> {
-        let mutex = Mutex(Shared::new()?);
+        let mutex = Mutex {
+            cell: Shared::new()?,
+            units_released: 0,
+        };
         mutex.renew();
         Ok(mutex)
     }
@@ -58,7 +77,7 @@ impl Mutex {
         let result = unsafe {
             libc::syscall(
                 libc::SYS_futex,
-                self.0.lock.as_ptr(),
+                self.cell.lock.as_ptr(),
                 op | libc::FUTEX_PRIVATE_FLAG,
                 value,
                 std::ptr::null::<libc::timespec>(),
@@ -73,15 +92,15 @@ impl Mutex {
 
 impl by_hand::Mutex for Mutex {
     fn renew(&self) {
-        self.0.kind.store(RECURSIVE, Ordering::SeqCst);
-        self.0.lock.store(0, Ordering::SeqCst);
-        self.0.waiters.store(0, Ordering::SeqCst);
+        self.cell.kind.store(RECURSIVE, Ordering::SeqCst);
+        self.cell.lock.store(0, Ordering::SeqCst);
+        self.cell.waiters.store(0, Ordering::SeqCst);
     }
 
     fn lock(&self) -> io::Result<()> {
         // SAFETY: gettid has no preconditions.
         let id = unsafe { libc::gettid() } as u32;
-        let cell = &*self.0;
+        let cell = &*self.cell;
         loop {
             let waiters = match cell.waiters.load(Ordering::SeqCst) {
                 0 => 0,
@@ -110,8 +129,9 @@ impl by_hand::Mutex for Mutex {
     }
 
     fn unlock(&self) -> io::Result<()> {
-        let was = self.0.lock.swap(0, Ordering::SeqCst);
-        if was & WAITERS != 0 || self.0.waiters.load(Ordering::SeqCst) != 0 {
+        let was = self.cell.lock.swap(0, Ordering::SeqCst);
+        compute(self.units_released);
+        if was & WAITERS != 0 || self.cell.waiters.load(Ordering::SeqCst) != 0 {
             self.futex(libc::FUTEX_WAKE, 1)?;
         }
         Ok(())
@@ -125,14 +145,14 @@ mod tests {
     #[test]
     fn the_word_is_the_second_and_names_the_owner() -> Result<()> {
         let mutex = Mutex::new()?;
-        let (start, word) = (&raw const *mutex.0, &raw const mutex.0.lock);
+        let (start, word) = (&raw const *mutex.cell, &raw const mutex.cell.lock);
         assert_eq!((start as usize % 8, word as usize - start as usize), (0, 4));
         mutex.lock()?;
         // SAFETY: gettid has no preconditions.
         let id = unsafe { libc::gettid() } as u32;
-        assert_eq!(mutex.0.lock.load(Ordering::SeqCst), id);
+        assert_eq!(mutex.cell.lock.load(Ordering::SeqCst), id);
         mutex.unlock()?;
-        assert_eq!(mutex.0.lock.load(Ordering::SeqCst), 0);
+        assert_eq!(mutex.cell.lock.load(Ordering::SeqCst), 0);
         Ok(())
     }
 
