@@ -8,6 +8,7 @@ emulated by one thread.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import io
 import json
@@ -192,10 +193,15 @@ def side_by_side(tally, parts):
             tally.part(name, started, sums(PLAIN_RESULT, said), not status)
 
 
-def guest_alone(series, table, only, binary):
-    """guest(), as a program of its own."""
-    command = [sys.executable, "-B", __file__, "--kernel", series, "--binary", binary, "--filter", only]
-    return series, f"tests on Linux {series} ({kernels.machine(table)})", command
+def guests_alone(guests, binary):
+    """guest(), as programs of their own."""
+    parts, seen = [], collections.Counter()
+    for series, table, only in guests:
+        seen[series] += 1
+        label = f"{series} part {seen[series]}" if table["apart"] else series
+        command = [sys.executable, "-B", __file__, "--kernel", series, "--binary", binary, "--filter", only]
+        parts.append((label, f"tests on Linux {label} ({kernels.machine(table)})", command))
+    return parts
 
 
 def plain(tally, name, program, *arguments):
@@ -285,7 +291,7 @@ def main(argv):
         guest(tally, series, table, binary, only)
     else:
         alone = [each for each in guests if each[1]["threads_of_its_own"]]
-        side_by_side(tally, [guest_alone(*each, binary) for each in guests if each not in alone] + parts)
+        side_by_side(tally, guests_alone([each for each in guests if each not in alone], binary) + parts)
         for series, table, only in alone:
             guest(tally, series, table, binary, only)
     for machine in left_out:

@@ -11,7 +11,7 @@ mod summary;
 
 use std::fs::{File, TryLockError};
 use std::mem::MaybeUninit;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +56,7 @@ pub fn run(opts: &ObserveOpts, shutdown: &AtomicBool) -> Result<String> {
     doctor::beside::check()?;
     const WRITABLE: &str = "stats server: is /var/run writable?";
     loader::make_socket_folder().context(WRITABLE)?;
-    let _only = only_one().context(WRITABLE)??;
+    let _only = OnlyOne::lock().context(WRITABLE)??;
     let mut object = MaybeUninit::uninit();
     let mut observer = Observer::load(opts, &mut object)?;
     let shows_all_tasks = loader::look_for_names();
@@ -147,19 +147,49 @@ impl Tables {
     }
 }
 
-/// Two of us would share the socket, which is made long after the start: so the first one locks a file, as long
-/// as it lives. The inner result is the second one's.
-fn only_one() -> std::io::Result<Result<File>> {
-    let mut open = File::options();
-    open.write(true).create(true).truncate(false).mode(0o600);
-    let file = open.open(LOCK)?;
-    Ok(match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::Error(error)) => return Err(error),
-        Err(TryLockError::WouldBlock) => Err(anyhow!(
-            "this machine is observed already, by what listens at {BESIDE}\nhelp: scx_proxy top shows it"
-        )),
-    })
+/// The file that the only one of us keeps locked. It takes it away at its end.
+struct OnlyOne(File);
+
+impl OnlyOne {
+    /// Two of us would share the socket, which is made long after the start: so the first one locks a file, as long
+    /// as it lives. The inner result is the second one's.
+    fn lock() -> std::io::Result<Result<Self>> {
+        let mut open = File::options();
+        open.write(true).create(true).truncate(false).mode(0o600);
+        loop {
+            let file = open.open(LOCK)?;
+            match file.try_lock() {
+                // one that was taken away meanwhile is nobody's
+                Ok(()) if !is_at(&file, LOCK)? => continue,
+                Ok(()) => return Ok(Ok(Self(file))),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) => {
+                    return Ok(Err(anyhow!(
+                        "this machine is observed already, by what listens at {BESIDE}\nhelp: scx_proxy top shows it"
+                    )));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for OnlyOne {
+    fn drop(&mut self) {
+        // not if somebody else took it away, and a third has locked another one
+        if matches!(is_at(&self.0, LOCK), Ok(true)) {
+            let _ = std::fs::remove_file(LOCK);
+        }
+    }
+}
+
+/// Whether `path` leads to this file.
+fn is_at(file: &File, path: &str) -> std::io::Result<bool> {
+    let own = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn answer(request: Request, observer: &Observer, state: &AgentState) -> Result<Answer> {

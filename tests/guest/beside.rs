@@ -213,7 +213,9 @@ fn nothing_to_see() -> Result<(), Failed> {
     ensure(
         out.contains("no inversion was seen") && out.contains("about one in 2 waits"),
         || format!("{out}: {}", read(LOG)),
-    )
+    )?;
+    let left = std::fs::read_dir("/run/scx/root")?.collect::<Result<Vec<_>, _>>()?;
+    ensure(left.is_empty(), || format!("left behind: {left:?}"))
 }
 
 /// What cannot be done is said in words, and ends with an error.
