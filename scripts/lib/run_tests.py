@@ -284,7 +284,7 @@ def main(argv):
         check(tally, "lints", ["cargo", "clippy", "--release", "--all-targets", "--", "-D", "warnings"])
         host(tally)
         parts.append(("vm", "tests of scripts/vm", [str(project.ROOT / "scripts" / "selftest-vm")]))
-        parts.append(("trace", "a trace in Perfetto's parser", [str(project.ROOT / "scripts" / "check-trace")]))
+        parts.append(("trace", "a trace in Perfetto's parser", [str(project.ROOT / "scripts" / "check-trace"), "--built"]))
     binary = guest_binary()
     if len(guests) == 1 and not parts:
         ((series, table, only),) = guests
