@@ -215,8 +215,8 @@ def plain(tally, name, program, *arguments):
 def parse(argv):
     parser = argparse.ArgumentParser(
         prog="scripts/test",
-        description="Runs the tests: form, host, and on Debian kernels in VMs. Takes about half an hour on two cores "
-        "without KVM, and two hours with --all. Exits 0 if none failed.",
+        description="Runs the tests: form, host, and on Debian kernels in VMs. Takes about 45 minutes on two cores "
+        "without KVM, and some hours with --all. Exits 0 if none failed.",
     )
     parser.add_argument("--all", action="store_true", help="also the tests and machines that take longest (kernels.toml: all)")
     parser.add_argument("--kernel", action="append", metavar="SERIES", help="only these kernels (repeatable)")
