@@ -181,6 +181,16 @@ impl Event {
         matches!(self.what, What::Snapshot(_))
     }
 
+    /// When it happened, unless it only says again that a wait goes on.
+    pub fn happened_ns(&self) -> Option<u64> {
+        (!self.is_snapshot()).then_some(self.time_ns)
+    }
+
+    /// Whether BPF gave a walk up, and the agent may find out more.
+    pub fn is_given_up(&self) -> bool {
+        matches!(self.what, What::Truncated { .. } | What::Cycle { .. })
+    }
+
     /// Whom it is about: as `pid` and `owner` the tasks of whatever kind of event, and of those of waits all else.
     pub fn about(&self) -> About {
         let tasks = |pid, owner| About {

@@ -107,20 +107,19 @@ impl Classes {
             self.waits.restate(waits);
         }
         for event in events {
-            match self.waits.take(event) {
+            let (about, what) = match self.waits.take(event) {
                 Change::Ended { ended, .. } => {
                     let what = Observed::Wait {
                         waited_ns: ended.waited_ns,
                         inverted_ns: ended.inverted_ns,
                     };
-                    self.hold(&ended.about, what, now);
+                    (ended.about, what)
                 }
-                Change::Donated { about, locks, .. } => {
-                    self.hold(&about, Observed::Donation(locks), now);
-                }
-                Change::Gave { about, ns } => self.hold(&about, Observed::Gave(ns), now),
-                Change::Began { .. } | Change::None => {}
-            }
+                Change::Donated { about, locks, .. } => (about, Observed::Donation(locks)),
+                Change::Gave { about, ns } => (about, Observed::Gave(ns)),
+                Change::Began { .. } | Change::None => continue,
+            };
+            self.hold(&about, what, now);
         }
     }
 
@@ -161,14 +160,10 @@ impl Classes {
 
     fn pair(&mut self, (waiter, owner): Pair) -> [String; 2] {
         let pair = [waiter, owner].map(|id| Labels(&self.names).cgroup(id));
-        if self.known_pairs.contains(&pair) {
+        if is_known(&mut self.known_pairs, &pair, PAIRS_MAX) {
             return pair;
         }
-        if self.known_pairs.len() >= PAIRS_MAX {
-            return [OTHER, OTHER].map(str::to_owned);
-        }
-        self.known_pairs.insert(pair.clone());
-        pair
+        [OTHER, OTHER].map(str::to_owned)
     }
 
     fn class(&mut self, lock: u64, site: Site) -> String {
@@ -180,15 +175,19 @@ impl Classes {
             }
             _ => Labels(&self.names).class_of(lock, site),
         };
-        if self.known.contains(&class) {
+        if is_known(&mut self.known, &class, CLASSES_MAX) {
             return class;
         }
-        if self.known.len() >= CLASSES_MAX {
-            return OTHER.to_owned();
-        }
-        self.known.insert(class.clone());
-        class
+        OTHER.to_owned()
     }
+}
+
+/// Whether `one` is known, or is from now on because there is room for it.
+fn is_known<T: Ord + Clone>(known: &mut BTreeSet<T>, one: &T, max: usize) -> bool {
+    if known.len() < max {
+        known.insert(one.clone());
+    }
+    known.contains(one)
 }
 
 #[cfg(test)]
@@ -212,23 +211,32 @@ mod tests {
         }
     }
 
-    fn wake(pid: u32, site: u64) -> Batch {
+    fn batch<const N: usize>(events: [proxy_event; N], names: Names) -> Batch {
         Batch {
-            events: vec![event(abi::proxy_event_kind_EVENT_WAKE, pid, site).into()],
+            events: events.map(Event::from).to_vec(),
+            names,
             ..Batch::default()
         }
     }
 
-    fn name(site: u64, name: &str) -> Batch {
-        let site = Event::from(event(0, 0, site)).about().site;
-        let names = Names {
-            sites: vec![(site, name.into())],
+    fn wake(pid: u32, site: u64) -> Batch {
+        let event = event(abi::proxy_event_kind_EVENT_WAKE, pid, site);
+        batch([event], Names::default())
+    }
+
+    /// Names of what asked for the locks of these events.
+    fn sites<const N: usize>(named: [(proxy_event, &str); N]) -> Names {
+        let site = |event| Event::from(event).about().site;
+        Names {
+            sites: named
+                .map(|(event, name)| (site(event), name.into()))
+                .to_vec(),
             ..Names::default()
-        };
-        Batch {
-            names,
-            ..Batch::default()
         }
+    }
+
+    fn name(site: u64, name: &str) -> Batch {
+        batch([], sites([(event(0, 0, site), name)]))
     }
 
     fn classes(settled: Vec<Settled>) -> Vec<String> {
@@ -255,18 +263,8 @@ mod tests {
         };
         let pthread = user(abi::proxy_site_kind_SITE_USER, 7);
         let mmap = user(abi::proxy_site_kind_SITE_MMAP, 42);
-        let names = Names {
-            sites: vec![
-                (Event::from(pthread).about().site, "secret+0x7".into()),
-                (Event::from(mmap).about().site, "mmap_lock of secret".into()),
-            ],
-            ..Names::default()
-        };
-        let batch = Batch {
-            events: vec![pthread.into(), mmap.into()],
-            names,
-            ..Batch::default()
-        };
+        let names = sites([(pthread, "secret+0x7"), (mmap, "mmap_lock of secret")]);
+        let batch = batch([pthread, mmap], names);
         for (programs, expected) in [
             (true, ["mutex secret+0x7", "mutex mmap_lock of secret"]),
             (false, ["mutex", "mutex mmap_lock"]),
@@ -283,15 +281,8 @@ mod tests {
         all.learn(&name(7, "fdget_pos"), NOW);
         let mut donate = event(abi::proxy_event_kind_EVENT_DONATE, 1, 0);
         (donate.lock, donate.site_kind) = (0, 0);
-        let events = vec![
-            event(abi::proxy_event_kind_EVENT_BLOCK, 1, 7).into(),
-            donate.into(),
-        ];
-        let batch = Batch {
-            events,
-            ..Batch::default()
-        };
-        all.learn(&batch, NOW);
+        let block = event(abi::proxy_event_kind_EVENT_BLOCK, 1, 7);
+        all.learn(&batch([block, donate], Names::default()), NOW);
         let settled = all.settled(NOW);
         assert_eq!(settled[0].what, Observed::Donation(5));
         assert_eq!(classes(settled), ["mutex fdget_pos"]);
@@ -305,25 +296,12 @@ mod tests {
             cgroups: cgroups.collect(),
             ..Names::default()
         };
-        all.learn(
-            &Batch {
-                names,
-                ..Batch::default()
-            },
-            NOW,
-        );
+        all.learn(&batch([], names), NOW);
         for id in 1..=1000 {
             let mut event = event(abi::proxy_event_kind_EVENT_WAKE, 1, 0);
             event.site_kind = abi::proxy_site_kind_SITE_NONE;
             (event.cgroup, event.other_cgroup) = (id, 1);
-            let events = vec![event.into()];
-            all.learn(
-                &Batch {
-                    events,
-                    ..Batch::default()
-                },
-                NOW,
-            );
+            all.learn(&batch([event], Names::default()), NOW);
         }
         let settled = all.settled(NOW);
         assert_eq!(settled[1].pair, ["/2", "/1"]);

@@ -38,13 +38,8 @@ impl Groups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::series::tests::assert_scraped;
     use prometheus_client::registry::Registry;
-
-    fn text(registry: &Registry) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, registry).expect("text");
-        text
-    }
 
     #[test]
     fn the_throttled_ones_come_first_and_counters_add_up() {
@@ -64,14 +59,12 @@ mod tests {
         groups.read(&series, rows(1, 1_000_000_000));
         groups.read(&series, rows(2, 3_000_000_000));
         groups.read(&series, rows(4, 4_000_000_000));
-        let text = text(&registry);
-        for line in [
+        let lines = [
             "scx_proxy_cgroup_throttled_seconds_total{cgroup=\"/999\"} 3.0",
             "scx_proxy_cgroup_throttled_tasks_total{cgroup=\"/999\"} 3",
             "scx_proxy_cgroup_effective_weight{cgroup=\"/999\"} 50.0",
-        ] {
-            assert!(text.lines().any(|l| l == line), "no {line} in {text}");
-        }
+        ];
+        let text = assert_scraped(&registry, &lines);
         let exposed = text.matches("cgroup_effective_weight{").count();
         assert_eq!(exposed, GROUPS_MAX);
     }

@@ -75,8 +75,8 @@ impl Exporter {
 }
 
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    let builder = std::thread::Builder::new().name(name.to_owned());
-    builder
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread
         .spawn(work)
         .with_context(|| format!("thread {name}"))?;
     Ok(())

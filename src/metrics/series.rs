@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 use scx_stats::prelude::*;
 use serde_json::Value;
 
@@ -17,15 +17,12 @@ use super::classes::{Observed, Settled};
 use crate::locks::LockType;
 use crate::stats::Metrics;
 
-/// Label of a version.
-type Build = [(&'static str, String); 1];
-/// Label of a cgroup.
-type Cgroup = [(&'static str, String); 1];
+/// Label of a version, a cgroup, or a class of locks.
+type Label = [(&'static str, String); 1];
 /// Labels of a waiter's and an owner's cgroup.
 type Cgroups = [(&'static str, String); 2];
-/// Label of a class of locks.
-type Class = [(&'static str, String); 1];
-type ByClass = Family<Class, Histogram, fn() -> Histogram>;
+type ByClass = Family<Label, Histogram, fn() -> Histogram>;
+type Seconds = Counter<f64, AtomicU64>;
 /// Label of a type of lock.
 type Type = [(&'static str, &'static str); 1];
 
@@ -43,7 +40,7 @@ const BY_TYPE: [(&str, &str); 2] = [
 
 enum Stat {
     Count(Counter),
-    Seconds(Counter<f64, AtomicU64>),
+    Seconds(Seconds),
     Level(Gauge),
 }
 
@@ -66,12 +63,12 @@ pub struct Series {
     inversions: ByClass,
     depths: ByClass,
     pair_waits: Family<Cgroups, Counter>,
-    pair_waited: Family<Cgroups, Counter<f64, AtomicU64>>,
-    pair_inverted: Family<Cgroups, Counter<f64, AtomicU64>>,
-    pair_lent: Family<Cgroups, Counter<f64, AtomicU64>>,
-    group_weights: Family<Cgroup, Gauge<f64, AtomicU64>>,
-    group_throttled: Family<Cgroup, Counter>,
-    group_throttled_time: Family<Cgroup, Counter<f64, AtomicU64>>,
+    pair_waited: Family<Cgroups, Seconds>,
+    pair_inverted: Family<Cgroups, Seconds>,
+    pair_lent: Family<Cgroups, Seconds>,
+    group_weights: Family<Label, Gauge<f64, AtomicU64>>,
+    group_throttled: Family<Label, Counter>,
+    group_throttled_time: Family<Label, Seconds>,
 }
 
 /// From 10 us to 42 s.
@@ -83,106 +80,96 @@ fn depths() -> Histogram {
     Histogram::new([1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0])
 }
 
-impl Series {
-    /// Registers them.
-    pub fn new(registry: &mut Registry) -> Self {
-        let series = Self {
-            up: Gauge::default(),
-            beside: Gauge::default(),
-            lost: Counter::default(),
-            stats: stats(registry),
-            waits: Family::new_with_constructor(times as fn() -> Histogram),
-            inversions: Family::new_with_constructor(times as fn() -> Histogram),
-            depths: Family::new_with_constructor(depths as fn() -> Histogram),
-            pair_waits: Family::default(),
-            pair_waited: Family::default(),
-            pair_inverted: Family::default(),
-            pair_lent: Family::default(),
-            group_weights: Family::default(),
-            group_throttled: Family::default(),
-            group_throttled_time: Family::default(),
-        };
-        series.register_cgroups(registry);
-        let build = Family::<Build, Gauge>::default();
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        build.get_or_create(&[("version", version)]).set(1);
-        registry.register("build_info", "1, of the exporter's version", build);
-        registry.register(
-            "up",
-            "1 while scx_proxy schedules and answers, 0 otherwise",
-            series.up.clone(),
-        );
-        registry.register(
-            "beside",
-            "1 while it answers that observes beside another scheduler (observe --beside), 0 otherwise",
-            series.beside.clone(),
-        );
-        registry.register(
-            "histogram_events_lost",
-            "Events that were lost and are not in the histograms",
-            series.lost.clone(),
-        );
-        registry.register_with_unit(
-            "wait",
-            "Length of the waits for a lock that ended",
-            Unit::Seconds,
-            series.waits.clone(),
-        );
-        registry.register_with_unit(
-            "inversion",
-            "Inversion time of the waits that ended: the owner could have run, did not, and had a later key",
-            Unit::Seconds,
-            series.inversions.clone(),
-        );
-        registry.register_with_unit(
-            "chain_depth",
-            "Locks between donor and owner, for each donation",
-            Unit::Other("locks".into()),
-            series.depths.clone(),
-        );
+fn secs(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// Registers series. The last word of a name may be a unit.
+struct Adder<'a>(&'a mut Registry);
+
+impl Adder<'_> {
+    fn put<M: Metric + Clone>(&mut self, name: &str, about: &str, series: M) -> M {
+        let (to, one) = (&mut self.0, series.clone());
+        let locks = Unit::Other("locks".into());
+        match name.rsplit_once('_') {
+            Some((name, "seconds")) => to.register_with_unit(name, about, Unit::Seconds, one),
+            Some((name, "locks")) => to.register_with_unit(name, about, locks, one),
+            _ => to.register(name, about, one),
+        }
         series
     }
 
-    fn register_cgroups(&self, registry: &mut Registry) {
-        registry.register(
-            "cgroup_waits",
-            "Waits for a lock that ended, by the waiter's and the owner's cgroup",
-            self.pair_waits.clone(),
-        );
-        registry.register_with_unit(
-            "cgroup_waited",
-            "Total length of these waits",
-            Unit::Seconds,
-            self.pair_waited.clone(),
-        );
-        registry.register_with_unit(
-            "cgroup_inverted",
-            "Inversion time of these waits: the owner could have run, did not, and had a later key",
-            Unit::Seconds,
-            self.pair_inverted.clone(),
-        );
-        registry.register_with_unit(
-            "cgroup_lent",
-            "CPU time that tasks of the waiter's cgroup gave by donation, and tasks of the owner's got",
-            Unit::Seconds,
-            self.pair_lent.clone(),
-        );
-        registry.register(
-            "cgroup_effective_weight",
-            "Weight of a whole cgroup among the tasks of the root cgroup; a nice-0 task there weighs 100",
-            self.group_weights.clone(),
-        );
-        registry.register(
-            "cgroup_throttled_tasks",
-            "Times that a task was parked because this cgroup had used up its cpu.max",
-            self.group_throttled.clone(),
-        );
-        registry.register_with_unit(
-            "cgroup_throttled",
-            "Total time that tasks were parked for that",
-            Unit::Seconds,
-            self.group_throttled_time.clone(),
-        );
+    fn add<M: Metric + Clone + Default>(&mut self, name: &str, about: &str) -> M {
+        self.put(name, about, M::default())
+    }
+
+    fn by_class(&mut self, name: &str, about: &str, make: fn() -> Histogram) -> ByClass {
+        self.put(name, about, Family::new_with_constructor(make))
+    }
+}
+
+impl Series {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let mut to = Adder(registry);
+        let build: Family<Label, Gauge> = to.add("build_info", "1, of the exporter's version");
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        build.get_or_create(&[("version", version)]).set(1);
+        Self {
+            stats: stats(&mut to),
+            up: to.add(
+                "up",
+                "1 while scx_proxy schedules and answers, 0 otherwise",
+            ),
+            beside: to.add(
+                "beside",
+                "1 while it answers that observes beside another scheduler (observe --beside), 0 otherwise",
+            ),
+            lost: to.add(
+                "histogram_events_lost",
+                "Events that were lost and are not in the histograms",
+            ),
+            waits: to.by_class(
+                "wait_seconds",
+                "Length of the waits for a lock that ended",
+                times,
+            ),
+            inversions: to.by_class(
+                "inversion_seconds",
+                "Inversion time of the waits that ended: the owner could have run, did not, and had a later key",
+                times,
+            ),
+            depths: to.by_class(
+                "chain_depth_locks",
+                "Locks between donor and owner, for each donation",
+                depths,
+            ),
+            pair_waits: to.add(
+                "cgroup_waits",
+                "Waits for a lock that ended, by the waiter's and the owner's cgroup",
+            ),
+            pair_waited: to.add("cgroup_waited_seconds", "Total length of these waits"),
+            pair_inverted: to.add(
+                "cgroup_inverted_seconds",
+                "Inversion time of these waits: the owner could have run, did not, and had a later key",
+            ),
+            pair_lent: to.add(
+                "cgroup_lent_seconds",
+                "CPU time that tasks of the waiter's cgroup gave by donation, and tasks of the owner's got",
+            ),
+            group_weights: to.add(
+                "cgroup_effective_weight",
+                "Weight of a whole cgroup among the tasks of the root cgroup; a nice-0 task there weighs 100",
+            ),
+            group_throttled: to.add(
+                "cgroup_throttled_tasks",
+                "Times that a task was parked because this cgroup had used up its cpu.max",
+            ),
+            group_throttled_time: to.add(
+                "cgroup_throttled_seconds",
+                "Total time that tasks were parked for that",
+            ),
+        }
     }
 
     /// Weights hold for the moment: those of cgroups that are not named again are gone.
@@ -197,8 +184,8 @@ impl Series {
         self.group_weights.get_or_create(&label).set(weight);
         if tasks > 0 {
             self.group_throttled.get_or_create(&label).inc_by(tasks);
-            let secs = ns as f64 / 1e9;
-            self.group_throttled_time.get_or_create(&label).inc_by(secs);
+            let time = self.group_throttled_time.get_or_create(&label);
+            time.inc_by(secs(ns));
         }
     }
 
@@ -226,7 +213,7 @@ impl Series {
                     counter.inc_by(value);
                 }
                 Stat::Seconds(counter) => {
-                    counter.inc_by(value as f64 / 1e9);
+                    counter.inc_by(secs(value));
                 }
                 Stat::Level(gauge) => {
                     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -239,30 +226,22 @@ impl Series {
     /// Adds what was observed of a class of locks.
     pub fn observe(&self, settled: Settled) {
         let class = [("class", settled.class)];
+        let [waiter, owner] = settled.pair;
+        let pair = [("waiter", waiter), ("owner", owner)];
         match settled.what {
             Observed::Wait {
                 waited_ns,
                 inverted_ns,
             } => {
-                let secs = |ns: u64| ns as f64 / 1e9;
-                self.waits.get_or_create(&class).observe(secs(waited_ns));
-                self.inversions
-                    .get_or_create(&class)
-                    .observe(secs(inverted_ns));
-                let [waiter, owner] = settled.pair;
-                let pair = [("waiter", waiter), ("owner", owner)];
+                let (waited, inverted) = (secs(waited_ns), secs(inverted_ns));
+                self.waits.get_or_create(&class).observe(waited);
+                self.inversions.get_or_create(&class).observe(inverted);
                 self.pair_waits.get_or_create(&pair).inc();
-                self.pair_waited
-                    .get_or_create(&pair)
-                    .inc_by(secs(waited_ns));
-                self.pair_inverted
-                    .get_or_create(&pair)
-                    .inc_by(secs(inverted_ns));
+                self.pair_waited.get_or_create(&pair).inc_by(waited);
+                self.pair_inverted.get_or_create(&pair).inc_by(inverted);
             }
             Observed::Gave(ns) => {
-                let [waiter, owner] = settled.pair;
-                let pair = [("waiter", waiter), ("owner", owner)];
-                self.pair_lent.get_or_create(&pair).inc_by(ns as f64 / 1e9);
+                self.pair_lent.get_or_create(&pair).inc_by(secs(ns));
             }
             Observed::Donation(locks) => {
                 self.depths.get_or_create(&class).observe(locks as f64);
@@ -272,11 +251,10 @@ impl Series {
 }
 
 /// A series for each field of [`Metrics`]. Times are exposed in seconds.
-fn stats(registry: &mut Registry) -> BTreeMap<String, Stat> {
+fn stats(to: &mut Adder) -> BTreeMap<String, Stat> {
     let mut stats = BTreeMap::new();
     for (name, about) in BY_TYPE {
-        let family = Family::<Type, Counter>::default();
-        registry.register(name, about, family.clone());
+        let family: Family<Type, Counter> = to.add(name, about);
         for lock in LockType::followed() {
             let counter = family.get_or_create(&[("type", lock.name())]).clone();
             stats.insert(format!("{name}_{}", lock.name()), Stat::Count(counter));
@@ -289,20 +267,14 @@ fn stats(registry: &mut Registry) -> BTreeMap<String, Stat> {
         }
         let about = about.attrs.desc.unwrap_or_default();
         let series = if let Some(about) = about.strip_prefix("Level: ") {
-            let gauge = Gauge::default();
-            registry.register(field.clone(), sentence(about), gauge.clone());
-            Stat::Level(gauge)
+            Stat::Level(to.add(&field, &sentence(about)))
         } else {
             let about = about.trim_end_matches(", since the last reading");
             if let Some(name) = field.strip_suffix("_ns") {
-                let counter = Counter::<f64, AtomicU64>::default();
                 let about = about.replace(" in ns", "");
-                registry.register_with_unit(name, about, Unit::Seconds, counter.clone());
-                Stat::Seconds(counter)
+                Stat::Seconds(to.add(&format!("{name}_seconds"), &about))
             } else {
-                let counter: Counter = Counter::default();
-                registry.register(field.clone(), about, counter.clone());
-                Stat::Count(counter)
+                Stat::Count(to.add(&field, about))
             }
         };
         stats.insert(field, series);
@@ -317,13 +289,22 @@ fn sentence(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
     fn text(registry: &Registry) -> String {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, registry).expect("text");
+        text
+    }
+
+    /// That these lines are among what is scraped, which it gives back.
+    pub fn assert_scraped(registry: &Registry, lines: &[&str]) -> String {
+        let text = text(registry);
+        for line in lines {
+            assert!(text.lines().any(|l| l == *line), "no {line} in {text}");
+        }
         text
     }
 
@@ -455,14 +436,12 @@ mod tests {
         };
         series.count(&metrics).expect("counted");
         series.count(&metrics).expect("counted");
-        let text = text(&registry);
-        for line in [
+        let lines = [
             "scx_proxy_cpus 4",
             "scx_proxy_edges_total{type=\"rwsem\"} 6",
             "scx_proxy_edges_total{type=\"mutex\"} 0",
             "scx_proxy_donated_seconds_total 3.0",
-        ] {
-            assert!(text.lines().any(|l| l == line), "no {line} in {text}");
-        }
+        ];
+        assert_scraped(&registry, &lines);
     }
 }

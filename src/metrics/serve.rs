@@ -94,21 +94,20 @@ fn answer(request: &Request<Incoming>, registry: &Registry) -> Response<Full<Byt
     }
     let mut text = String::new();
     if encode(&mut text, registry).is_err() {
-        return plain(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the metrics cannot be encoded\n",
-        );
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        return plain(status, "the metrics cannot be encoded\n");
     }
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    let kind = HeaderValue::from_static(OPENMETRICS);
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
+    response(StatusCode::OK, OPENMETRICS, text.into())
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    response(status, "text/plain; charset=utf-8", text.into())
+}
+
+fn response(status: StatusCode, kind: &'static str, text: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text));
     *response.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    let kind = HeaderValue::from_static(kind);
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }

@@ -2,7 +2,8 @@
 //! The bytes of a recording, `docs/recording.md`: the header of the file, the header of a chunk,
 //! and a chunk's body. Says what is valid; reads and writes no file.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::abi::EVENT_BYTES;
 use crate::events::{Event, Names};
@@ -18,9 +19,6 @@ pub const VERSION: u32 = 1;
 pub const HEADER_BYTES: usize = 512;
 /// `CLOCK_MONOTONIC`, which `bpf_ktime_get_ns()` reads.
 const CLOCK_MONOTONIC: u32 = 1;
-/// Room in the header for the kernel's release, and for the version of scx_proxy.
-const RELEASE_BYTES: usize = 128;
-const MADE_BY_BYTES: usize = 64;
 
 /// What a chunk begins with.
 pub const CHUNK_MAGIC: [u8; 4] = *b"CHNK";
@@ -29,9 +27,9 @@ pub const CHUNK_HEADER_BYTES: usize = 64;
 /// Most bytes of a chunk's body.
 pub const BODY_MAX: usize = 4 << 20;
 /// In a chunk's flags: the scheduler donates at its end.
-const FLAG_DONATING: u16 = 1;
+pub const FLAG_DONATING: u16 = 1;
 /// Likewise: a wait that is not among those that it begins with is over.
-const FLAG_SNAPSHOT: u16 = 2;
+pub const FLAG_SNAPSHOT: u16 = 2;
 
 /// What the file's header says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,65 +50,61 @@ pub struct Header {
     pub made_by: String,
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let word = bytes.get(at..at + 4).and_then(|word| word.try_into().ok());
-    word.map_or(0, u32::from_ne_bytes)
+/// It as it is in the file; `docs/recording.md` says what each field is.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct RawHeader {
+    magic: [u8; 8],
+    order: u32,
+    version: u32,
+    header_bytes: u32,
+    event_bytes: u32,
+    size_max: u64,
+    clock: u32,
+    sum: u32,
+    began_wall_ns: u64,
+    began_ns: u64,
+    began_boot_ns: u64,
+    release: [u8; 128],
+    made_by: [u8; 64],
+    rest: [u8; 256],
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
-    word.map_or(0, u64::from_ne_bytes)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    let word = bytes.get(at..at + 2).and_then(|word| word.try_into().ok());
-    word.map_or(0, u16::from_ne_bytes)
-}
-
-fn text_at(bytes: &[u8], at: usize, room: usize) -> String {
-    let text = bytes[at..at + room].split(|byte| *byte == 0).next();
+fn text(bytes: &[u8]) -> String {
+    let text = bytes.split(|byte| *byte == 0).next();
     String::from_utf8_lossy(text.unwrap_or_default()).into_owned()
 }
 
 /// The longest beginning of `text` that fits, with a 0 behind it.
-fn put_text(bytes: &mut [u8], text: &str) {
-    let mut end = text.len().min(bytes.len() - 1);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+fn text_bytes<const ROOM: usize>(text: &str) -> [u8; ROOM] {
+    let mut bytes = [0; ROOM];
+    let end = text.floor_char_boundary(ROOM - 1);
     bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
+    bytes
 }
 
 impl Header {
     /// The header's bytes.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = [0; HEADER_BYTES];
-        bytes[..8].copy_from_slice(&MAGIC);
-        let words = [
-            (8, ORDER_MARK),
-            (12, VERSION),
-            (16, HEADER_BYTES as u32),
-            (20, self.event_bytes),
-            (32, CLOCK_MONOTONIC),
-        ];
-        for (at, word) in words {
-            bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-        }
-        let words = [
-            (24, self.size_max),
-            (40, self.began_wall_ns),
-            (48, self.began_ns),
-            (56, self.began_boot_ns),
-        ];
-        for (at, word) in words {
-            bytes[at..at + 8].copy_from_slice(&word.to_ne_bytes());
-        }
-        put_text(&mut bytes[64..64 + RELEASE_BYTES], &self.release);
-        put_text(&mut bytes[192..192 + MADE_BY_BYTES], &self.made_by);
-        let sum = crc32fast::hash(&bytes);
-        bytes[36..40].copy_from_slice(&sum.to_ne_bytes());
-        bytes
+        let mut raw = RawHeader {
+            magic: MAGIC,
+            order: ORDER_MARK,
+            version: VERSION,
+            header_bytes: HEADER_BYTES as u32,
+            event_bytes: self.event_bytes,
+            size_max: self.size_max,
+            clock: CLOCK_MONOTONIC,
+            sum: 0,
+            began_wall_ns: self.began_wall_ns,
+            began_ns: self.began_ns,
+            began_boot_ns: self.began_boot_ns,
+            release: text_bytes(&self.release),
+            made_by: text_bytes(&self.made_by),
+            rest: [0; 256],
+        };
+        raw.sum = crc32fast::hash(raw.as_bytes());
+        zerocopy::transmute!(raw)
     }
 
     /// Reads a header.
@@ -119,45 +113,41 @@ impl Header {
     /// It is none, or one that this version or this machine cannot read.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         ensure!(
-            bytes.len() >= MAGIC.len() && bytes[..8] == MAGIC,
+            bytes.starts_with(&MAGIC),
             "this is no recording of scx_proxy"
         );
+        let Ok((mut raw, _)) = RawHeader::read_from_prefix(bytes) else {
+            bail!("the recording is cut inside its header: nothing is left of it");
+        };
         ensure!(
-            bytes.len() >= HEADER_BYTES,
-            "the recording is cut inside its header: nothing is left of it"
-        );
-        let order = u32_at(bytes, 8);
-        ensure!(
-            order != ORDER_MARK.swap_bytes(),
+            raw.order != ORDER_MARK.swap_bytes(),
             "it was recorded on a machine of the other byte order"
         );
-        let version = u32_at(bytes, 12);
+        let version = raw.version;
         ensure!(
-            order != ORDER_MARK || version <= VERSION,
+            raw.order != ORDER_MARK || version <= VERSION,
             "its format is version {version}, and this scx_proxy reads up to version {VERSION}: use a newer one"
         );
-        let mut plain = bytes[..HEADER_BYTES].to_vec();
-        plain[36..40].fill(0);
+        let sum = std::mem::take(&mut raw.sum);
         ensure!(
-            order == ORDER_MARK && crc32fast::hash(&plain) == u32_at(bytes, 36),
+            raw.order == ORDER_MARK && crc32fast::hash(raw.as_bytes()) == sum,
             "its header is damaged"
         );
-        let header = Self {
-            event_bytes: u32_at(bytes, 20),
-            size_max: u64_at(bytes, 24),
-            began_wall_ns: u64_at(bytes, 40),
-            began_ns: u64_at(bytes, 48),
-            began_boot_ns: u64_at(bytes, 56),
-            release: text_at(bytes, 64, RELEASE_BYTES),
-            made_by: text_at(bytes, 192, MADE_BY_BYTES),
-        };
         // events grow at their end only, so that shorter and longer ones can be read
         ensure!(
-            (40..=4096).contains(&header.event_bytes),
+            (40..=4096).contains(&raw.event_bytes),
             "its events have {} bytes, which no version wrote",
-            header.event_bytes
+            raw.event_bytes
         );
-        Ok(header)
+        Ok(Self {
+            event_bytes: raw.event_bytes,
+            size_max: raw.size_max,
+            began_wall_ns: raw.began_wall_ns,
+            began_ns: raw.began_ns,
+            began_boot_ns: raw.began_boot_ns,
+            release: text(&raw.release),
+            made_by: text(&raw.made_by),
+        })
     }
 
     /// For a person: what was recorded, where and when.
@@ -168,8 +158,9 @@ impl Header {
     }
 }
 
-/// What a chunk's header says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a chunk's header says, as it is in the file behind `CHUNK_MAGIC` and its own CRC-32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
 pub struct ChunkHeader {
     /// Chunks are numbered from 1 on.
     pub seq: u64,
@@ -189,10 +180,8 @@ pub struct ChunkHeader {
     pub nr_events: u32,
     /// Waits that go on when the chunk begins.
     pub nr_waits: u16,
-    /// Whether the scheduler donates at its end.
-    pub donating: bool,
-    /// Whether a wait that is not among those that it begins with is over.
-    pub snapshot: bool,
+    /// [`FLAG_DONATING`], [`FLAG_SNAPSHOT`].
+    pub flags: u16,
 }
 
 impl ChunkHeader {
@@ -201,41 +190,18 @@ impl ChunkHeader {
     pub fn to_bytes(&self) -> [u8; CHUNK_HEADER_BYTES] {
         let mut bytes = [0; CHUNK_HEADER_BYTES];
         bytes[..4].copy_from_slice(&CHUNK_MAGIC);
-        bytes[8..16].copy_from_slice(&self.seq.to_ne_bytes());
-        bytes[16..20].copy_from_slice(&self.body_bytes.to_ne_bytes());
-        bytes[20..24].copy_from_slice(&self.body_sum.to_ne_bytes());
-        bytes[24..32].copy_from_slice(&self.events_before.to_ne_bytes());
-        bytes[32..40].copy_from_slice(&self.lost.to_ne_bytes());
-        bytes[40..48].copy_from_slice(&self.begin_ns.to_ne_bytes());
-        bytes[48..56].copy_from_slice(&self.end_ns.to_ne_bytes());
-        bytes[56..60].copy_from_slice(&self.nr_events.to_ne_bytes());
-        bytes[60..62].copy_from_slice(&self.nr_waits.to_ne_bytes());
-        let flags =
-            u16::from(self.donating) * FLAG_DONATING + u16::from(self.snapshot) * FLAG_SNAPSHOT;
-        bytes[62..64].copy_from_slice(&flags.to_ne_bytes());
-        let sum = crc32fast::hash(&bytes[8..]);
-        bytes[4..8].copy_from_slice(&sum.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&crc32fast::hash(self.as_bytes()).to_ne_bytes());
+        bytes[8..].copy_from_slice(self.as_bytes());
         bytes
     }
 
     /// The header that these bytes begin with, if they do and it is whole.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let bytes = bytes.get(..CHUNK_HEADER_BYTES)?;
-        let whole = bytes[..4] == CHUNK_MAGIC && crc32fast::hash(&bytes[8..]) == u32_at(bytes, 4);
-        let header = Self {
-            seq: u64_at(bytes, 8),
-            body_bytes: u32_at(bytes, 16),
-            body_sum: u32_at(bytes, 20),
-            events_before: u64_at(bytes, 24),
-            lost: u64_at(bytes, 32),
-            begin_ns: u64_at(bytes, 40),
-            end_ns: u64_at(bytes, 48),
-            nr_events: u32_at(bytes, 56),
-            nr_waits: u16_at(bytes, 60),
-            donating: u16_at(bytes, 62) & FLAG_DONATING != 0,
-            snapshot: u16_at(bytes, 62) & FLAG_SNAPSHOT != 0,
-        };
+        let bytes = bytes.strip_prefix(&CHUNK_MAGIC)?;
+        let (sum, bytes) = u32::read_from_prefix(bytes).ok()?;
+        let (header, _) = Self::read_from_prefix(bytes).ok()?;
+        let whole = crc32fast::hash(header.as_bytes()) == sum;
         (whole && header.body_bytes as usize <= BODY_MAX).then_some(header)
     }
 
@@ -281,14 +247,12 @@ impl Body {
         );
         let waits = usize::from(header.nr_waits) * event_bytes;
         let events = (header.nr_events as usize).saturating_mul(event_bytes);
-        ensure!(
-            waits.saturating_add(events) <= bytes.len(),
-            "it has no room for its events"
-        );
-        let names = &bytes[waits + events..];
+        let parts = bytes.split_at_checked(waits);
+        let parts = parts.and_then(|(waits, rest)| Some((waits, rest.split_at_checked(events)?)));
+        let (waits, (events, names)) = parts.context("it has no room for its events")?;
         Ok(Self {
-            waits: Event::read_all(&bytes[..waits], event_bytes),
-            events: Event::read_all(&bytes[waits..waits + events], event_bytes),
+            waits: Event::read_all(waits, event_bytes),
+            events: Event::read_all(events, event_bytes),
             names: serde_json::from_slice(names).context("its names")?,
         })
     }
@@ -317,6 +281,32 @@ mod tests {
         change(&mut bytes);
         let why = Header::from_bytes(&bytes).expect_err("refused");
         why.to_string()
+    }
+
+    /// Offsets as in docs/recording.md.
+    #[test]
+    fn headers_have_the_bytes_that_they_always_had() {
+        let mut expected = [0; HEADER_BYTES];
+        expected[..24].copy_from_slice(b"SCXPROXY\x0d\x0c\x0b\x0a\x01\0\0\0\0\x02\0\0\x58\0\0\0");
+        expected[24..40].copy_from_slice(b"\0\0\0\x04\0\0\0\0\x01\0\0\0\x5a\x34\xdd\xed");
+        (expected[40], expected[48], expected[56]) = (3, 2, 4);
+        expected[64..69].copy_from_slice(b"7.3.4");
+        expected[192..197].copy_from_slice(b"0.1.0");
+        let header = Header {
+            event_bytes: 88,
+            ..header()
+        };
+        assert_eq!(header.to_bytes(), expected);
+        let expected =
+            *b"CHNK\x47\xe7\x88\x4a\x01\0\0\0\0\0\0\0\x02\0\0\0\x03\0\0\0\x04\0\0\0\0\0\0\0\
+            \x05\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0\x08\0\0\0\x09\0\x02\0";
+        let chunk = ChunkHeader::from_bytes(&expected).expect("a chunk");
+        assert_eq!(chunk.to_bytes(), expected);
+        let sums = (chunk.seq, chunk.body_bytes, chunk.body_sum);
+        assert_eq!((sums, chunk.events_before, chunk.lost), ((1, 2, 3), 4, 5));
+        let times = (chunk.begin_ns, chunk.end_ns);
+        let rest = (chunk.nr_events, chunk.nr_waits, chunk.flags);
+        assert_eq!((times, rest), ((6, 7), (8, 9, FLAG_SNAPSHOT)));
     }
 
     #[test]

@@ -59,17 +59,14 @@ pub fn create(path: &Path, force: bool) -> Result<File> {
     let mut options = OpenOptions::new();
     // it says which task waits for which one on the whole machine
     options.write(true).mode(0o600);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
-    }
+    match force {
+        true => options.create(true).truncate(true),
+        false => options.create_new(true),
+    };
     let file = options.open(path).with_context(|| {
-        let exists = !force && path.exists();
-        let how = if exists {
-            " (--force overwrites it)"
-        } else {
-            ""
+        let how = match !force && path.exists() {
+            true => " (--force overwrites it)",
+            false => "",
         };
         format!("cannot create {}{how}", path.display())
     })?;
@@ -135,25 +132,24 @@ fn follow(
         if !more {
             std::thread::sleep(left.min(POLL));
         }
-        match next(client, opts) {
-            Ok(batch) => {
-                more = batch.events.len() >= MANY_EVENTS;
-                recorder.add(&batch)?;
-            }
+        let batch = match next(client, opts) {
+            Ok(batch) => batch,
             Err(error) => {
                 recorder.flush()?;
                 if show {
                     eprintln!();
                 }
-                let until = Until { stop, end };
-                let Some((back, batch)) = come_back(opts, &error, &until) else {
+                let is_over =
+                    || stop.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end);
+                let Some((back, batch)) = come_back(opts, &error, is_over) else {
                     return Ok(());
                 };
                 *client = back;
-                more = batch.events.len() >= MANY_EVENTS;
-                recorder.add(&batch)?;
+                batch
             }
-        }
+        };
+        more = batch.events.len() >= MANY_EVENTS;
+        recorder.add(&batch)?;
         if flushed.elapsed() >= FLUSH {
             flushed = Instant::now();
             recorder.flush()?;
@@ -166,21 +162,13 @@ fn follow(
     Ok(())
 }
 
-/// What ends a recording, beside the scheduler.
-struct Until<'a> {
-    stop: &'a AtomicBool,
-    end: Option<Instant>,
-}
-
-impl Until<'_> {
-    fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.end.is_some_and(|end| Instant::now() >= end)
-    }
-}
-
-/// Waits for a scheduler that has gone to be loaded anew, but not for ever. Its first batch begins
-/// with a mark of that.
-fn come_back(opts: &RecordOpts, why: &anyhow::Error, until: &Until) -> Option<(Client, Batch)> {
+/// Waits for a scheduler that has gone to be loaded anew, but not for ever, nor when the recording
+/// `is_over`. Its first batch begins with a mark of that.
+fn come_back(
+    opts: &RecordOpts,
+    why: &anyhow::Error,
+    is_over: impl Fn() -> bool,
+) -> Option<(Client, Batch)> {
     let gone = Instant::now();
     let wait = Duration::from_secs_f64(opts.wait);
     if wait.is_zero() {
@@ -196,7 +184,7 @@ fn come_back(opts: &RecordOpts, why: &anyhow::Error, until: &Until) -> Option<(C
         let batch = next(&mut client, opts)?;
         Ok((client, batch))
     };
-    while !until.is_over() {
+    while !is_over() {
         std::thread::sleep(RETRY);
         match ask() {
             Ok((client, mut batch)) => {
@@ -231,14 +219,10 @@ fn mark_restart(batch: &mut Batch, gone_ns: u64) {
 }
 
 fn line(progress: Progress) -> String {
-    let Progress {
-        events,
-        bytes,
-        lost,
-    } = progress;
+    let mib = progress.bytes as f64 / 1048576.0;
     // the blanks cover what a longer line left
     format!(
-        "{events} events, {:.1} MiB, {lost} lost   ",
-        bytes as f64 / 1048576.0
+        "{} events, {mib:.1} MiB, {} lost   ",
+        progress.events, progress.lost
     )
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::format::{Body, CHUNK_HEADER_BYTES, ChunkHeader, HEADER_BYTES, Header};
+use super::format::{self, Body, CHUNK_HEADER_BYTES, ChunkHeader, HEADER_BYTES, Header};
 use crate::events::{Batch, Event};
 use crate::waits::Waits;
 
@@ -95,17 +95,20 @@ impl Recording {
         &self.header
     }
 
+    /// The span by the clock of the events.
+    fn bounds(&self, span: Span) -> (u64, u64) {
+        let at = |secs: f64| self.header.began_ns.saturating_add((secs * 1e9) as u64);
+        (span.from.map_or(0, at), span.to.map_or(u64::MAX, at))
+    }
+
     /// When what is replayed of `span` begins and ends, in ns of the kernel's monotonic clock.
     #[must_use]
     pub fn times(&self, span: Span) -> (u64, u64) {
-        let at = |secs: f64| self.header.began_ns.saturating_add((secs * 1e9) as u64);
         // waits that go on began before the recording did
         let begin_ns = self.begin_ns.max(self.header.began_ns);
-        let begin_ns = span.from.map_or(begin_ns, |secs| at(secs).max(begin_ns));
-        let end_ns = span
-            .to
-            .map_or(self.end_ns, |secs| at(secs).min(self.end_ns));
-        (begin_ns.min(end_ns), end_ns)
+        let (from_ns, to_ns) = self.bounds(span);
+        let end_ns = self.end_ns.min(to_ns);
+        (begin_ns.max(from_ns).min(end_ns), end_ns)
     }
 
     /// Looks at the headers of all chunks: the numbers grow, but for one place in a ring.
@@ -163,7 +166,7 @@ impl Recording {
     /// batch has the names of all that is in it, and what is missing before it counts as lost.
     #[must_use]
     pub fn batches(&self, span: Span) -> Batches<'_> {
-        let at = |secs: f64| self.header.began_ns.saturating_add((secs * 1e9) as u64);
+        let (from_ns, to_ns) = self.bounds(span);
         Batches {
             recording: self,
             at: self.first,
@@ -171,8 +174,8 @@ impl Recording {
             around: false,
             last_seq: 0,
             events_seen: None,
-            from_ns: span.from.map_or(0, at),
-            to_ns: span.to.map_or(u64::MAX, at),
+            from_ns,
+            to_ns,
             begun: false,
             waits: Waits::default(),
             damage: Damage::default(),
@@ -249,19 +252,20 @@ impl Batches<'_> {
         }
     }
 
-    /// The events of a chunk that are in the span; whether they begin with the waits that go on.
+    /// The events of a chunk from the beginning of the span on; whether they begin with the waits that go on.
     fn cut(&mut self, snapshot: bool, body: Body) -> (Vec<Event>, bool) {
         let Body { waits, events, .. } = body;
         if self.begun {
             let waits = if snapshot { waits } else { Vec::new() };
-            return (self.within(waits.into_iter().chain(events)), snapshot);
+            return (waits.into_iter().chain(events).collect(), snapshot);
         }
         if snapshot {
             self.waits.restate(&waits);
         }
         let mut kept = Vec::new();
         for event in events {
-            if !self.begun && !event.is_snapshot() && event.time_ns >= self.from_ns {
+            let happened_ns = event.happened_ns();
+            if !self.begun && happened_ns.is_some_and(|ns| ns >= self.from_ns) {
                 kept = self.begin();
             }
             if self.begun {
@@ -273,20 +277,13 @@ impl Batches<'_> {
         if self.from_ns == 0 && !self.begun {
             kept = self.begin();
         }
-        (self.within(kept), self.begun)
+        (kept, self.begun)
     }
 
     /// The span begins: with the waits that go on.
     fn begin(&mut self) -> Vec<Event> {
         self.begun = true;
         std::mem::take(&mut self.waits).snapshot()
-    }
-
-    fn within(&self, events: impl IntoIterator<Item = Event>) -> Vec<Event> {
-        let events = events.into_iter();
-        events
-            .filter(|event| event.is_snapshot() || event.time_ns <= self.to_ns)
-            .collect()
     }
 }
 
@@ -307,14 +304,17 @@ impl Iterator for Batches<'_> {
             let seen = self.events_seen.unwrap_or(chunk.events_before);
             let missing = chunk.events_before.saturating_sub(seen);
             // what it begins with is news if something is missing before it
-            let snapshot = chunk.snapshot || missing > 0 || self.events_seen.is_none();
+            let snapshot = chunk.flags & format::FLAG_SNAPSHOT != 0
+                || missing > 0
+                || self.events_seen.is_none();
             let nr_events = u64::from(chunk.nr_events);
             self.events_seen = Some(chunk.events_before.saturating_add(nr_events));
             self.damage.events = self.damage.events.saturating_add(missing);
             let was_begun = self.begun;
             let names = std::mem::take(&mut body.names);
-            let (events, snapshot) = self.cut(snapshot, body);
+            let (mut events, snapshot) = self.cut(snapshot, body);
             if self.begun {
+                events.retain(|event| event.happened_ns().is_none_or(|ns| ns <= self.to_ns));
                 return Some(Ok(Batch {
                     events,
                     restated: false,
@@ -325,7 +325,7 @@ impl Iterator for Batches<'_> {
                         0
                     },
                     names,
-                    donating: chunk.donating,
+                    donating: chunk.flags & format::FLAG_DONATING != 0,
                 }));
             }
         }

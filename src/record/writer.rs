@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result};
 
-use super::format::{Body, CHUNK_HEADER_BYTES, ChunkHeader, HEADER_BYTES, Header};
+use super::format::{self, Body, CHUNK_HEADER_BYTES, ChunkHeader, HEADER_BYTES, Header};
 use crate::events::{Batch, Event, NameTable, Names, Site};
 use crate::waits::Waits;
 
@@ -123,25 +123,22 @@ impl<S: Storage> Recorder<S> {
     pub fn add(&mut self, batch: &Batch) -> Result<()> {
         self.table.learn(&batch.names);
         let (waits, events) = batch.split();
-        if batch.snapshot {
+        // what is missing is missing before a chunk
+        if batch.snapshot || batch.lost > 0 {
             self.flush()?;
+        }
+        if batch.snapshot {
             self.waits.restate(waits);
         }
-        if batch.lost > 0 {
-            // what is missing is missing before a chunk
-            self.flush()?;
-        }
-        self.begin();
+        self.begin(batch.donating);
         self.open.snapshot |= batch.snapshot;
         self.open.used.note_names(&batch.names);
-        self.open.donating = batch.donating;
         self.open.lost += batch.lost;
         self.progress.lost += batch.lost;
         for event in events {
             if self.open.events.len() >= CHUNK_EVENTS {
                 self.flush()?;
-                self.begin();
-                self.open.donating = batch.donating;
+                self.begin(batch.donating);
             }
             self.open.events.push(*event);
             self.open.used.note(event);
@@ -151,7 +148,8 @@ impl<S: Storage> Recorder<S> {
         Ok(())
     }
 
-    fn begin(&mut self) {
+    fn begin(&mut self, donating: bool) {
+        self.open.donating = donating;
         if !self.open.begun {
             self.open.begun = true;
             self.open.waits = self.waits.snapshot();
@@ -167,7 +165,11 @@ impl<S: Storage> Recorder<S> {
     /// Those of the file; the chunk is lost then, all before it is not.
     pub fn flush(&mut self) -> Result<()> {
         let open = std::mem::take(&mut self.open);
-        if open.events.is_empty() && open.lost == 0 && open.used.is_empty() && !open.snapshot {
+        if open.events.is_empty()
+            && open.lost == 0
+            && open.used == Used::default()
+            && !open.snapshot
+        {
             return Ok(());
         }
         let body = Body {
@@ -187,8 +189,8 @@ impl<S: Storage> Recorder<S> {
             end_ns,
             nr_events: u32::try_from(body.events.len())?,
             nr_waits: u16::try_from(body.waits.len())?,
-            donating: open.donating,
-            snapshot: open.snapshot,
+            flags: u16::from(open.donating) * format::FLAG_DONATING
+                + u16::from(open.snapshot) * format::FLAG_SNAPSHOT,
         };
         self.write(&header, &bytes)?;
         self.seq += 1;
@@ -222,18 +224,13 @@ impl<S: Storage> Recorder<S> {
 
 /// When the first and the last thing happened; a wait that goes on began before that.
 fn times(body: &Body) -> (u64, u64) {
-    let happened = || {
-        let events = body.events.iter();
-        events
-            .filter(|event| !event.is_snapshot())
-            .map(|event| event.time_ns)
-    };
-    let end = happened().max().unwrap_or(0);
-    (happened().min().unwrap_or(end), end)
+    let happened = body.events.iter().filter_map(Event::happened_ns);
+    let end = happened.clone().max().unwrap_or(0);
+    (happened.min().unwrap_or(end), end)
 }
 
 /// What events speak of.
-#[derive(Default)]
+#[derive(Default, PartialEq)]
 struct Used {
     tasks: BTreeSet<u32>,
     sites: BTreeSet<Site>,
@@ -258,39 +255,41 @@ impl Used {
         self.cgroups.extend(names.cgroups.iter().map(|(id, _)| id));
     }
 
-    fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
-            && self.sites.is_empty()
-            && self.locks.is_empty()
-            && self.cgroups.is_empty()
-    }
-
     /// Those of them that have a name, as far as there is room.
     fn names(&self, table: &NameTable) -> Names {
         let mut room = NAMES_MAX_BYTES;
-        let mut fits = |text: &str| {
-            room = room.saturating_sub(text.len() + 64);
-            room > 0
-        };
-        let tasks = self.tasks.iter();
-        let tasks = tasks.filter_map(|pid| Some((*pid, table.task(*pid)?.clone())));
-        let tasks = tasks.filter(|(_, name)| fits(&name.comm)).collect();
-        let sites = self.sites.iter();
-        let sites = sites.filter_map(|site| Some((*site, table.site(*site)?.to_owned())));
-        let sites = sites.filter(|(_, name)| fits(name)).collect();
-        let locks = self.locks.iter();
-        let locks = locks.filter_map(|lock| Some((*lock, table.lock(*lock)?.to_owned())));
-        let locks = locks.filter(|(_, name)| fits(name)).collect();
-        let cgroups = self.cgroups.iter();
-        let cgroups = cgroups.filter_map(|id| Some((*id, table.cgroup(*id)?.to_owned())));
-        let cgroups = cgroups.filter(|(_, name)| fits(name)).collect();
         Names {
-            tasks,
-            sites,
-            locks,
-            cgroups,
+            tasks: named(&self.tasks, &mut room, |pid| {
+                let name = table.task(pid)?.clone();
+                Some((name.comm.len(), name))
+            }),
+            sites: named(&self.sites, &mut room, |site| sized(table.site(site))),
+            locks: named(&self.locks, &mut room, |lock| sized(table.lock(lock))),
+            cgroups: named(&self.cgroups, &mut room, |id| sized(table.cgroup(id))),
         }
     }
+}
+
+/// A name, behind its length.
+fn sized(name: Option<&str>) -> Option<(usize, String)> {
+    name.map(|name| (name.len(), name.to_owned()))
+}
+
+/// The keys that have a name, with it, while there is room.
+fn named<K: Copy, V>(
+    keys: &BTreeSet<K>,
+    room: &mut usize,
+    name: impl Fn(K) -> Option<(usize, V)>,
+) -> Vec<(K, V)> {
+    let names = keys.iter().filter_map(|key| Some((*key, name(*key)?)));
+    let mut fits = |len| {
+        *room = room.saturating_sub(len + 64);
+        *room > 0
+    };
+    names
+        .filter(|(_, (len, _))| fits(*len))
+        .map(|(key, (_, name))| (key, name))
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,75 +6,55 @@ use std::io::Write;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_with::skip_serializing_none;
 
 use super::Sink;
-use crate::events::{About, Batch, Begun, Event, Labels, NameTable, What, edge};
+use crate::events::{About, Batch, Event, Labels, NameTable, What, edge};
 
 /// A task.
-#[derive(Serialize)]
+#[skip_serializing_none]
+#[derive(Clone, Copy, Serialize)]
 struct Task<'a> {
     pid: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
     tgid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     comm: Option<&'a str>,
 }
 
 /// A lock.
+#[skip_serializing_none]
 #[derive(Serialize)]
 struct Lock<'a> {
     r#type: &'static str,
     class: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     address: String,
 }
 
 /// An event. What it does not have is left out.
+#[skip_serializing_none]
 #[derive(Serialize, Default)]
-#[serde(default)]
 struct Line<'a> {
     time_ns: u64,
     kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     cpu: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     waiter: Option<Task<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     donor: Option<Task<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<Task<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<Task<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     lock: Option<Lock<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     wait: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     waited_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     inverted_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     cgroup: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     owner_cgroup: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     locks: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     choice: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     moved: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     after_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     lock_type: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     donating: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     given_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     gone_ns: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     number: Option<u64>,
 }
 
@@ -144,34 +124,62 @@ fn describe<'a>(event: &Event, names: &'a NameTable) -> Line<'a> {
     let about = event.about();
     let who = task(names, about.pid, about.tgid);
     let other = task(names, about.owner, 0);
+    let cgroup = names.cgroup(about.cgroup);
+    let owner_cgroup = names.cgroup(about.owner_cgroup);
     let line = |kind: &'static str| Line {
         time_ns: event.time_ns,
         cpu: Some(event.cpu),
         kind,
         ..Line::default()
     };
-    let begun = |kind, begun: Begun| Line {
-        wait: Some(begun.number),
-        inverted_ns: Some(begun.inverted_ns),
+    let wait = |kind, inverted_ns| Line {
+        waiter: who,
+        owner: other,
+        lock: lock(names, &about),
+        inverted_ns: Some(inverted_ns),
+        cgroup,
+        owner_cgroup,
         ..line(kind)
     };
-    let mut line = match event.what {
-        What::Block(wait) => begun("block", wait),
-        What::Snapshot(wait) => begun("snapshot", wait),
+    let donation = |kind| Line {
+        donor: who,
+        owner: other,
+        ..line(kind)
+    };
+    let walk = |kind| Line {
+        donor: who,
+        at: other,
+        ..line(kind)
+    };
+    match event.what {
+        What::Block(begun) => Line {
+            wait: Some(begun.number),
+            ..wait("block", begun.inverted_ns)
+        },
+        What::Snapshot(begun) => Line {
+            wait: Some(begun.number),
+            ..wait("snapshot", begun.inverted_ns)
+        },
         What::Wake(ended) => Line {
             waited_ns: Some(ended.waited_ns),
-            inverted_ns: Some(ended.inverted_ns),
-            ..line("wake")
+            ..wait("wake", ended.inverted_ns)
         },
         What::Donate { locks, .. } => Line {
             locks: Some(locks),
-            ..line("donate")
+            ..donation("donate")
         },
-        What::Migrate { .. } => line("migrate"),
-        What::Park { .. } => line("park"),
-        What::Truncated { .. } => line("truncated"),
-        What::Cycle { .. } => line("cycle"),
+        What::Gave(gave) => Line {
+            given_ns: Some(gave.ns),
+            cgroup,
+            owner_cgroup,
+            ..donation("gave")
+        },
+        What::Migrate { .. } => donation("migrate"),
+        What::Park { .. } => donation("park"),
+        What::Truncated { .. } => walk("truncated"),
+        What::Cycle { .. } => walk("cycle"),
         What::Return(back) => Line {
+            waiter: who,
             choice: Some(back.choice_name()),
             moved: Some(back.moved),
             after_ns: Some(back.after_ns),
@@ -187,57 +195,26 @@ fn describe<'a>(event: &Event, names: &'a NameTable) -> Line<'a> {
             cpu: None,
             ..line("restart")
         },
-        What::Gave(gave) => Line {
-            given_ns: Some(gave.ns),
-            ..line("gave")
-        },
         What::Unknown(raw) => Line {
             number: Some(raw.kind.into()),
             ..line("unknown")
         },
-    };
-    match event.what {
-        What::Block(_) | What::Snapshot(_) | What::Wake(_) => {
-            (line.waiter, line.owner) = (who, other);
-            line.lock = lock(names, &about);
-            line.cgroup = names.cgroup(about.cgroup);
-            line.owner_cgroup = names.cgroup(about.owner_cgroup);
-        }
-        What::Donate { .. } | What::Migrate { .. } | What::Park { .. } => {
-            (line.donor, line.owner) = (who, other);
-        }
-        What::Gave(_) => {
-            (line.donor, line.owner) = (who, other);
-            line.cgroup = names.cgroup(about.cgroup);
-            line.owner_cgroup = names.cgroup(about.owner_cgroup);
-        }
-        What::Truncated { .. } | What::Cycle { .. } => (line.donor, line.at) = (who, other),
-        What::Return(_) => line.waiter = who,
-        What::Switch { .. } | What::Restart { .. } | What::Unknown(_) => {}
     }
-    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::abi::{self, proxy_event};
-    use crate::events::Names;
-    use crate::events::TaskName;
+    use crate::events::{Names, TaskName};
 
     fn said(event: proxy_event) -> serde_json::Value {
         let mut names = NameTable::default();
         let event = Event::from(event);
-        let site = event.about().site;
+        let (tgid, comm) = (5, "tar".into());
         names.learn(&Names {
-            tasks: vec![(
-                7,
-                TaskName {
-                    tgid: 5,
-                    comm: "tar".into(),
-                },
-            )],
-            sites: vec![(site, "fdget_pos".into())],
+            tasks: vec![(7, TaskName { tgid, comm })],
+            sites: vec![(event.about().site, "fdget_pos".into())],
             cgroups: vec![(3, "/user".into())],
             ..Names::default()
         });

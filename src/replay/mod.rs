@@ -98,10 +98,6 @@ pub fn run(opts: &ReplayOpts) -> Result<()> {
         let player = player::Player::new(recording, span, opts.speed)?;
         return top::show(Box::new(player), LOOK);
     }
-    let quiet = |result: Result<()>| match result {
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        other => other,
-    };
     if let Some(path) = &opts.perfetto {
         let doing = || format!("cannot write {}", path.display());
         let out = BufWriter::new(File::create(path).with_context(doing)?);
@@ -109,18 +105,16 @@ pub fn run(opts: &ReplayOpts) -> Result<()> {
         return feed(&recording, span, &mut trace).with_context(doing);
     }
     let out = BufWriter::new(io::stdout().lock());
-    quiet(if opts.json {
+    let fed = if opts.json {
         feed(&recording, span, &mut json::Json::new(out))
     } else if opts.text {
         feed(&recording, span, &mut Text(out))
     } else {
         let mut summary = summary::Summary::new(recording.header(), out);
         feed(&recording, span, &mut summary)
+    };
+    fed.or_else(|error| match error.downcast_ref::<io::Error>() {
+        Some(io) if io.kind() == ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
     })
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }

@@ -13,7 +13,7 @@ use anyhow::Result;
 
 use super::Sink;
 use super::proto::{Event as Slice, Kind};
-use super::tracks::{Tracks, lock_name, lock_uuid, task_name, task_uuid};
+use super::tracks::{Tracks, lock_uuid, task_name, task_uuid};
 use crate::events::{Batch, Begun, Ended, Event, Labels, NameTable, What, edge};
 use crate::record::format::Header;
 use crate::waits::{Change, Wait, Waits};
@@ -52,8 +52,7 @@ impl<W: Write> Trace<W> {
         let mark = Slice::new(Kind::Instant, track)
             .name(what)
             .number("cpu", event.cpu.into());
-        self.tracks
-            .write(Kind::Instant, track, event.time_ns, &mark)
+        self.tracks.write(event.time_ns, &mark)
     }
 
     /// A wait begins; `before`: one of the same task whose end was lost.
@@ -64,15 +63,16 @@ impl<W: Write> Trace<W> {
         before: Option<Wait>,
     ) -> Result<()> {
         let about = event.about();
-        self.stop(about.pid, event.time_ns)?;
+        self.stop(event.time_ns, |owner, _| owner == about.pid)?;
         if let Some(wait) = before {
             self.wait_ends(names, about.pid, event.time_ns, &wait, None)?;
         }
         let task = self.tracks.task(names, about.pid, about.tgid)?;
         let class = Labels(names).class_of(about.lock, about.site);
+        let lock = Labels(names).lock(about.lock, about.site);
         let mut slice = Slice::new(Kind::Begin, task)
             .name(&format!("waits for {class}"))
-            .text("lock", &lock_name(names, &about))
+            .text("lock", &lock)
             .text("class", &class)
             .text("address", &format!("{:#x}", edge::address(about.lock)))
             .number("cpu", event.cpu.into());
@@ -82,8 +82,8 @@ impl<W: Write> Trace<W> {
         if let Some(path) = names.cgroup(about.cgroup) {
             slice = slice.text("cgroup", path);
         }
-        self.tracks.begin(task, event.time_ns, &slice)?;
-        self.tracks.lock(names, &about)?;
+        self.tracks.write(event.time_ns, &slice)?;
+        self.tracks.lock(about.lock, &lock)?;
         self.show_holder(names, about.lock, event.time_ns)
     }
 
@@ -98,12 +98,12 @@ impl<W: Write> Trace<W> {
             return Ok(());
         }
         if last.is_some() {
-            self.tracks.end(uuid, at_ns, &Slice::new(Kind::End, uuid))?;
+            self.tracks.write(at_ns, &Slice::new(Kind::End, uuid))?;
         }
         if let Some(pid) = now {
             let name = format!("held by {}", task_name(names, pid));
             let slice = Slice::new(Kind::Begin, uuid).name(&name);
-            self.tracks.begin(uuid, at_ns, &slice)?;
+            self.tracks.write(at_ns, &slice)?;
         }
         Ok(())
     }
@@ -116,17 +116,15 @@ impl<W: Write> Trace<W> {
         wait: &Wait,
         ended: Option<&Ended>,
     ) -> Result<()> {
-        self.runs_for_end(pid, at_ns)?;
-        self.stop(pid, at_ns)?;
-        let uuid = task_uuid(pid);
+        self.stop(at_ns, |owner, (donor, _)| owner == pid || donor == pid)?;
         let donations = wait.details.donations;
-        let mut end = Slice::new(Kind::End, uuid).number("donations", donations);
+        let mut end = Slice::new(Kind::End, task_uuid(pid)).number("donations", donations);
         if let Some(ended) = ended {
             end = end
                 .number("waited_ns", ended.waited_ns)
                 .number("inverted_ns", ended.inverted_ns);
         }
-        self.tracks.end(uuid, at_ns, &end)?;
+        self.tracks.write(at_ns, &end)?;
         self.show_holder(names, wait.lock, at_ns)
     }
 
@@ -151,36 +149,22 @@ impl<W: Write> Trace<W> {
         self.event(names, &begin)
     }
 
-    /// Ends what `owner` runs for a donor.
-    fn stop(&mut self, owner: u32, at_ns: u64) -> Result<()> {
-        if self.runs.remove(&owner).is_some() {
-            let uuid = task_uuid(owner);
-            self.tracks.end(uuid, at_ns, &Slice::new(Kind::End, uuid))?;
+    /// Ends what owners run for donors, where that `is_over`: of an owner, its donor and the CPU.
+    fn stop(&mut self, at_ns: u64, is_over: impl Fn(u32, (u32, u32)) -> bool) -> Result<()> {
+        let over = self.runs.extract_if(|owner, run| is_over(*owner, *run));
+        for (owner, _) in over {
+            let end = Slice::new(Kind::End, task_uuid(owner));
+            self.tracks.write(at_ns, &end)?;
         }
         Ok(())
-    }
-
-    /// Ends what anybody runs for `donor`.
-    fn runs_for_end(&mut self, donor: u32, at_ns: u64) -> Result<()> {
-        let owners: Vec<u32> = (self.runs.iter())
-            .filter(|(_, (of, _))| *of == donor)
-            .map(|(owner, _)| *owner)
-            .collect();
-        owners
-            .into_iter()
-            .try_for_each(|owner| self.stop(owner, at_ns))
     }
 
     fn donates(&mut self, names: &NameTable, event: &Event, owner: u32, locks: u64) -> Result<()> {
         let (donor, at_ns) = (event.about().pid, event.time_ns);
         // a CPU runs one task, and a donor lends to one
-        let here: Vec<u32> = (self.runs.iter())
-            .filter(|(_, (of, cpu))| *of == donor || *cpu == event.cpu)
-            .map(|(owner, _)| *owner)
-            .collect();
-        for owner in here.into_iter().chain([owner]) {
-            self.stop(owner, at_ns)?;
-        }
+        self.stop(at_ns, |runs, (lent, cpu)| {
+            runs == owner || lent == donor || cpu == event.cpu
+        })?;
         self.flow += 1;
         let from = self.tracks.task(names, donor, 0)?;
         let to = self.tracks.task(names, owner, 0)?;
@@ -189,14 +173,14 @@ impl<W: Write> Trace<W> {
             .number("cpu", event.cpu.into())
             .number("locks", locks)
             .flow(self.flow);
-        self.tracks.write(Kind::Instant, from, at_ns, &mark)?;
+        self.tracks.write(at_ns, &mark)?;
         // an arrow leads from the earlier to the later
         let began_ns = self.tracks.last_ns(from).max(at_ns);
         let slice = Slice::new(Kind::Begin, to)
             .name(&format!("runs for {}", task_name(names, donor)))
             .number("cpu", event.cpu.into())
             .flow_end(self.flow);
-        self.tracks.begin(to, began_ns, &slice)?;
+        self.tracks.write(began_ns, &slice)?;
         self.runs.insert(owner, (donor, event.cpu));
         Ok(())
     }
@@ -230,12 +214,11 @@ impl<W: Write> Trace<W> {
             What::Restart { gone_ns } => return self.restarted(event.time_ns, gone_ns),
             // who holds a lock may be known better now
             What::Block(Begun { about, .. }) | What::Snapshot(Begun { about, .. }) => {
-                return match self.waits.get(about.pid) {
-                    Some(wait) if wait.lock == about.lock => {
-                        self.show_holder(names, about.lock, event.time_ns)
-                    }
-                    _ => Ok(()),
-                };
+                let wait = self.waits.get(about.pid);
+                if wait.is_some_and(|wait| wait.lock == about.lock) {
+                    self.show_holder(names, about.lock, event.time_ns)?;
+                }
+                return Ok(());
             }
             _ => return Ok(()),
         };
@@ -244,19 +227,12 @@ impl<W: Write> Trace<W> {
 
     /// The scheduler was away, and with it whoever ran for a donor.
     fn restarted(&mut self, at_ns: u64, gone_ns: u64) -> Result<()> {
-        self.stop_all(at_ns)?;
+        self.stop(at_ns, |_, _| true)?;
         let track = self.tracks.scheduler()?;
         let mark = Slice::new(Kind::Instant, track)
             .name("scheduler loaded again")
             .number("gone_ns", gone_ns);
-        self.tracks.write(Kind::Instant, track, at_ns, &mark)
-    }
-
-    fn stop_all(&mut self, at_ns: u64) -> Result<()> {
-        let owners: Vec<u32> = self.runs.keys().copied().collect();
-        owners
-            .into_iter()
-            .try_for_each(|owner| self.stop(owner, at_ns))
+        self.tracks.write(at_ns, &mark)
     }
 
     /// Waits that are over, and nobody knows since when.
@@ -282,7 +258,7 @@ impl<W: Write> Sink for Trace<W> {
     }
 
     fn end(&mut self, names: &NameTable) -> Result<()> {
-        self.stop_all(self.last_ns)?;
+        self.stop(self.last_ns, |_, _| true)?;
         let over = self.waits.restate(&[]).over;
         self.end_all(names, over)?;
         self.tracks.flush()

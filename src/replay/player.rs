@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! A recording as a source for `top`: played at a speed, summed up as the scheduler's own agent does.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::iter::Peekable;
+use std::sync::mpsc::{IntoIter, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -18,9 +19,8 @@ const AHEAD: usize = 4;
 
 /// A recording that is played.
 pub struct Player {
-    batches: Receiver<Result<Batch>>,
-    /// Read, and not due yet.
-    next: Option<Batch>,
+    /// The next one may be read, and not due yet.
+    batches: Peekable<IntoIter<Result<Batch>>>,
     watch: Watch,
     /// Recorded seconds a second.
     speed: f64,
@@ -40,11 +40,14 @@ impl Player {
         let (send, batches) = sync_channel(AHEAD);
         std::thread::Builder::new()
             .name("proxy_replay".into())
-            .spawn(move || read(&recording, span, &send))
+            .spawn(move || {
+                let mut batches = recording.batches(span);
+                // until the last client has gone
+                while batches.next().is_some_and(|batch| send.send(batch).is_ok()) {}
+            })
             .context("thread that reads the recording")?;
         Ok(Self {
-            batches,
-            next: None,
+            batches: batches.into_iter().peekable(),
             watch: Watch::new(begin_ns),
             speed,
             began: Instant::now(),
@@ -56,32 +59,15 @@ impl Player {
 
     /// What has happened up to now, in the recording's time.
     fn catch_up(&mut self) -> Result<()> {
-        while self.now_ns <= self.end_ns {
-            let batch = match self.next.take() {
-                Some(batch) => batch,
-                None => match self.batches.recv() {
-                    Ok(batch) => batch?,
-                    Err(_) => return Ok(()), // all is read
-                },
-            };
-            // what begins later is for later; snapshots speak of what began before
-            let is_due = |event: &crate::events::Event| event.time_ns <= self.now_ns;
-            if batch.events.first().is_some_and(|event| !is_due(event)) {
-                self.next = Some(batch);
-                return Ok(());
-            }
-            self.watch.learn(&batch);
+        // what begins later is for later; snapshots speak of what began before
+        let is_due = |batch: &Result<Batch>| {
+            let first = batch.as_ref().ok().and_then(|batch| batch.events.first());
+            first.is_none_or(|event| event.time_ns <= self.now_ns)
+        };
+        while let Some(batch) = self.batches.next_if(is_due) {
+            self.watch.learn(&batch?);
         }
         Ok(())
-    }
-}
-
-fn read(recording: &Recording, span: Span, send: &SyncSender<Result<Batch>>) {
-    for batch in recording.batches(span) {
-        // the last client has gone
-        if send.send(batch).is_err() {
-            return;
-        }
     }
 }
 

@@ -23,46 +23,40 @@ pub const CLOCK_BOOTTIME: u32 = 6;
 pub struct Message(Vec<u8>);
 
 impl Message {
-    fn write(&mut self, field: u32, wire: u8, value: impl FnOnce(&mut PbEncoder<&mut Vec<u8>>)) {
+    fn with<E>(
+        mut self,
+        field: u32,
+        wire: u8,
+        value: impl FnOnce(&mut PbEncoder<&mut Vec<u8>>) -> Result<(), E>,
+    ) -> Self {
         let mut encoder = PbEncoder::new(&mut self.0);
         let _ = encoder.encode_tag(Tag::from_parts(field, wire));
-        value(&mut encoder);
+        let _ = value(&mut encoder);
+        self
     }
 
     /// A field that is a number.
     #[must_use]
-    pub fn number(mut self, field: u32, value: u64) -> Self {
-        self.write(field, VARINT, |encoder| {
-            let _ = encoder.encode_varint64(value);
-        });
-        self
+    pub fn number(self, field: u32, value: u64) -> Self {
+        self.with(field, VARINT, |to| to.encode_varint64(value))
     }
 
     /// A field that is a number of 8 bytes.
     #[must_use]
-    pub fn fixed64(mut self, field: u32, value: u64) -> Self {
-        self.write(field, FIXED64, |encoder| {
-            let _ = encoder.encode_fixed64(value);
-        });
-        self
+    pub fn fixed64(self, field: u32, value: u64) -> Self {
+        self.with(field, FIXED64, |to| to.encode_fixed64(value))
     }
 
     /// A field that is text.
     #[must_use]
-    pub fn text(mut self, field: u32, value: &str) -> Self {
-        self.write(field, BYTES, |encoder| {
-            let _ = encoder.encode_string(value);
-        });
-        self
+    pub fn text(self, field: u32, value: &str) -> Self {
+        self.with(field, BYTES, |to| to.encode_string(value))
     }
 
     /// A field that is a message.
     #[must_use]
-    pub fn message(mut self, field: u32, value: &Self) -> Self {
-        self.write(field, BYTES, |encoder| {
-            let _ = encoder.encode_bytes(&value.0);
-        });
-        self
+    pub fn message(self, field: u32, value: &Self) -> Self {
+        self.with(field, BYTES, |to| to.encode_bytes(&value.0))
     }
 
     /// Its bytes.
@@ -74,19 +68,8 @@ impl Message {
 
 /// A `TracePacket` as a field of `Trace`, which is what a trace consists of. All are of one
 /// sequence.
-#[must_use]
-pub fn packet(field: u32, content: &Message) -> Message {
+fn packet(field: u32, content: &Message) -> Message {
     let packet = Message::default().number(10, 1).message(field, content); // trusted_packet_sequence_id
-    Message::default().message(1, &packet)
-}
-
-/// Likewise, with a time of the clock of the events.
-fn packet_at(time_ns: u64, field: u32, content: &Message) -> Message {
-    let packet = Message::default()
-        .number(8, time_ns) // timestamp
-        .number(10, 1) // trusted_packet_sequence_id
-        .number(58, CLOCK_MONOTONIC.into()) // timestamp_clock_id
-        .message(field, content);
     Message::default().message(1, &packet)
 }
 
@@ -153,53 +136,73 @@ pub enum Kind {
 }
 
 /// A `TrackEvent` that is being written.
-pub struct Event(Message);
+pub struct Event {
+    /// What it is.
+    pub kind: Kind,
+    /// The track that it is on.
+    pub track: u64,
+    fields: Message,
+}
 
 impl Event {
     /// On the track `uuid`.
     #[must_use]
-    pub fn new(kind: Kind, uuid: u64) -> Self {
-        let event = Message::default()
+    pub fn new(kind: Kind, track: u64) -> Self {
+        let fields = Message::default()
             .number(9, kind as u64) // type
-            .number(11, uuid); // track_uuid
-        Self(event)
+            .number(11, track); // track_uuid
+        Self {
+            kind,
+            track,
+            fields,
+        }
+    }
+
+    fn with(mut self, add: impl FnOnce(Message) -> Message) -> Self {
+        self.fields = add(self.fields);
+        self
     }
 
     /// What is written on the slice.
     #[must_use]
     pub fn name(self, name: &str) -> Self {
-        Self(self.0.text(22, "lock").text(23, name)) // categories, name
+        self.with(|event| event.text(22, "lock").text(23, name)) // categories, name
     }
 
     /// The arrow `id` begins here.
     #[must_use]
     pub fn flow(self, id: u64) -> Self {
-        Self(self.0.fixed64(47, id)) // flow_ids
+        self.with(|event| event.fixed64(47, id)) // flow_ids
     }
 
     /// The arrow `id` ends here.
     #[must_use]
     pub fn flow_end(self, id: u64) -> Self {
-        Self(self.0.fixed64(48, id)) // terminating_flow_ids
+        self.with(|event| event.fixed64(48, id)) // terminating_flow_ids
     }
 
     /// An argument that is a number.
     #[must_use]
     pub fn number(self, name: &str, value: u64) -> Self {
         let argument = Message::default().text(10, name).number(3, value); // name, uint_value
-        Self(self.0.message(4, &argument)) // debug_annotations
+        self.with(|event| event.message(4, &argument)) // debug_annotations
     }
 
     /// An argument that is text.
     #[must_use]
     pub fn text(self, name: &str, value: &str) -> Self {
         let argument = Message::default().text(10, name).text(6, value); // name, string_value
-        Self(self.0.message(4, &argument))
+        self.with(|event| event.message(4, &argument))
     }
 
-    /// The packet.
+    /// The packet, with a time of the clock of the events.
     #[must_use]
     pub fn at(&self, time_ns: u64) -> Message {
-        packet_at(time_ns, 11, &self.0) // track_event
+        let packet = Message::default()
+            .number(8, time_ns) // timestamp
+            .number(10, 1) // trusted_packet_sequence_id
+            .number(58, CLOCK_MONOTONIC.into()) // timestamp_clock_id
+            .message(11, &self.fields); // track_event
+        Message::default().message(1, &packet)
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::Sink;
-use crate::events::{Batch, NameTable, What};
+use crate::events::{Batch, Event, NameTable, What};
 use crate::output::Table;
 use crate::record::format::Header;
 use crate::watch::Watch;
@@ -42,9 +42,7 @@ impl<W: Write> Summary<W> {
 impl<W: Write> Sink for Summary<W> {
     fn batch(&mut self, batch: &Batch, _names: &NameTable) -> Result<()> {
         self.watch.learn(batch);
-        let happened = (batch.events.iter())
-            .filter(|event| !event.is_snapshot())
-            .map(|event| event.time_ns);
+        let happened = batch.events.iter().filter_map(Event::happened_ns);
         self.last_ns = self.last_ns.max(happened.max().unwrap_or(0));
         let restarts = batch.events.iter();
         let restarts = restarts.filter(|event| matches!(event.what, What::Restart { .. }));
@@ -75,23 +73,19 @@ const HEADS: [&str; 6] = [
     "lent ms",
 ];
 
-fn cells(sums: &Sums) -> [String; 6] {
-    let ms = |ns: u64| format!("{:.3}", ns as f64 / 1e6);
-    [
-        sums.waits.to_string(),
-        ms(sums.waited_ns),
-        ms(sums.inverted_ns),
-        ms(sums.longest_ns),
-        sums.donations.to_string(),
-        ms(sums.lent_ns),
-    ]
-}
-
 fn table(heads: &[&str], rows: impl Iterator<Item = (Vec<String>, Sums)>) -> String {
     let heads: Vec<&str> = heads.iter().chain(&HEADS).copied().collect();
     let mut table = Table::new(&heads);
+    let ms = |ns: u64| format!("{:.3}", ns as f64 / 1e6);
     for (mut row, sums) in rows.filter(|(_, sums)| sums.waits > 0 || sums.lent_ns > 0) {
-        row.extend(cells(&sums));
+        row.extend([
+            sums.waits.to_string(),
+            ms(sums.waited_ns),
+            ms(sums.inverted_ns),
+            ms(sums.longest_ns),
+            sums.donations.to_string(),
+            ms(sums.lent_ns),
+        ]);
         table.row(row);
     }
     table.render()
@@ -108,26 +102,21 @@ fn task(row: &TaskRow) -> String {
 fn tables(view: &View) -> String {
     let total = &view.total;
     let classes = view.classes.iter();
+    let classes = classes.map(|row| (vec![row.class.clone()], row.sums));
     let waiters = view.tasks.iter();
+    let waiters = waiters.map(|row| (vec![task(row)], row.waited));
     let owners = view.tasks.iter();
+    let owners = owners.map(|row| (vec![task(row)], row.owned));
     let pairs = view.pairs.iter();
+    let pairs = pairs.map(|row| (vec![row.waiter.clone(), row.owner.clone()], row.sums));
     format!(
         "{} waits, {} in progress; {} events lost\n\n{}\n{}\n{}\n{}",
         total.waits,
         view.waiting_now,
         view.lost_events,
-        table(
-            &["lock"],
-            classes.map(|row| (vec![row.class.clone()], row.sums))
-        ),
-        table(
-            &["waiter"],
-            waiters.map(|row| (vec![task(row)], row.waited))
-        ),
-        table(&["owner"], owners.map(|row| (vec![task(row)], row.owned))),
-        table(
-            &["cgroup that waits", "cgroup that owns"],
-            pairs.map(|row| (vec![row.waiter.clone(), row.owner.clone()], row.sums))
-        ),
+        table(&["lock"], classes),
+        table(&["waiter"], waiters),
+        table(&["owner"], owners),
+        table(&["cgroup that waits", "cgroup that owns"], pairs),
     )
 }

@@ -9,7 +9,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::proto::{self, Event, Kind, Message};
-use crate::events::{About, Labels, NameTable};
+use crate::events::NameTable;
 use crate::record::format::Header;
 
 /// Tracks whose description is remembered; described again, they stay what they were.
@@ -122,34 +122,24 @@ impl<W: Write> Tracks<W> {
         Ok(SCHEDULER)
     }
 
-    pub fn lock(&mut self, names: &NameTable, about: &About) -> Result<u64> {
-        let uuid = lock_uuid(about.lock);
-        if self.is_new(uuid) {
-            let name = lock_name(names, about);
-            self.put(&proto::track(uuid, LOCKS, &name))?;
+    pub fn lock(&mut self, lock: u64, name: &str) -> Result<()> {
+        match self.is_new(lock_uuid(lock)) {
+            true => self.put(&proto::track(lock_uuid(lock), LOCKS, name)),
+            false => Ok(()),
         }
-        Ok(uuid)
     }
 
     /// Writes to a track, no earlier than what was written to it before.
-    pub fn write(&mut self, kind: Kind, uuid: u64, at_ns: u64, event: &Event) -> Result<()> {
-        let track = self.tracks.entry(uuid).or_default();
+    pub fn write(&mut self, at_ns: u64, event: &Event) -> Result<()> {
+        let track = self.tracks.entry(event.track).or_default();
         track.last_ns = track.last_ns.max(at_ns);
-        track.depth = match kind {
+        track.depth = match event.kind {
             Kind::Begin => track.depth + 1,
             Kind::End => track.depth.saturating_sub(1),
             Kind::Instant => track.depth,
         };
         let message = event.at(track.last_ns);
         self.put(&message)
-    }
-
-    pub fn begin(&mut self, uuid: u64, at_ns: u64, event: &Event) -> Result<()> {
-        self.write(Kind::Begin, uuid, at_ns, event)
-    }
-
-    pub fn end(&mut self, uuid: u64, at_ns: u64, event: &Event) -> Result<()> {
-        self.write(Kind::End, uuid, at_ns, event)
     }
 }
 
@@ -160,9 +150,4 @@ pub fn task_name(names: &NameTable, pid: u32) -> String {
         || format!("task {pid}"),
         |name| format!("{} ({pid})", name.comm),
     )
-}
-
-/// A static lock's symbol, else class and address.
-pub fn lock_name(names: &NameTable, about: &About) -> String {
-    Labels(names).lock(about.lock, about.site)
 }
