@@ -69,6 +69,7 @@ enum proxy_stat {
 	STAT_OWNER_RUNNING,
 	STAT_OWNER_SLEEPING,
 	STAT_FIRST_WAITER,		/* no owner: the first waiter stood in */
+	STAT_RELEASER,			/* likewise, of a mutex of user space: its last owner */
 	STAT_NO_OWNER,
 	STAT_STALE,
 	STAT_TRUNCATED,

@@ -78,6 +78,9 @@ impl Kernel for Still {
     fn first_waiter_of(&self, _l: Lock) -> Option<Pid> {
         None
     }
+    fn wakes_after_release(&self, _l: Lock) -> bool {
+        false
+    }
     fn candidates_of(&self, _l: Lock) -> Vec<Pid> {
         Vec::new()
     }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * One hop of a chain: from a waiter to the task that it waits for. That is the
- * owner, as the lock itself says; in the moment in which a lock has none, its first waiter; and of a
- * lock of a program whose word names no owner, one of those that used it before. That is its last owner, if it
- * names its owners: one that is preempted between its release and the wakeup keeps the waiter waiting still.
+ * owner, as the lock itself says; in the moment in which a lock has none, its first waiter, or of a mutex of
+ * user space, which knows none, its last owner; and of a lock of a program whose word names no owner, one of those
+ * that used it before.
  */
 #ifndef PROXY_CORE_HOP_H
 #define PROXY_CORE_HOP_H
@@ -72,6 +72,19 @@ static __always_inline void hop_first_waiter(u32 pid, u32 first, struct hop *h)
 	h->end = end;
 }
 
+/* CPU time of a task that does not run, or was charged just now. */
+CORE_FN u64 hop_exec_ns(u32 pid)
+{
+	struct task_struct *o = port_task_get(pid);
+	u64 ns;
+
+	if (!o)
+		return 0;
+	ns = port_exec_ns(o);
+	port_task_put(o);
+	return ns;
+}
+
 /* Whether @pid could use a donor's context: it is kept from running, or ran here until now. */
 static __always_inline bool hop_is_able(u32 pid, u32 end)
 {
@@ -85,17 +98,37 @@ static __always_inline bool hop_is_able(u32 pid, u32 end)
 	return curr && port_pid(curr) == pid;
 }
 
-/* CPU time of a task that does not run, or was charged just now. */
-CORE_FN u64 hop_exec_ns(u32 pid)
+/*
+ * A mutex of user space names nobody from the release on, and whoever sleeps on it does so until the task that had
+ * it calls FUTEX_WAKE. Preempted in between, or before the kernel has done that, that one stands in for the
+ * owner: for a moment, so that no more than some slices of its CPU time are lent to it.
+ */
+static __always_inline void hop_releaser(struct task_struct *p, struct task_ctx *tctx, u64 lock,
+					 struct hop *h)
 {
-	struct task_struct *o = port_task_get(pid);
-	u64 ns;
+	u32 end, pid = tctx->named_owner;
+	u64 exec_ns;
 
-	if (!o)
-		return 0;
-	ns = port_exec_ns(o);
-	port_task_put(o);
-	return ns;
+	if (!pid || pid == port_pid(p) || tctx->candidate_slices ||
+	    !edge_releaser_proven(p, tctx, lock, pid))
+		return;
+	end = hop_look(pid, 0);
+	if (hop_is_able(pid, end)) {
+		exec_ns = hop_exec_ns(pid);
+		if (!tctx->candidate) {
+			tctx->candidate = pid;
+			tctx->candidate_exec_ns = exec_ns;
+		}
+		if (exec_ns - tctx->candidate_exec_ns >= RELEASED_SLICES * cfg.slice_ns) {
+			tctx->candidate_slices = RELEASED_SLICES;
+			return;
+		}
+	} else if (end != HOP_ON_CPU && end != HOP_BLOCKED) {
+		return;
+	}
+	stat_inc(STAT_RELEASER);
+	h->owner_pid = pid;
+	h->end = end;
 }
 
 /* Where no candidate is able: better one that runs, else one that waits for something else. */
@@ -257,18 +290,27 @@ CORE_FN int chain_hop(u32 pid, struct hop *h)
 		owner = edge_owner_pid(p, tctx, lock);
 		if (!owner)
 			first = edge_first_waiter_pid(lock);
-		if (!owner && !first)
+		if (!owner && !first) {
 			candidates = edge_candidates(p, tctx, lock);
+			hop_releaser(p, tctx, lock, h);
+		}
 		if (owner && owner != tctx->named_owner) {
 			tctx->named_owner = owner;
-			candidates_forget(tctx);
+			/* hop_releaser(): it has not released the lock yet */
+			tctx->candidate = 0;
+			tctx->candidate_slices = 0;
 		}
 		/* the waiter may have gone on, and its lock with it, while we read */
 		if (edge_lock(p, tctx) != lock)
 			lock = 0;
 	}
 	port_task_put(p);
-	if (!lock)
+	if (!lock) {
+		h->owner_pid = 0;
+		h->end = HOP_STALE;
+		return 0;
+	}
+	if (h->owner_pid)
 		return 0;
 	h->end = HOP_NO_OWNER;
 	h->is_guess = candidates != 0;

@@ -104,6 +104,8 @@ static struct task_struct *port_task_get(u32 pid)
 #define edge_candidates(p, tctx, lock) ((void)(p), (void)(tctx), PORT(candidates_of, lock))
 #define edge_candidate_pid(p, tctx, lock, nr) \
 	((void)(p), (void)(tctx), PORT(candidate_of, lock, nr))
+#define edge_releaser_proven(p, tctx, lock, pid) \
+	((void)(p), (void)(tctx), (void)(pid), PORT(wakes_after_release, lock) != 0)
 /* the model knows one process */
 #define edge_candidate_proven(p, pid) ((void)(p), (void)(pid), true)
 #define edge_candidate_points(tctx, lock, pid) ((void)(tctx), PORT(points_at, pid, lock) != 0)

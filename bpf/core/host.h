@@ -33,6 +33,7 @@ struct host_ports {
 	host_u64 (*blocked_on)(void *, unsigned int pid);
 	unsigned int (*owner_of)(void *, host_u64 lock);
 	unsigned int (*first_waiter_of)(void *, host_u64 lock);
+	int (*wakes_after_release)(void *, host_u64 lock);
 	unsigned int (*candidates_of)(void *, host_u64 lock);
 	unsigned int (*candidate_of)(void *, host_u64 lock, unsigned int nr);
 	int (*points_at)(void *, unsigned int pid, host_u64 lock);

@@ -59,6 +59,9 @@
  *                                                own the lock that it sleeps on, which names no owner
  *   u32  edge_candidate_pid(struct task_struct *, const struct task_ctx *, u64 lock, u32 nr)
  *                                                one of them, the likeliest first; 0 if it is gone
+ *   bool edge_releaser_proven(struct task_struct *, const struct task_ctx *, u64 lock, u32 pid)  whether the lock
+ *                                                names its owner, was that one's, and may be released
+ *                                                by it some time before it wakes the next one
  *   bool edge_candidate_proven(struct task_struct *, u32 pid)  whether it may lend to that one at all
  *   bool edge_candidate_points(const struct task_ctx *, u64 lock, u32 pid)  whether the registers or the
  *                                                stack of that one point at the lock

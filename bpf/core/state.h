@@ -23,6 +23,8 @@ enum task_place {
 #define CANDIDATE_LOOKS 4
 /* slices that one wait lends to candidates: about a second */
 #define CANDIDATE_SLICES 256
+/* and to the last owner of a mutex that names nobody since its release */
+#define RELEASED_SLICES 2
 /* of each ROUND (a power of 2) so many go to those that point at the lock, if there are any */
 #define CANDIDATE_ROUND 16
 #define CANDIDATE_POINTING 12

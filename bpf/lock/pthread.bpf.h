@@ -220,6 +220,23 @@ static __always_inline u32 pthread_owner_pid(struct task_struct *p, const struct
 	return pid;
 }
 
+/* See core/ports.h. Memory of the waiter is proof of nothing: who is lent to is told as an owner is. */
+static __always_inline bool edge_releaser_proven(struct task_struct *p, const struct task_ctx *tctx,
+						 u64 lock, u32 pid)
+{
+	struct task_struct *o;
+	bool believed;
+
+	if (!lock_followed(LOCK_PTHREAD) || lock_type(lock) != LOCK_PTHREAD)
+		return false;
+	o = edge_task_get(pid);
+	if (!o)
+		return false;
+	believed = pthread_believed(p, o, tctx->user_addr, tctx->user_flags);
+	edge_task_put(o);
+	return believed;
+}
+
 /*
  * What @p, current, waits for at @addr: an edge word, 0 if it is no mutex that can be followed.
  * @flags: USER_SHARED, USER_32.

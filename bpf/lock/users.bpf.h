@@ -159,28 +159,13 @@ static __always_inline struct futex_slot *users_of_wait(struct task_struct *p,
 	return futex_slot_of(tctx->futex_at, p->tgid);
 }
 
-/*
- * A mutex that names its owner names nobody from the release on, and the waiter sleeps until the one that
- * had it calls FUTEX_WAKE. Preempted in between, or before the kernel has done that, that one still has to run: for a
- * moment, so that no more than this is lent to it.
- */
-#define RELEASED_SLICES 2
-
-static __always_inline bool lock_names_owners(u64 lock)
-{
-	return lock_followed(LOCK_PTHREAD) && lock_type(lock) == LOCK_PTHREAD;
-}
-
 /* See core/ports.h. */
 static __always_inline u32 edge_candidates(struct task_struct *p, const struct task_ctx *tctx,
 					   u64 lock)
 {
-	struct futex_slot *slot;
+	struct futex_slot *slot = users_of_wait(p, tctx, lock);
 	u32 i;
 
-	if (lock_names_owners(lock))
-		return tctx->named_owner && tctx->candidate_slices < RELEASED_SLICES;
-	slot = users_of_wait(p, tctx, lock);
 	if (!slot)
 		return 0;
 	for (i = 0; i < CANDIDATES_MAX; i++) {
@@ -193,27 +178,20 @@ static __always_inline u32 edge_candidates(struct task_struct *p, const struct t
 static __always_inline u32 edge_candidate_pid(struct task_struct *p, const struct task_ctx *tctx,
 					      u64 lock, u32 nr)
 {
-	struct futex_slot *slot;
+	struct futex_slot *slot = users_of_wait(p, tctx, lock);
 
-	if (lock_names_owners(lock))
-		return tctx->named_owner;
-	slot = users_of_wait(p, tctx, lock);
 	return slot ? slot->users[nr & (CANDIDATES_MAX - 1)] & USER_PID_MASK : 0;
 }
 
-/* A task lends only within its own process, or to one that shares the mutex with it. */
+/* A task lends only within its own process. */
 static __always_inline bool edge_candidate_proven(struct task_struct *p, u32 pid)
 {
 	struct task_struct *c = bpf_task_from_pid(pid);
-	struct task_ctx *tctx = task_ctx_of(p);
 	bool proven;
 
 	if (!c)
 		return false;
-	if (tctx && lock_names_owners(tctx->user_lock))
-		proven = pthread_believed(p, c, tctx->user_addr, tctx->user_flags);
-	else
-		proven = c->tgid == p->tgid;
+	proven = c->tgid == p->tgid;
 	bpf_task_release(c);
 	return proven;
 }
@@ -273,7 +251,7 @@ __noinline u32 user_points_at(u32 pid, u64 addr)
 /* See core/ports.h. Only of one that is proven to be of the waiter's process. */
 static __always_inline bool edge_candidate_points(const struct task_ctx *tctx, u64 lock, u32 pid)
 {
-	return lock_names_owners(lock) || user_points_at(pid, tctx->futex_at);
+	return user_points_at(pid, tctx->futex_at);
 }
 
 #endif /* PROXY_LOCK_USERS_H */

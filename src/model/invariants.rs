@@ -298,9 +298,11 @@ fn chain_leads_to(world: &World, donor: Pid, owner: Pid) -> bool {
             continue;
         };
         let lock = &world.locks[l];
-        // of a lock that names no owner: whoever used it
+        // of a lock that names no owner: whoever used it; of one that has just been released: who may
+        // still have to wake the waiter
         let holders: Vec<Pid> = match lock.kind {
             LockKind::Unnamed => lock.users.clone(),
+            LockKind::Pthread if lock.owner.is_none() => lock.owners.iter().copied().collect(),
             _ => holder(world, at, l).into_iter().collect(),
         };
         if holders.contains(&owner) {

@@ -2,7 +2,7 @@
 //! The state of the machine. What a policy may ask of it and do to it stands in `ports`.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::policy::{Cpu, DeqFlags, EnqFlags, Group, Kick, Lock, Moved, Pid, Reach, WakeKind};
 use super::program::{Class, CpuMask, GroupSpec, LockIdx, LockKind, Op, PointedBy, Setup, mask_of};
@@ -50,6 +50,8 @@ pub(super) enum Pending {
     Nothing,
     /// It has slept on this lock, and tries again to take it.
     Retry(LockIdx, Mode),
+    /// It has released a mutex of user space and has to wake its first waiter.
+    WakeFirst(LockIdx),
     /// It has released a lock and has to wake that waiter.
     Wake(Pid),
 }
@@ -112,6 +114,9 @@ pub struct LockState {
     pub users: Vec<Pid>,
     /// Whose registers or stack point at it.
     pub pointed_by: PointedBy,
+    /// All that have owned it.
+    pub owners: BTreeSet<Pid>,
+    pub(super) release_ns: u64,
     pub(super) always_handoff: bool,
     pub(super) handoff_wanted: bool,
 }
@@ -258,6 +263,7 @@ impl World {
             kind: spec.kind,
             pointed_by: spec.pointed_by,
             always_handoff: spec.handoff,
+            release_ns: spec.release_ns,
             ..LockState::default()
         };
         Self {
@@ -381,6 +387,12 @@ impl World {
     pub fn named_owner(&self, l: LockIdx) -> Option<Pid> {
         let lock = &self.locks[l];
         lock.owner.or(lock.last_reader)
+    }
+
+    /// Who has released lock `l` and has still to wake its first waiter.
+    pub fn releaser(&self, l: LockIdx) -> Option<Pid> {
+        self.pids()
+            .find(|&t| self.task(t).pending == Pending::WakeFirst(l))
     }
 
     /// The first in line for lock `l`, if anybody can tell.

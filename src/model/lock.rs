@@ -3,7 +3,8 @@
 //! the first, and the first that runs takes the lock. A first waiter that came too
 //! late asks for a handoff, so that it is passed over once only. What has readers, as
 //! kernel/locking/rwsem.c, is taken by one alone or shared; readers do not pass
-//! those in line, and one that gets the lock wakes the next if that is a reader too.
+//! those in line, and one that gets the lock wakes the next if that is a reader too. Who releases a
+//! mutex of user space wakes the first waiter only some CPU time later, and may be preempted in between.
 
 use super::kernel::{Call, Mode, Pending, State};
 use super::policy::{CANDIDATES_MAX, Cpu, Pid, WakeKind};
@@ -48,7 +49,10 @@ impl Sim {
 
     fn take(&mut self, t: Pid, l: LockIdx, mode: Mode) {
         match mode {
-            Mode::Alone => self.world.locks[l].owner = Some(t),
+            Mode::Alone => {
+                self.world.locks[l].owner = Some(t);
+                self.world.locks[l].owners.insert(t);
+            }
             Mode::Shared => {
                 let lock = &mut self.world.locks[l];
                 lock.readers.push(t);
@@ -110,8 +114,16 @@ impl Sim {
         let handoff = alone && wanted;
         lock.owner = if handoff { first } else { None };
         lock.handoff_wanted = false;
+        lock.owners.extend(lock.owner);
         let Some(first) = first else { return };
         self.note_users(t, first, l);
+        let release_ns = self.world.locks[l].release_ns;
+        if self.world.locks[l].kind.is_of_user_space() && release_ns > 0 {
+            let task = self.world.task_mut(t);
+            task.pending = Pending::WakeFirst(l);
+            task.left_ns = release_ns;
+            return;
+        }
         self.world.task_mut(first).blocked_on_cleared = true;
         let delay = self.chance(self.setup.wake_delay_ns);
         let task = self.world.task_mut(t);
@@ -147,6 +159,15 @@ impl Sim {
             lock.users.insert(0, user);
         }
         lock.users.truncate(CANDIDATES_MAX);
+    }
+
+    /// The second half of a release of a mutex of user space, which names nobody since the first.
+    pub(super) fn futex_wake(&mut self, l: LockIdx, cpu: Cpu) {
+        let waiters = &self.world.locks[l].waiters;
+        let sleeps = |&&w: &&Pid| matches!(self.world.task(w).state, State::Blocked(_));
+        if let Some(first) = waiters.iter().find(sleeps).copied() {
+            self.wake(first, cpu, WakeKind::Plain);
+        }
     }
 
     /// The second half of a release.

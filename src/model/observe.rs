@@ -273,7 +273,7 @@ fn needed(world: &World, waiter: Pid, lock: LockIdx, depth: usize) -> u64 {
     for op in &task.program[task.pc..] {
         match op {
             Op::Run(run) => ns += run,
-            Op::Unlock(l) if *l == lock => break,
+            Op::Unlock(l) if *l == lock => return ns + world.locks[lock].release_ns,
             _ => {}
         }
     }

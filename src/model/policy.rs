@@ -254,6 +254,8 @@ pub trait Kernel {
     fn owner_of(&self, l: Lock) -> Option<Pid>;
     /// The first waiter.
     fn first_waiter_of(&self, l: Lock) -> Option<Pid>;
+    /// Whether the lock names its owner, who may be preempted after its release, before it wakes the next one.
+    fn wakes_after_release(&self, l: Lock) -> bool;
     /// Candidates for the owner of a lock that names none, the likeliest first; [`CANDIDATES_MAX`] at most.
     fn candidates_of(&self, l: Lock) -> Vec<Pid>;
     /// Whether the registers or the stack of `t` point at such a lock.

@@ -115,6 +115,11 @@ impl Kernel for World {
         self.first_in_line(lock_index(l))
     }
 
+    fn wakes_after_release(&self, l: Lock) -> bool {
+        self.asks_about_locks();
+        self.locks[lock_index(l)].kind == LockKind::Pthread
+    }
+
     fn candidates_of(&self, l: Lock) -> Vec<Pid> {
         self.asks_about_locks();
         self.locks[lock_index(l)].users.clone()

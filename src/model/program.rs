@@ -124,6 +124,12 @@ impl LockKind {
         }
     }
 
+    /// Whether it is a mutex of user space: whoever sleeps on it does so until it is woken, and
+    /// its owner may be preempted between its release and that.
+    pub fn is_of_user_space(self) -> bool {
+        matches!(self, LockKind::Pthread | LockKind::Unnamed)
+    }
+
     /// Whether it names its first waiter.
     pub fn has_line(self) -> bool {
         matches!(self, LockKind::Mutex | LockKind::Rwsem | LockKind::Rtmutex)
@@ -157,6 +163,8 @@ pub struct LockSpec {
     pub pointed_by: PointedBy,
     /// Whether each unlock names the first waiter as the owner at once.
     pub handoff: bool,
+    /// CPU time from an unlock to the wakeup of the first waiter, of a mutex of user space.
+    pub release_ns: u64,
 }
 
 /// One cgroup.

@@ -311,7 +311,7 @@ impl Policy for Reference {
         self.task_mut(t).place = Place::Asleep;
         self.task_mut(t).slept = flags.sleep;
         if flags.sleep && k.blocked_on(t).is_some() {
-            self.donor_block(t, cpu, 0, k.now_ns());
+            self.donor_block(k, t, cpu, 0);
             let key = self.task(t).donor.key;
             self.donor_queue_at_key(t, cpu, key);
             self.attached_release(t, cpu);
@@ -352,7 +352,7 @@ impl Policy for Reference {
         if self.task(t).donor.place.is_some() {
             return;
         }
-        self.donor_block(t, cpu, k.urgency(t), k.now_ns());
+        self.donor_block(k, t, cpu, k.urgency(t));
         if self.cfg.donate {
             self.resolve_urgent(k, t, cpu);
         } else {

@@ -90,6 +90,9 @@ pub struct NamedLock {
     /// Whether each release names the first waiter as the owner.
     #[serde(default)]
     pub handoff: bool,
+    /// CPU time from a release to the wakeup of the first waiter, of `pthread` and `unnamed`.
+    #[serde(default)]
+    pub release_ms: f64,
 }
 
 /// A cgroup.
@@ -404,6 +407,7 @@ impl Scenario {
                     kind: l.kind,
                     pointed_by: l.pointed_by,
                     handoff: l.handoff,
+                    release_ns: ms_to_ns(l.release_ms),
                 })
                 .collect(),
             externals: self

@@ -235,6 +235,7 @@ impl Sim {
                 Pending::Nothing => self.next_op(t, cpu),
                 Pending::Retry(l, mode) => self.lock_retry(t, l, cpu, mode),
                 Pending::Wake(waiter) => self.unlock_wake(waiter, cpu),
+                Pending::WakeFirst(l) => self.futex_wake(l, cpu),
             }
         }
         self.arm(cpu);

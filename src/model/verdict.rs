@@ -264,6 +264,7 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
         kind: spec.kind,
         pointed_by: spec.pointed_by,
         handoff: spec.handoff,
+        release_ms: ms(spec.release_ns),
     };
     let group = |(i, spec): (usize, &super::program::GroupSpec)| NamedGroup {
         name: format!("g{}", i + 1),

@@ -173,6 +173,7 @@ metrics! {
         proxy_stat_STAT_OWNER_RUNNING owner_running "Walks whose end was already running: the donor is attached to it, since the last reading"
         proxy_stat_STAT_OWNER_SLEEPING owner_sleeping "Walks whose end slept on no tracked lock: the donor is attached to it, since the last reading"
         proxy_stat_STAT_FIRST_WAITER first_waiter "Walks to a lock without an owner whose first waiter was awake and stood in for the owner, since the last reading"
+        proxy_stat_STAT_RELEASER last_owner "Walks to a user-space mutex without an owner whose last owner had not yet woken the waiter and stood in, since the last reading"
         proxy_stat_STAT_NO_OWNER no_owner "Walks to a lock that had no owner at that moment, since the last reading"
         proxy_stat_STAT_STALE stale "Walks that found a waiter that no longer waited for the lock, since the last reading"
         proxy_stat_STAT_TRUNCATED truncated "Walks truncated at --hops-max, since the last reading"

@@ -265,6 +265,7 @@ fn ports(machine: *mut c_void) -> host_ports {
         blocked_on(pid: c_uint) -> u64 = |k, pid| k.blocked_on(pid).unwrap_or(0);
         owner_of(lock: Lock) -> c_uint = |k, lock| k.owner_of(lock).unwrap_or(0);
         first_waiter_of(lock: Lock) -> c_uint = |k, lock| k.first_waiter_of(lock).unwrap_or(0);
+        wakes_after_release(lock: Lock) -> c_int = |k, lock| c_int::from(k.wakes_after_release(lock));
         candidates_of(lock: Lock) -> c_uint = |k, lock| k.candidates_of(lock).len() as c_uint;
         candidate_of(lock: Lock, nr: c_uint) -> c_uint = |k, lock, nr| k.candidates_of(lock)[nr as usize];
         points_at(pid: c_uint, lock: Lock) -> c_int = |k, pid, lock| c_int::from(k.points_at(pid, lock));

@@ -178,6 +178,7 @@ pub fn ports(machine: *mut c_void) -> host_ports {
             read(Place::Lock(l));
             k.m().locks[l].waiters.first().copied().unwrap_or(0)
         };
+        wakes_after_release(_lock: u64) -> c_int = |_, _| 0;
         candidates_of(_lock: u64) -> c_uint = |_, _| 0;
         candidate_of(_lock: u64, _nr: c_uint) -> c_uint = |_, _, _| 0;
         points_at(_pid: c_uint, _lock: u64) -> c_int = |_, _, _| 0;

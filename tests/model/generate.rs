@@ -185,11 +185,13 @@ fn setup_of(size: Size) -> impl Strategy<Value = Setup> {
         2 => prop::sample::select(LockKind::ALL.to_vec()),
     ];
     let pointed_by = prop::sample::select(PointedBy::ALL.to_vec());
-    let lock = (kind, pointed_by, prop::bool::weighted(0.2));
-    let lock = lock.prop_map(|(kind, pointed_by, handoff)| LockSpec {
+    let release_ns = prop_oneof![Just(0), 1..20_000_000u64];
+    let lock = (kind, pointed_by, prop::bool::weighted(0.2), release_ns);
+    let lock = lock.prop_map(|(kind, pointed_by, handoff, release_ns)| LockSpec {
         kind,
         pointed_by,
         handoff,
+        release_ns,
     });
     let delay = || prop_oneof![Just(0), 1..20_000u64];
     (

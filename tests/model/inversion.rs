@@ -33,8 +33,9 @@ fn is_behind(world: &World, waiter: Pid) -> Option<bool> {
         if world.locks[lock_index(lock)].kind == LockKind::Unnamed {
             return None;
         }
+        let releaser = || world.releaser(lock_index(lock));
         let first = || world.first_waiter_of(lock).filter(|first| *first != at);
-        let Some(next) = world.owner_of(lock).or_else(first) else {
+        let Some(next) = world.owner_of(lock).or_else(releaser).or_else(first) else {
             return Some(false);
         };
         at = next;

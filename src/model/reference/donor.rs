@@ -2,6 +2,7 @@
 //! The life of a donor: it blocks, its context goes from place to place, it wakes.
 
 use super::Reference;
+use super::state::Guess;
 use crate::model::key;
 use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid};
 
@@ -20,19 +21,18 @@ impl Reference {
     }
 
     /// A new wait of `t` begins, in the context that it has now. It has no place yet.
-    pub(super) fn donor_block(&mut self, t: Pid, cpu: Cpu, urgency: u32, now: u64) {
+    pub(super) fn donor_block(&mut self, k: &dyn Kernel, t: Pid, cpu: Cpu, urgency: u32) {
+        let owner = k.blocked_on(t).and_then(|lock| k.owner_of(lock));
         let task = self.task_mut(t);
         task.donor.wait += 1;
         task.donor.key = task.vtime;
-        task.donor.blocked_at = now;
+        task.donor.blocked_at = k.now_ns();
         task.donor.cpu = cpu;
         task.donor.weight = task.weight;
         task.donor.urgency = urgency;
         task.donor.place = Some(DonorPlace::Limbo);
-        task.donor.candidate = None;
-        task.donor.candidate_next = 0;
-        task.donor.candidate_found = None;
-        task.donor.candidate_slices = 0;
+        task.donor.named_owner = owner;
+        task.donor.guess = Guess::default();
     }
 
     /// Puts the context of `d` on the queue of `cpu`, at `key`. False: no room.

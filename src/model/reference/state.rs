@@ -39,14 +39,22 @@ pub(super) struct Donor {
     pub lent_cost: u64,
     pub woke_at: u64,
     pub blocked_at: u64,
-    /// Of a wait for a lock that names no owner: who is taken for the owner at present, what it
-    /// had run when it was chosen, and who of its users is looked at next.
+    /// Whom the lock named last in this wait.
+    pub named_owner: Option<Pid>,
+    pub guess: Guess,
+}
+
+/// Of a wait for a lock that names no owner.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Guess {
+    /// Who is taken for the owner at present, and what it had run when it was chosen.
     pub candidate: Option<(Pid, u64)>,
-    pub candidate_next: usize,
+    /// Who of its users is looked at next.
+    pub next: usize,
     /// When it was last looked, and what was found.
-    pub candidate_found: Option<(u64, Option<Pid>)>,
-    /// Slices that such have used up in this wait.
-    pub candidate_slices: u32,
+    pub found: Option<(u64, Option<Pid>)>,
+    /// Slices that candidates have used up in this wait.
+    pub slices: u32,
 }
 
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 //! Chains: from a donor over locks and their owners to the first that can run.
 
 use super::Reference;
-use super::state::Place;
+use super::state::{Guess, Place};
 use crate::model::policy::{Kernel, Lock, Pid};
 use std::collections::HashSet;
 
@@ -15,6 +15,9 @@ const CANDIDATE_SLICES: u32 = 256;
 /// Of each `CANDIDATE_ROUND` of them so many go to those that point at the lock.
 const CANDIDATE_ROUND: u32 = 16;
 const CANDIDATE_POINTING: u32 = 12;
+
+/// Slices of CPU time that one wait lends to an owner after its release.
+const RELEASED_SLICES: u32 = 2;
 
 /// The bound that no configuration exceeds.
 const HOPS_LIMIT: usize = 16;
@@ -38,6 +41,11 @@ impl Reference {
     fn holder(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
         // handed over to `t`, which has only to wake
         if let Some(owner) = k.owner_of(lock) {
+            let donor = &mut self.task_mut(t).donor;
+            if donor.named_owner != Some(owner) {
+                donor.named_owner = Some(owner);
+                donor.guess = Guess::default();
+            }
             return Some(owner).filter(|&o| o != t && k.alive(o));
         }
         match k.first_waiter_of(lock).filter(|&f| f != t && k.alive(f)) {
@@ -48,8 +56,35 @@ impl Reference {
                 );
                 awake.then_some(first)
             }
+            None if k.wakes_after_release(lock) => self.releaser(k, t),
             None => self.candidate_now(k, t, lock),
         }
+    }
+
+    /// The last owner of a lock that names nobody since its release: it has still to wake `t`, and
+    /// is lent to for some slices of its CPU time, unless it sleeps for something that is no lock.
+    fn releaser(&mut self, k: &dyn Kernel, t: Pid) -> Option<Pid> {
+        let owner = self.task(t).donor.named_owner;
+        let owner = owner.filter(|&o| o != t && k.alive(o))?;
+        if self.task(t).donor.guess.slices > 0 {
+            return None;
+        }
+        if !self.is_able(k, owner) {
+            let helps = match self.place_of(owner) {
+                Place::Asleep | Place::Other => k.blocked_on(owner).is_some(),
+                _ => true,
+            };
+            return helps.then_some(owner);
+        }
+        let exec_ns = k.exec_ns(owner);
+        let used_up_ns = u64::from(RELEASED_SLICES) * self.cfg.slice_ns;
+        let guess = &mut self.task_mut(t).donor.guess;
+        let (_, began_ns) = guess.candidate.get_or_insert((owner, exec_ns));
+        if exec_ns - *began_ns >= used_up_ns {
+            guess.slices = RELEASED_SLICES;
+            return None;
+        }
+        Some(owner)
     }
 
     /// Whether `c` could use a donor's context now: it is kept from running, or was
@@ -66,12 +101,10 @@ impl Reference {
     /// is in a cycle.
     fn candidate_now(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
         let now = k.now_ns();
-        if k.candidates_of(lock).is_empty()
-            || self.task(t).donor.candidate_slices >= CANDIDATE_SLICES
-        {
+        if k.candidates_of(lock).is_empty() || self.task(t).donor.guess.slices >= CANDIDATE_SLICES {
             return None;
         }
-        if let Some((_, found)) = self.task(t).donor.candidate_found.filter(|f| f.0 == now) {
+        if let Some((_, found)) = self.task(t).donor.guess.found.filter(|f| f.0 == now) {
             let waits_too = |c: &Pid| {
                 let asleep = matches!(self.place_of(*c), Place::Asleep | Place::Other);
                 asleep && k.blocked_on(*c) == Some(lock)
@@ -86,17 +119,17 @@ impl Reference {
     /// the lock, if there are such. If none of them is kept from running,
     /// one that runs, else one that sleeps on another lock itself.
     fn candidate(&mut self, k: &dyn Kernel, t: Pid, lock: Lock) -> Option<Pid> {
-        let present = self.task(t).donor.candidate;
+        let present = self.task(t).donor.guess.candidate;
         let present = present.filter(|&(c, _)| k.alive(c));
         let able = present.is_some_and(|(c, _)| self.is_able(k, c));
         if let Some((c, exec_ns)) = present.filter(|_| able) {
             if k.exec_ns(c) - exec_ns < self.cfg.slice_ns {
                 return Some(c);
             }
-            self.task_mut(t).donor.candidate_slices += 1;
+            self.task_mut(t).donor.guess.slices += 1;
         }
         let users = k.candidates_of(lock);
-        let next = self.task(t).donor.candidate_next;
+        let next = self.task(t).donor.guess.next;
         let in_turn =
             (0..users.len().min(CANDIDATE_LOOKS)).map(|i| users[(next + i) % users.len()]);
         let in_turn: Vec<Pid> = in_turn.collect();
@@ -107,7 +140,7 @@ impl Reference {
             .enumerate()
             .filter(|(_, c)| is_other(c) && self.is_able(k, *c));
         let first = able_ones.clone().next();
-        let seeks = self.task(t).donor.candidate_slices % CANDIDATE_ROUND < CANDIDATE_POINTING;
+        let seeks = self.task(t).donor.guess.slices % CANDIDATE_ROUND < CANDIDATE_POINTING;
         let points = |c: Pid| seeks && k.points_at(c, lock);
         let pointing = able_ones.find(|&(_, c)| points(c));
         let again = present.filter(|_| able).map(|(c, _)| c);
@@ -118,11 +151,11 @@ impl Reference {
         };
         let looked_at = found.map_or(in_turn.len(), |(at, _)| at + 1);
         if !users.is_empty() {
-            self.task_mut(t).donor.candidate_next = (next + looked_at) % users.len();
+            self.task_mut(t).donor.guess.next = (next + looked_at) % users.len();
         }
         if let Some(c) = found.map(|(_, c)| c).or(again) {
-            self.task_mut(t).donor.candidate = Some((c, k.exec_ns(c)));
-            self.task_mut(t).donor.candidate_found = Some((k.now_ns(), Some(c)));
+            self.task_mut(t).donor.guess.candidate = Some((c, k.exec_ns(c)));
+            self.task_mut(t).donor.guess.found = Some((k.now_ns(), Some(c)));
             return Some(c);
         }
         let others = in_turn.iter().copied().filter(is_other);
@@ -134,7 +167,7 @@ impl Reference {
         };
         let best = all.iter().find(runs).or_else(|| all.iter().find(sleeps));
         let best = best.copied();
-        self.task_mut(t).donor.candidate_found = Some((k.now_ns(), best));
+        self.task_mut(t).donor.guess.found = Some((k.now_ns(), best));
         best
     }
 
