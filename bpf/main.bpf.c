@@ -75,6 +75,7 @@ u32 donating = 1;
 
 /* the ports: what the policy needs of this kernel */
 #include "obs/stat.bpf.h"
+#include "obs/watched.bpf.h"
 #include "obs/event.bpf.h"
 #include "sched/maps.bpf.h"
 #include "lock/edge.bpf.h"

@@ -32,6 +32,7 @@ const volatile struct beside_config cfg = {
 };
 
 #include "obs/stat.bpf.h"
+#define watching() true
 #include "obs/event.bpf.h"
 #include "beside/ports.bpf.h"
 #include "beside/edge.bpf.h"

@@ -6,14 +6,6 @@
 #ifndef PROXY_OBS_GAVE_H
 #define PROXY_OBS_GAVE_H
 
-/* [the agent writes] 1: somebody follows the events */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, u32);
-	__type(value, u32);
-} watched SEC(".maps");
-
 __noinline int event_gave_send(u64 cpu, u64 pids, u64 ns)
 {
 	struct proxy_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -39,12 +31,7 @@ __noinline int event_gave_send(u64 cpu, u64 pids, u64 ns)
 
 static __always_inline void event_gave(u32 donor_pid, u32 owner_pid, u64 ns)
 {
-	u32 key = 0, *on;
-
-	if (!cfg.events)
-		return;
-	on = bpf_map_lookup_elem(&watched, &key);
-	if (on && *on)
+	if (watching())
 		event_gave_send(port_this_cpu(), (u64)donor_pid << 32 | owner_pid, ns);
 }
 

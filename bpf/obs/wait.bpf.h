@@ -88,7 +88,7 @@ static __always_inline void event_wait(u32 kind, s32 cpu, struct task_struct *p,
 		.owner = owner,
 	};
 
-	if (cfg.events)
+	if (watching())
 		event_wait_send((u64)kind << 32 | (u32)cpu, p, tctx, lock, &facts);
 }
 

@@ -75,6 +75,11 @@ impl Analysis {
         self.outcomes.learn(event);
     }
 
+    /// Whether BPF has asked for a hint about a wait that goes on.
+    pub fn is_asked(&self) -> bool {
+        self.hints.is_asked()
+    }
+
     /// Forgets all waits; `snapshot` says which there are.
     pub fn restate(&mut self, snapshot: &[Event]) {
         self.graph = Graph::default();

@@ -52,6 +52,11 @@ impl HintTable {
         self.standing.len()
     }
 
+    /// Whether BPF wants to know about any waiter.
+    pub fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// Notes what BPF could not find out.
     pub fn learn(&mut self, event: &Event) {
         let about = match event.what {

@@ -28,14 +28,18 @@ const DRAINS_MAX: u32 = 256;
 const REBUILD_REST: u32 = 4;
 /// Requests answered between two polls of the ring.
 const ANSWERS_MAX: u32 = 16;
+/// After a walk was given up, waits are followed for so long at least: more may be.
+const FOLLOWED_FOR: Duration = Duration::from_secs(1);
 
 /// All that the agent's thread has.
 pub struct Service<'a> {
     side: KernelSide,
     analysis: Analysis,
     followers: Followers,
-    /// As BPF was told.
+    /// As BPF was told. While nobody watches it says nothing of waits, and nothing is known of them.
     watched: bool,
+    /// When a walk was given up last.
+    asked: Option<Instant>,
     state: &'a AgentState,
     requests: &'a Receiver<Request>,
     donating: Arc<AtomicBool>,
@@ -64,6 +68,7 @@ impl<'a> Service<'a> {
             analysis: Analysis::default(),
             followers: Followers::default(),
             watched: false,
+            asked: None,
             state,
             requests,
             donating: opts.donating.clone(),
@@ -75,7 +80,7 @@ impl<'a> Service<'a> {
         };
         // an agent before this one may have had followers
         service.side.set_watched(false)?;
-        service.rebuild(0)?;
+        service.tell_watched()?;
         Ok(service)
     }
 
@@ -99,14 +104,24 @@ impl<'a> Service<'a> {
         Ok(())
     }
 
-    /// Tells BPF whether anybody follows, or reads what is printed.
+    /// Tells BPF whether anybody follows, reads what is printed, or may need a hint.
     fn tell_watched(&mut self) -> Result<()> {
-        let watched = self.print || !self.followers.is_empty();
-        if watched != self.watched {
-            self.side.set_watched(watched)?;
-            self.watched = watched;
+        let asked = self.analysis.is_asked()
+            || (self.asked).is_some_and(|when| when.elapsed() < FOLLOWED_FOR);
+        self.set_watched(asked || self.print || !self.followers.is_empty())
+    }
+
+    fn set_watched(&mut self, watched: bool) -> Result<()> {
+        if watched == self.watched {
+            return Ok(());
         }
-        Ok(())
+        self.side.set_watched(watched)?;
+        self.watched = watched;
+        if watched {
+            return self.rebuild(0);
+        }
+        self.analysis.restate(&[]);
+        self.analysis.give_hints(&mut self.side)
     }
 
     /// Takes in what the ring holds; the number of events.
@@ -115,6 +130,10 @@ impl<'a> Service<'a> {
         let nr_events = events.len();
         // the reader went away: there is no reader left
         self.print = self.print && print_all(&events).is_ok();
+        if events.iter().any(Event::is_given_up) {
+            self.asked = Some(Instant::now());
+            self.set_watched(true)?;
+        }
         let lost = self.side.events_lost()?;
         self.lost += lost.wrapping_sub(self.lost_seen);
         self.lost_seen = lost;
@@ -161,6 +180,9 @@ impl<'a> Service<'a> {
     /// Forgets all waits and reads them anew from the kernel. What the ring still holds is
     /// older than that, and dropped; `lost` is what was lost before.
     fn rebuild(&mut self, mut lost: u64) -> Result<()> {
+        if !self.watched {
+            return Ok(());
+        }
         let began = Instant::now();
         for _ in 0..DRAINS_MAX {
             let dropped = self.side.take_events()?.len() as u64;
@@ -199,6 +221,7 @@ impl<'a> Service<'a> {
     fn answer(&mut self, request: Request) -> Result<()> {
         match request {
             Request::Follow(outlet, reply) => {
+                self.set_watched(true)?;
                 // what it is told first holds all that the ring does
                 self.look()?;
                 let now = first_batch(&self.side, &self.donating)?;

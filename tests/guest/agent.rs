@@ -12,6 +12,7 @@ use crate::donation::{judge, staged};
 use crate::load::Load;
 use crate::machine::{ensure, wait_for};
 use crate::sched::{self, Stats};
+use crate::watch::follower;
 
 /// Walks of one lock only, so that a chain of two needs a hint; a ring that overflows at once.
 const NARROW: &[&str] = &["--hops-max", "1", "--events-kib", "4"];
@@ -61,9 +62,11 @@ fn hints_take_a_walk_beyond_its_bound() -> Result<(), Failed> {
     })
 }
 
-/// SIGSTOP hits the whole process: nobody reads events while the ring overflows.
+/// SIGSTOP hits the whole process: nobody reads events while the ring overflows. Somebody follows: else there
+/// would be few.
 fn stopped_it_costs_only_hints() -> Result<(), Failed> {
     sched::with(NARROW, || {
+        let _follower = follower()?;
         let mut stats = Stats::open()?;
         let scheduler = sched::pid();
         let signal = |signal| crate::machine::run(&["kill", signal, &scheduler.to_string()]);

@@ -69,6 +69,10 @@ pub struct TrialReport {
     /// it needed, less what it slept, less what the waiter itself did not sleep.
     #[serde(default)]
     pub inverted_ms: f64,
+    /// Time of the wait that the waiter did not sleep. While it had not gone to sleep yet, the owner may have
+    /// run: `inverted_ms` is too small by that much at the most.
+    #[serde(default)]
+    pub awake_ms: f64,
     pub factor: f64,
 }
 
@@ -79,6 +83,7 @@ impl From<&Measured> for TrialReport {
             wait_ms: round3(measured.wait_ns as f64 / 1e6),
             slept_ms: (measured.slept_ns > 0).then(|| round3(measured.slept_ns as f64 / 1e6)),
             inverted_ms: round3(measured.inverted_ns() as f64 / 1e6),
+            awake_ms: round3(measured.awake_ns as f64 / 1e6),
             factor: round3(measured.factor()),
         }
     }
@@ -259,6 +264,7 @@ pub mod tests {
                 wait_ms: 80.0,
                 slept_ms: None,
                 inverted_ms: 60.0,
+                awake_ms: 0.0,
                 factor: 4.0
             }
         );
