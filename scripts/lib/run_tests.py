@@ -18,6 +18,7 @@ import sys
 import time
 
 import kernels
+import peers
 import project
 import vmrun
 
@@ -132,10 +133,13 @@ class Shown(io.BytesIO):
 
 def guest_job(series, table, binary, arguments, out, one_thread):
     """The machine is the one that kernels.toml names."""
+    environment = [f"SCX_PROXY_STRESS_SECS={table['stress_secs']}"]
+    if table["even_us"]:
+        environment.append(f"SCX_PROXY_LAVD={peers.program('scx_lavd')}")
     return vmrun.Job(
         cwd=str(project.ROOT),
         kernel=kernels.ensure(series),
-        command=["env", f"SCX_PROXY_STRESS_SECS={table['stress_secs']}", binary, *arguments],
+        command=["env", *environment, binary, *arguments],
         timeout_secs=GUEST_SECS,
         stdout=out,
         cpus=table["cpus"],
@@ -244,9 +248,12 @@ def guests_of(table, tests):
 def left_to_all(table):
     """What plain scripts/test leaves out of a machine's tests."""
     tests, everything = (tests if isinstance(tests, list) else [] for tests in (table["tests"], table["all"]))
-    return [text for text in everything if text not in tests and text[0] != "!"] + [
-        text[1:] for text in tests if text[0] == "!" and text not in everything
-    ]
+    left_out = [text[1:] for text in tests if text[0] == "!" and text not in everything]
+    for text in everything:
+        if text not in tests and text[0] != "!":
+            run = [test.removeprefix(text) for test in tests if test.startswith(text)]
+            left_out.append(f"{text} but for {' and '.join(run)}" if run else text)
+    return left_out
 
 
 def wanted(args):

@@ -111,8 +111,9 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 26] = [
+const ON_DEFAULTS: [&[Test]; 27] = [
     beside::TESTS,
+    beside::UNDER_LAVD,
     aside::TESTS,
     truth::REFUSED,
     truth::WORKS,
