@@ -101,7 +101,7 @@ static __always_inline bool hop_is_able(u32 pid, u32 end)
 /*
  * A mutex of user space names nobody from the release on, and whoever sleeps on it does so until the task that had
  * it calls FUTEX_WAKE. Preempted in between, or before the kernel has done that, that one stands in for the
- * owner: for a moment, so that no more than some slices of its CPU time are lent to it.
+ * owner, while it could run: for a moment, so that no more than some slices of its CPU time are lent to it.
  */
 static __always_inline void hop_releaser(struct task_struct *p, struct task_ctx *tctx, u64 lock,
 					 struct hop *h)
@@ -123,12 +123,13 @@ static __always_inline void hop_releaser(struct task_struct *p, struct task_ctx 
 			tctx->candidate_slices = RELEASED_SLICES;
 			return;
 		}
-	} else if (end != HOP_ON_CPU && end != HOP_BLOCKED) {
-		return;
+	} else if (end != HOP_ON_CPU) {
+		return; /* whom it waits for itself is another matter */
 	}
 	stat_inc(STAT_RELEASER);
 	h->owner_pid = pid;
 	h->end = end;
+	h->is_guess = 1;
 }
 
 /* Where no candidate is able: better one that runs, else one that waits for something else. */
@@ -290,10 +291,8 @@ CORE_FN int chain_hop(u32 pid, struct hop *h)
 		owner = edge_owner_pid(p, tctx, lock);
 		if (!owner)
 			first = edge_first_waiter_pid(lock);
-		if (!owner && !first) {
+		if (!owner && !first)
 			candidates = edge_candidates(p, tctx, lock);
-			hop_releaser(p, tctx, lock, h);
-		}
 		if (owner && owner != tctx->named_owner) {
 			tctx->named_owner = owner;
 			/* hop_releaser(): it has not released the lock yet */
@@ -303,17 +302,14 @@ CORE_FN int chain_hop(u32 pid, struct hop *h)
 		/* the waiter may have gone on, and its lock with it, while we read */
 		if (edge_lock(p, tctx) != lock)
 			lock = 0;
+		h->end = lock ? HOP_NO_OWNER : HOP_STALE;
+		h->is_guess = lock && candidates;
+		if (lock && !owner && !first)
+			hop_releaser(p, tctx, lock, h);
 	}
 	port_task_put(p);
-	if (!lock) {
-		h->owner_pid = 0;
-		h->end = HOP_STALE;
+	if (!lock)
 		return 0;
-	}
-	if (h->owner_pid)
-		return 0;
-	h->end = HOP_NO_OWNER;
-	h->is_guess = candidates != 0;
 	/* else handed over to the waiter itself, which has only to wake */
 	if (owner && owner != pid) {
 		h->owner_pid = owner;

@@ -56,7 +56,7 @@ CORE_FN int chain_follow(u32 pid, struct chain *c)
 	while (can_loop) {
 		c->last = pid;
 		chain_hop(pid, &c->end);
-		if (c->end.is_guess)
+		if (c->end.is_guess && !c->end.owner_pid)
 			hop_guess(pid, &c->end);
 		c->has_guess |= c->end.is_guess;
 		if (!c->end.owner_pid)

@@ -100,7 +100,8 @@ static __always_inline void futex_woken(struct task_struct *p, struct task_ctx *
 static __always_inline void futex_pi_begins(struct task_struct *p, struct task_ctx *tctx, u64 addr)
 {
 	site_note_user(p, tctx, addr ^ (u64)p->tgid << 32);
-	tctx->site_lock = SITE_LOCK_PI;
+	if (tctx->site_lock)
+		tctx->site_lock = SITE_LOCK_PI;
 }
 
 /* @p, current and ours, goes to sleep: perhaps in futex(). */

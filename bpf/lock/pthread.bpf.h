@@ -220,19 +220,24 @@ static __always_inline u32 pthread_owner_pid(struct task_struct *p, const struct
 	return pid;
 }
 
-/* See core/ports.h. Memory of the waiter is proof of nothing: who is lent to is told as an owner is. */
+/*
+ * See core/ports.h. Memory of the waiter is proof of nothing: who is lent to is told as an owner is, but for a process of
+ * another pid namespace, since a pid that was remembered may have been given again. Not of an rwlock: readers that have
+ * it are not named either.
+ */
 static __always_inline bool edge_releaser_proven(struct task_struct *p, const struct task_ctx *tctx,
 						 u64 lock, u32 pid)
 {
 	struct task_struct *o;
 	bool believed;
 
-	if (!lock_followed(LOCK_PTHREAD) || lock_type(lock) != LOCK_PTHREAD)
+	if (!lock_followed(LOCK_PTHREAD) || lock_type(lock) != LOCK_PTHREAD ||
+	    (tctx->user_flags & USER_RWLOCK))
 		return false;
 	o = edge_task_get(pid);
 	if (!o)
 		return false;
-	believed = pthread_believed(p, o, tctx->user_addr, tctx->user_flags);
+	believed = pthread_believed(p, o, tctx->user_addr, tctx->user_flags & ~USER_IN_PIDNS);
 	edge_task_put(o);
 	return believed;
 }

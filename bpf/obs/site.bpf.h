@@ -166,7 +166,11 @@ static __always_inline void site_note_kernel(void *ctx, struct task_struct *p,
 	u64 now = bpf_ktime_get_ns(), site;
 	u32 kind = SITE_KERNEL;
 
-	if (!watching() || site_known(tctx, lock, now))
+	if (!watching()) {
+		tctx->site_lock = 0; /* what was noted of an earlier wait is not of this one */
+		return;
+	}
+	if (site_known(tctx, lock, now))
 		return;
 	if (is_own_mmap_lock(p, lock)) {
 		site = p->tgid;
@@ -185,7 +189,11 @@ static __always_inline void site_note_user(struct task_struct *p, struct task_ct
 {
 	u64 now = bpf_ktime_get_ns();
 
-	if (!watching() || site_known(tctx, lock, now))
+	if (!watching()) {
+		tctx->site_lock = 0; /* what was noted of an earlier wait is not of this one */
+		return;
+	}
+	if (site_known(tctx, lock, now))
 		return;
 	site_set(tctx, lock, site_in_program(p), SITE_USER);
 	site_remember(lock, tctx, now);

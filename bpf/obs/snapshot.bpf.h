@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * All waits that go on, read from the tasks themselves: for the agent, when it
- * starts and when events were lost. Runs in the agent's own read(), changes nothing.
+ * All waits that go on, read from the tasks themselves: for the agent, when watching
+ * begins and when events were lost. Runs in the agent's own read(), changes nothing.
  */
 #ifndef PROXY_OBS_SNAPSHOT_H
 #define PROXY_OBS_SNAPSHOT_H

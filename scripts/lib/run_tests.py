@@ -251,7 +251,8 @@ def left_to_all(table):
     left_out = [text[1:] for text in tests if text[0] == "!" and text not in everything]
     for text in everything:
         if text not in tests and text[0] != "!":
-            run = [test.removeprefix(text) for test in tests if test.startswith(text)]
+            run = [test for test in tests if test.startswith(text)]
+            run += [test[1:] for test in everything if test.startswith(f"!{text}")]
             left_out.append(f"{text} but for {' and '.join(run)}" if run else text)
     return left_out
 

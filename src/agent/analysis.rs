@@ -68,11 +68,17 @@ impl Reports {
 }
 
 impl Analysis {
-    /// Takes in one event.
+    /// Takes in one event of a wait.
     pub fn learn(&mut self, event: &Event) {
         self.graph.take(event);
-        self.hints.learn(event);
-        self.outcomes.learn(event);
+    }
+
+    /// Takes in what is told also while nobody watches.
+    pub fn learn_asked(&mut self, events: &[Event]) {
+        for event in events {
+            self.hints.learn(event);
+            self.outcomes.learn(event);
+        }
     }
 
     /// Whether BPF has asked for a hint about a wait that goes on.

@@ -38,8 +38,8 @@ pub struct Changes {
 /// The hints that stand, and the waiters that BPF wants to know about.
 #[derive(Debug, Default)]
 pub struct HintTable {
-    /// waiters at which BPF gave a walk up
-    asked: HashSet<u32>,
+    /// waiters at which BPF gave a walk up → their wait's number, once it is known
+    asked: HashMap<u32, Option<u64>>,
     standing: HashSet<u32>,
     /// cycle, its least pid first → when it was first seen, and whether it was reported
     cycles: HashMap<Rc<[u32]>, (u64, bool)>,
@@ -65,7 +65,7 @@ impl HintTable {
             _ => return,
         };
         if self.asked.len() < ASKED_MAX {
-            self.asked.insert(about);
+            self.asked.entry(about).or_default();
         }
     }
 
@@ -77,14 +77,17 @@ impl HintTable {
         let (mut ends, mut cycles) = (Ends::new(graph), HashMap::new());
         // each cycle once, whoever is asked about: its members share one list
         let mut noted = HashSet::new();
-        let asked: Vec<u32> = self.asked.iter().copied().collect();
+        // of another wait BPF asks again
+        self.asked.retain(|pid, asked| {
+            let number = graph.get(*pid).map(|wait| wait.number);
+            let same = asked.is_none_or(|asked| Some(asked) == number);
+            *asked = number;
+            same && number.is_some()
+        });
+        let asked: Vec<u32> = self.asked.keys().copied().collect();
         for pid in asked {
             let hint = match ends.of(pid) {
-                // who was asked about has gone on
-                None => {
-                    self.asked.remove(&pid);
-                    continue;
-                }
+                None => continue,
                 Some(ChainEnd::Waiter(last)) => {
                     self.hint(graph, abi::hint_kind_HINT_SKIP, pid, last, now_ns)
                 }
@@ -207,6 +210,19 @@ mod tests {
         let changes = table.refresh(&graph, 1, true);
         assert_eq!((changes.set.len(), changes.removed), (0, vec![17]));
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn another_wait_of_the_same_task_is_asked_about_again() {
+        let mut graph = chain(40);
+        let mut table = HintTable::default();
+        table.learn(&truncated(1, 17));
+        assert_eq!(table.refresh(&graph, 0, true).set.len(), 1);
+        graph.take(&wake(17));
+        graph.take(&block(17, 0x77, 18, 2));
+        assert!(table.refresh(&graph, 1, true).set.is_empty() && !table.is_asked());
+        table.learn(&truncated(1, 17));
+        assert_eq!(table.refresh(&graph, 2, true).set.len(), 1);
     }
 
     #[test]

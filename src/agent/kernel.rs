@@ -130,17 +130,19 @@ impl KernelSide {
         read_events(iter, WAITS_MAX).context("snapshot of all waits")
     }
 
-    /// Whether BPF is to tell what only who watches wants to know.
+    /// Whether BPF is to tell what only who watches wants to know. Returns whether it does: beside another scheduler
+    /// always.
     ///
     /// # Errors
     /// What libbpf said.
-    pub fn set_watched(&self, on: bool) -> Result<()> {
+    pub fn set_watched(&self, on: bool) -> Result<bool> {
         let Some(watched) = &self.watched else {
-            return Ok(());
+            return Ok(true);
         };
         let (key, value) = (0_u32.to_ne_bytes(), u32::from(on).to_ne_bytes());
         let written = watched.update(&key, &value, MapFlags::ANY);
-        written.context("whether somebody watches")
+        written.context("whether somebody watches")?;
+        Ok(on)
     }
 
     /// Writes the hint about the wait of `pid`.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The agent: follows all waits and their owners, and tells BPF what it cannot find out
-//! within its own bounds. BPF is complete without it: a slow, stopped or dead agent
+//! The agent: follows waits and their owners while somebody watches, or BPF asks for what it cannot find out
+//! within its own bounds, and tells it. BPF is complete without it: a slow, stopped or dead agent
 //! costs hints, never correctness.
 //!
 //! Data flow: events (ring) → `analysis` (`ends` → `hints`, `outcomes`) → hint maps; and events as they

@@ -52,7 +52,7 @@ pub struct Service<'a> {
 }
 
 impl<'a> Service<'a> {
-    /// Begins with what goes on now: tasks may have been waiting before the ring was there.
+    /// Knows of no wait until somebody watches.
     ///
     /// # Errors
     /// What `side` says.
@@ -78,8 +78,10 @@ impl<'a> Service<'a> {
             rebuild_at: Instant::now(),
             refreshed: Instant::now(),
         };
-        // an agent before this one may have had followers
-        service.side.set_watched(false)?;
+        // an agent before this one may have had followers, and left their events
+        service.watched = service.side.set_watched(false)?;
+        service.drain()?;
+        service.rebuild(0)?;
         service.tell_watched()?;
         Ok(service)
     }
@@ -108,6 +110,7 @@ impl<'a> Service<'a> {
     fn tell_watched(&mut self) -> Result<()> {
         let asked = self.analysis.is_asked()
             || (self.asked).is_some_and(|when| when.elapsed() < FOLLOWED_FOR);
+        self.followers.forget_gone();
         self.set_watched(asked || self.print || !self.followers.is_empty())
     }
 
@@ -115,13 +118,30 @@ impl<'a> Service<'a> {
         if watched == self.watched {
             return Ok(());
         }
-        self.side.set_watched(watched)?;
-        self.watched = watched;
-        if watched {
+        let tells = self.side.set_watched(watched)?;
+        if tells == self.watched {
+            return Ok(());
+        }
+        self.watched = tells;
+        if tells {
             return self.rebuild(0);
         }
         self.analysis.restate(&[]);
         self.analysis.give_hints(&mut self.side)
+    }
+
+    /// Drops what the ring holds, but for what BPF asks; the number of events.
+    fn drain(&mut self) -> Result<u64> {
+        let mut dropped = 0;
+        for _ in 0..DRAINS_MAX {
+            let events = self.side.take_events()?;
+            if events.is_empty() {
+                break;
+            }
+            self.analysis.learn_asked(&events);
+            dropped += events.len() as u64;
+        }
+        Ok(dropped)
     }
 
     /// Takes in what the ring holds; the number of events.
@@ -130,15 +150,20 @@ impl<'a> Service<'a> {
         let nr_events = events.len();
         // the reader went away: there is no reader left
         self.print = self.print && print_all(&events).is_ok();
+        let known = self.watched;
         if events.iter().any(Event::is_given_up) {
             self.asked = Some(Instant::now());
             self.set_watched(true)?;
         }
+        self.analysis.learn_asked(&events);
         let lost = self.side.events_lost()?;
         self.lost += lost.wrapping_sub(self.lost_seen);
         self.lost_seen = lost;
         if self.lost == 0 {
-            events.iter().for_each(|event| self.analysis.learn(event));
+            // else they are older than the snapshot, and of most waits the other events are missing
+            if known {
+                events.iter().for_each(|event| self.analysis.learn(event));
+            }
             self.publish(Batch {
                 events,
                 ..self.batch()
@@ -184,13 +209,7 @@ impl<'a> Service<'a> {
             return Ok(());
         }
         let began = Instant::now();
-        for _ in 0..DRAINS_MAX {
-            let dropped = self.side.take_events()?.len() as u64;
-            lost += dropped;
-            if dropped == 0 {
-                break;
-            }
-        }
+        lost += self.drain()?;
         let events = self.side.snapshot()?;
         self.analysis.restate(&events);
         self.state.rebuilds.fetch_add(1, Ordering::Relaxed);
@@ -224,6 +243,10 @@ impl<'a> Service<'a> {
                 self.set_watched(true)?;
                 // what it is told first holds all that the ring does
                 self.look()?;
+                if self.followers.is_empty() && std::mem::take(&mut self.lost) > 0 {
+                    // nobody misses that
+                    self.rebuild(0)?;
+                }
                 let now = first_batch(&self.side, &self.donating)?;
                 let _ = reply.send(self.followers.add(outlet, now));
             }
@@ -249,6 +272,13 @@ impl<'a> Service<'a> {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Service<'_> {
+    /// Nobody reads what BPF tells until there is another one.
+    fn drop(&mut self) {
+        let _ = self.side.set_watched(false);
     }
 }
 

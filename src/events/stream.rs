@@ -109,14 +109,18 @@ impl Followers {
         self.outlets.is_empty()
     }
 
+    /// Those that went away are noticed at a batch, or here.
+    pub fn forget_gone(&mut self) {
+        self.outlets
+            .retain(|outlet| Arc::strong_count(&outlet.unread) > 1);
+    }
+
     /// One more, who is told first what goes on: `now` is asked for that.
     ///
     /// # Errors
     /// There are too many.
     pub fn add(&mut self, outlet: Outlet, now: Batch) -> Result<(), &'static str> {
-        // those that went away are noticed at the next batch only
-        self.outlets
-            .retain(|outlet| Arc::strong_count(&outlet.unread) > 1);
+        self.forget_gone();
         if self.outlets.len() >= FOLLOWERS_MAX {
             return Err("too many follow the scheduler's events already: end one of them");
         }
@@ -172,8 +176,7 @@ impl Followers {
             gone |= outlet.batches.send(next).is_err();
         }
         if gone {
-            self.outlets
-                .retain(|outlet| Arc::strong_count(&outlet.unread) > 1);
+            self.forget_gone();
         }
         Ok(())
     }

@@ -263,7 +263,10 @@ impl World {
             kind: spec.kind,
             pointed_by: spec.pointed_by,
             always_handoff: spec.handoff,
-            release_ns: spec.release_ns,
+            release_ns: match spec.kind.is_of_user_space() {
+                true => spec.release_ns,
+                false => 0,
+            },
             ..LockState::default()
         };
         Self {

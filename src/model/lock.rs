@@ -118,7 +118,7 @@ impl Sim {
         let Some(first) = first else { return };
         self.note_users(t, first, l);
         let release_ns = self.world.locks[l].release_ns;
-        if self.world.locks[l].kind.is_of_user_space() && release_ns > 0 {
+        if release_ns > 0 {
             let task = self.world.task_mut(t);
             task.pending = Pending::WakeFirst(l);
             task.left_ns = release_ns;

@@ -112,7 +112,7 @@ metrics! {
         agent_rounds "Polls of the event ring by the agent, since the last reading"
         agent_events "Events that the agent has read, since the last reading"
         events_missed "Events that a client (record, --metrics) read too slowly, and lost, since the last reading"
-        agent_rebuilds "Times that the agent read all waits again: at its start, and after events were lost, since the last reading"
+        agent_rebuilds "Times that the agent read all waits again: when watching began, and after events were lost, since the last reading"
         agent_restarts "Times that the agent was started again after a failure, since the last reading"
         deadlocks "Deadlocks that lasted for a second and were reported, since the last reading"
     }

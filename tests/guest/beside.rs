@@ -290,7 +290,11 @@ fn under_lavd() -> Result<(), Failed> {
         ensure(loaded(), || "scx_lavd is gone".into())
     };
     let result = seen_all();
-    run(&["kill", "-INT", &lavd.id().to_string()])?;
-    lavd.wait()?;
-    result
+    let ended = run(&["kill", "-INT", &lavd.id().to_string()]).and_then(|_| {
+        wait_for("scx_lavd to end", sched::UNLOAD, || {
+            lavd.try_wait().is_ok_and(|status| status.is_some())
+        })
+    });
+    let _ = (lavd.kill(), lavd.wait());
+    result.and(ended)
 }

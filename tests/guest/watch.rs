@@ -62,6 +62,8 @@ const OFF_MAX: f64 = 0.05;
 /// While donating there is little of it, and what the waiter does between its clock and its sleep counts:
 /// of the wait, then.
 const OFF_OF_WAIT_MAX: f64 = 0.1;
+/// Of a wait, what the waiter may be awake at the most.
+const AWAKE_MAX: f64 = 0.5;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn client() -> Result<Client, Failed> {
@@ -181,6 +183,9 @@ fn seen(lock: &str, class: &str) -> Result<(), Failed> {
     sched::with(&[], || {
         let mut client = client()?;
         for (trial, event) in stage(&mut client, lock, "100", TRIALS)? {
+            ensure(trial.awake_ns < trial.wait_ns * AWAKE_MAX, || {
+                format!("nothing can be told: {trial:?}")
+            })?;
             let off = trial.off(&event) / trial.wait_ns;
             println!(
                 "{lock}: factor {:.2}, inverted {:.1} ms by the scheduler, {} from outside, off by {:.1} % of the wait",

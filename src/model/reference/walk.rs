@@ -62,7 +62,7 @@ impl Reference {
     }
 
     /// The last owner of a lock that names nobody since its release: it has still to wake `t`, and
-    /// is lent to for some slices of its CPU time, unless it sleeps for something that is no lock.
+    /// is lent to for some slices of its CPU time, unless it sleeps.
     fn releaser(&mut self, k: &dyn Kernel, t: Pid) -> Option<Pid> {
         let owner = self.task(t).donor.named_owner;
         let owner = owner.filter(|&o| o != t && k.alive(o))?;
@@ -70,11 +70,8 @@ impl Reference {
             return None;
         }
         if !self.is_able(k, owner) {
-            let helps = match self.place_of(owner) {
-                Place::Asleep | Place::Other => k.blocked_on(owner).is_some(),
-                _ => true,
-            };
-            return helps.then_some(owner);
+            let runs = matches!(self.place_of(owner), Place::Running | Place::Local);
+            return runs.then_some(owner);
         }
         let exec_ns = k.exec_ns(owner);
         let used_up_ns = u64::from(RELEASED_SLICES) * self.cfg.slice_ns;
