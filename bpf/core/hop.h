@@ -109,7 +109,7 @@ static __always_inline void hop_releaser(struct task_struct *p, struct task_ctx 
 	u32 end, pid = tctx->named_owner;
 	u64 exec_ns;
 
-	if (!pid || pid == port_pid(p) || tctx->candidate_slices ||
+	if (!pid || pid == port_pid(p) || tctx->candidate_slices >= RELEASED_SLICES ||
 	    !edge_releaser_proven(p, tctx, lock, pid))
 		return;
 	end = hop_look(pid, 0);
@@ -118,11 +118,12 @@ static __always_inline void hop_releaser(struct task_struct *p, struct task_ctx 
 		if (!tctx->candidate) {
 			tctx->candidate = pid;
 			tctx->candidate_exec_ns = exec_ns;
+		} else if (exec_ns - tctx->candidate_exec_ns >= cfg.slice_ns) {
+			tctx->candidate_slices++;
+			tctx->candidate_exec_ns = exec_ns;
 		}
-		if (exec_ns - tctx->candidate_exec_ns >= RELEASED_SLICES * cfg.slice_ns) {
-			tctx->candidate_slices = RELEASED_SLICES;
+		if (tctx->candidate_slices >= RELEASED_SLICES)
 			return;
-		}
 	} else if (end != HOP_ON_CPU) {
 		return; /* whom it waits for itself is another matter */
 	}

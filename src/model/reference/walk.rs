@@ -66,22 +66,21 @@ impl Reference {
     fn releaser(&mut self, k: &dyn Kernel, t: Pid) -> Option<Pid> {
         let owner = self.task(t).donor.named_owner;
         let owner = owner.filter(|&o| o != t && k.alive(o))?;
-        if self.task(t).donor.guess.slices > 0 {
+        if self.task(t).donor.guess.slices >= RELEASED_SLICES {
             return None;
         }
         if !self.is_able(k, owner) {
             let runs = matches!(self.place_of(owner), Place::Running | Place::Local);
             return runs.then_some(owner);
         }
-        let exec_ns = k.exec_ns(owner);
-        let used_up_ns = u64::from(RELEASED_SLICES) * self.cfg.slice_ns;
+        let (exec_ns, slice_ns) = (k.exec_ns(owner), self.cfg.slice_ns);
         let guess = &mut self.task_mut(t).donor.guess;
         let (_, began_ns) = guess.candidate.get_or_insert((owner, exec_ns));
-        if exec_ns - *began_ns >= used_up_ns {
-            guess.slices = RELEASED_SLICES;
-            return None;
+        if exec_ns - *began_ns >= slice_ns {
+            *began_ns = exec_ns;
+            guess.slices += 1;
         }
-        Some(owner)
+        (guess.slices < RELEASED_SLICES).then_some(owner)
     }
 
     /// Whether `c` could use a donor's context now: it is kept from running, or was
