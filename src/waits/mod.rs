@@ -352,9 +352,12 @@ impl<D: Detail> Waits<D> {
                 continue;
             };
             let pid = begun.about.pid;
+            // a task waits once; a recording may say anything
+            if self.waits.contains_key(&pid) {
+                continue;
+            }
             if before.waits.get(&pid).is_some_and(|wait| wait.is(begun))
                 && self.waits.len() < WAITS_MAX
-                && !self.waits.contains_key(&pid)
                 && let Some(wait) = before.waits.remove(&pid)
             {
                 let owner = before.owners.get(&wait.lock).copied().unwrap_or_default();

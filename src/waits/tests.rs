@@ -76,6 +76,11 @@ fn a_snapshot_says_what_is_news_and_what_is_over() {
         .map(|event| event.about().pid)
         .collect();
     assert_eq!(pids, [1, 2, 4]);
+    // one task waits once: the first that is said of it counts
+    let twice = [again(5, 0x10, 1), again(5, 0x20, 2), again(5, 0x10, 1)];
+    let restated = waits.restate(&twice);
+    assert_eq!(restated.news, [&twice[0]]);
+    assert_eq!((waits.all().len(), waits.nr_locks()), (1, 1));
     // what it says of itself, said to another one, makes the same
     let mut other: Waits = Waits::default();
     other.restate(&waits.snapshot());

@@ -201,7 +201,7 @@ fn a_wait_whose_beginning_was_lost_is_shown() {
 
 proptest! {
     // no files beside the sources
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4096) })]
 
     /// Events may be lost, so that anything may follow on anything.
     #[test]
