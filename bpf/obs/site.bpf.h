@@ -159,18 +159,28 @@ static __always_inline void site_remember(u64 lock, const struct task_ctx *tctx,
 	*(volatile u64 *)&slot->lock = lock;
 }
 
+/*
+ * Whether what asks for the lock at @lock has to be looked for, now at @now: somebody watches, and it is not known.
+ * While nobody watches, what was noted of an earlier wait is forgotten: it is not of this one.
+ */
+static __always_inline bool site_wanted(struct task_ctx *tctx, u64 lock, u64 *now)
+{
+	if (!watching()) {
+		tctx->site_lock = 0;
+		return false;
+	}
+	*now = bpf_ktime_get_ns();
+	return !site_known(tctx, lock, *now);
+}
+
 /* @p, current, is about to sleep on the kernel's lock at @lock. */
 static __always_inline void site_note_kernel(void *ctx, struct task_struct *p,
 					     struct task_ctx *tctx, u64 lock)
 {
-	u64 now = bpf_ktime_get_ns(), site;
 	u32 kind = SITE_KERNEL;
+	u64 now, site;
 
-	if (!watching()) {
-		tctx->site_lock = 0; /* what was noted of an earlier wait is not of this one */
-		return;
-	}
-	if (site_known(tctx, lock, now))
+	if (!site_wanted(tctx, lock, &now))
 		return;
 	if (is_own_mmap_lock(p, lock)) {
 		site = p->tgid;
@@ -187,13 +197,9 @@ static __always_inline void site_note_kernel(void *ctx, struct task_struct *p,
 /* @p, current, is about to wait for a mutex of its own, known to us by address @lock. */
 static __always_inline void site_note_user(struct task_struct *p, struct task_ctx *tctx, u64 lock)
 {
-	u64 now = bpf_ktime_get_ns();
+	u64 now;
 
-	if (!watching()) {
-		tctx->site_lock = 0; /* what was noted of an earlier wait is not of this one */
-		return;
-	}
-	if (site_known(tctx, lock, now))
+	if (!site_wanted(tctx, lock, &now))
 		return;
 	site_set(tctx, lock, site_in_program(p), SITE_USER);
 	site_remember(lock, tctx, now);

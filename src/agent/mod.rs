@@ -48,6 +48,8 @@ pub struct AgentState {
     pub waits_now: AtomicU64,
     /// Hints that stand now.
     pub hints_now: AtomicU64,
+    /// 1 while BPF tells of waits and donations, 0 otherwise.
+    pub watched: AtomicU64,
     /// Times that the graph was built anew from the kernel's state.
     pub rebuilds: AtomicU64,
     /// Deadlocks that were reported.

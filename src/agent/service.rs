@@ -123,6 +123,7 @@ impl<'a> Service<'a> {
             return Ok(());
         }
         self.watched = tells;
+        self.state.watched.store(tells.into(), Ordering::Relaxed);
         if tells {
             return self.rebuild(0);
         }
@@ -279,6 +280,7 @@ impl Drop for Service<'_> {
     /// Nobody reads what BPF tells until there is another one.
     fn drop(&mut self) {
         let _ = self.side.set_watched(false);
+        self.state.watched.store(0, Ordering::Relaxed);
     }
 }
 

@@ -209,6 +209,7 @@ fn metrics(observer: &Observer, state: &AgentState) -> Result<Metrics> {
     let read = |n: &std::sync::atomic::AtomicU64| n.load(Ordering::Relaxed);
     let readings = Readings {
         agent_waits_now: read(&state.waits_now),
+        agent_watched_now: read(&state.watched),
         agent_rounds: read(&state.rounds),
         agent_events: read(&state.events),
         agent_rebuilds: read(&state.rebuilds),

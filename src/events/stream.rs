@@ -109,7 +109,7 @@ impl Followers {
         self.outlets.is_empty()
     }
 
-    /// Those that went away are noticed at a batch, or here.
+    /// Those that went away are noticed here.
     pub fn forget_gone(&mut self) {
         self.outlets
             .retain(|outlet| Arc::strong_count(&outlet.unread) > 1);
@@ -139,28 +139,22 @@ impl Followers {
         batch: &Arc<Batch>,
         mut now: impl FnMut() -> Result<Batch>,
     ) -> Result<()> {
-        let mut gone = false;
+        // what is restated was told before
+        let news = if batch.restated {
+            0
+        } else {
+            batch.events.len() as u64
+        };
         for outlet in &mut self.outlets {
             let unread = outlet.unread.load(Ordering::Relaxed);
             if unread + batch.events.len() > UNREAD_EVENTS_MAX || outlet.batches.is_full() {
-                let events = if batch.restated {
-                    0
-                } else {
-                    batch.events.len()
-                };
-                outlet.missed += events as u64 + batch.lost;
-                self.missed.fetch_add(events as u64, Ordering::Relaxed);
+                outlet.missed += news + batch.lost;
+                self.missed.fetch_add(news, Ordering::Relaxed);
                 continue;
             }
             let next = if outlet.missed > 0 {
                 // this batch is older than the snapshot that is made now
-                let events = if batch.restated {
-                    0
-                } else {
-                    batch.events.len()
-                };
-                outlet.missed += events as u64 + batch.lost;
-                let lost = std::mem::take(&mut outlet.missed);
+                let lost = std::mem::take(&mut outlet.missed) + news + batch.lost;
                 let restated = batch.restated;
                 Arc::new(Batch {
                     lost,
@@ -173,10 +167,8 @@ impl Followers {
             outlet
                 .unread
                 .fetch_add(next.events.len(), Ordering::Relaxed);
-            gone |= outlet.batches.send(next).is_err();
-        }
-        if gone {
-            self.forget_gone();
+            // one that went away is noticed by forget_gone()
+            let _ = outlet.batches.send(next);
         }
         Ok(())
     }

@@ -584,6 +584,7 @@ impl<'a> Scheduler<'a> {
             let state = agent.state();
             readings.agent_waits_now = state.waits_now.load(Ordering::Relaxed);
             readings.agent_hints_now = state.hints_now.load(Ordering::Relaxed);
+            readings.agent_watched_now = state.watched.load(Ordering::Relaxed);
             readings.agent_rounds = state.rounds.load(Ordering::Relaxed);
             readings.agent_events = state.events.load(Ordering::Relaxed);
             readings.agent_rebuilds = state.rebuilds.load(Ordering::Relaxed);

@@ -84,27 +84,41 @@ fn secs(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-/// Registers series. The last word of a name may be a unit.
+/// Registers series. A unit becomes the last word of their names.
 struct Adder<'a>(&'a mut Registry);
 
 impl Adder<'_> {
-    fn put<M: Metric + Clone>(&mut self, name: &str, about: &str, series: M) -> M {
-        let (to, one) = (&mut self.0, series.clone());
-        let locks = Unit::Other("locks".into());
-        match name.rsplit_once('_') {
-            Some((name, "seconds")) => to.register_with_unit(name, about, Unit::Seconds, one),
-            Some((name, "locks")) => to.register_with_unit(name, about, locks, one),
-            _ => to.register(name, about, one),
+    fn put<M: Metric + Clone>(
+        &mut self,
+        name: &str,
+        unit: Option<Unit>,
+        about: &str,
+        series: M,
+    ) -> M {
+        let one = series.clone();
+        match unit {
+            Some(unit) => self.0.register_with_unit(name, about, unit, one),
+            None => self.0.register(name, about, one),
         }
         series
     }
 
     fn add<M: Metric + Clone + Default>(&mut self, name: &str, about: &str) -> M {
-        self.put(name, about, M::default())
+        self.put(name, None, about, M::default())
     }
 
-    fn by_class(&mut self, name: &str, about: &str, make: fn() -> Histogram) -> ByClass {
-        self.put(name, about, Family::new_with_constructor(make))
+    fn seconds<M: Metric + Clone + Default>(&mut self, name: &str, about: &str) -> M {
+        self.put(name, Some(Unit::Seconds), about, M::default())
+    }
+
+    fn by_class(
+        &mut self,
+        name: &str,
+        unit: Unit,
+        about: &str,
+        make: fn() -> Histogram,
+    ) -> ByClass {
+        self.put(name, Some(unit), about, Family::new_with_constructor(make))
     }
 }
 
@@ -130,17 +144,20 @@ impl Series {
                 "Events that were lost and are not in the histograms",
             ),
             waits: to.by_class(
-                "wait_seconds",
+                "wait",
+                Unit::Seconds,
                 "Length of the waits for a lock that ended",
                 times,
             ),
             inversions: to.by_class(
-                "inversion_seconds",
+                "inversion",
+                Unit::Seconds,
                 "Inversion time of the waits that ended: the owner could have run, did not, and had a later key",
                 times,
             ),
             depths: to.by_class(
-                "chain_depth_locks",
+                "chain_depth",
+                Unit::Other("locks".into()),
                 "Locks between donor and owner, for each donation",
                 depths,
             ),
@@ -148,13 +165,13 @@ impl Series {
                 "cgroup_waits",
                 "Waits for a lock that ended, by the waiter's and the owner's cgroup",
             ),
-            pair_waited: to.add("cgroup_waited_seconds", "Total length of these waits"),
-            pair_inverted: to.add(
-                "cgroup_inverted_seconds",
+            pair_waited: to.seconds("cgroup_waited", "Total length of these waits"),
+            pair_inverted: to.seconds(
+                "cgroup_inverted",
                 "Inversion time of these waits: the owner could have run, did not, and had a later key",
             ),
-            pair_lent: to.add(
-                "cgroup_lent_seconds",
+            pair_lent: to.seconds(
+                "cgroup_lent",
                 "CPU time that tasks of the waiter's cgroup gave by donation, and tasks of the owner's got",
             ),
             group_weights: to.add(
@@ -165,8 +182,8 @@ impl Series {
                 "cgroup_throttled_tasks",
                 "Times that a task was parked because this cgroup had used up its cpu.max",
             ),
-            group_throttled_time: to.add(
-                "cgroup_throttled_seconds",
+            group_throttled_time: to.seconds(
+                "cgroup_throttled",
                 "Total time that tasks were parked for that",
             ),
         }
@@ -272,7 +289,7 @@ fn stats(to: &mut Adder) -> BTreeMap<String, Stat> {
             let about = about.trim_end_matches(", since the last reading");
             if let Some(name) = field.strip_suffix("_ns") {
                 let about = about.replace(" in ns", "");
-                Stat::Seconds(to.add(&format!("{name}_seconds"), &about))
+                Stat::Seconds(to.seconds(name, &about))
             } else {
                 Stat::Count(to.add(&field, about))
             }

@@ -107,6 +107,7 @@ metrics! {
         tasks_queued_now "Level: tasks on all run queues now"
         agent_waits_now "Level: waits that the agent knows of now"
         agent_hints_now "Level: hints about waits that the agent gives now"
+        agent_watched_now "Level: 1 while the agent is told of waits and donations, because somebody watches or a hint is asked for, 0 otherwise"
     }
     agent {
         agent_rounds "Polls of the event ring by the agent, since the last reading"

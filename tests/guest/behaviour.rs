@@ -15,6 +15,8 @@ use crate::Test;
 use crate::load::{Load, cpu_time_ns};
 use crate::machine::{cpus, ensure, kernel_warnings, user_ticks, wait_for};
 use crate::sched::{self, SCX_PROXY, Stats};
+use crate::stage;
+use scx_proxy::model::program::{CpuMask, mask_of};
 use scx_proxy::stats::Metrics;
 
 pub const TESTS: &[Test] = &[
@@ -85,13 +87,19 @@ fn uncontended_work_shows_no_edge() -> Result<(), Failed> {
     })
 }
 
-/// The output of a command that must get the CPU in spite of the stress.
-fn promptly(argv: &[&str]) -> Result<String, Failed> {
-    let out = Command::new("nice")
-        .args(["-n", "-20"])
-        .args(argv)
-        .output()?;
-    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+/// Those that `pid` has started, as long as they live. `pgrep` reads all of /proc, which takes it half a minute
+/// beside the stress.
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let text = text.unwrap_or_default();
+    let pids = text.split_whitespace();
+    pids.filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// A task may be gone by now.
+fn signal(pid: u32, signal: libc::c_int) {
+    // SAFETY: numbers only.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
 /// Threads that map and unmap memory of one address space; they end when this is dropped.
@@ -123,10 +131,13 @@ impl Drop for Mappers {
     }
 }
 
+/// Between two changes of affinities.
+const TURN: Duration = Duration::from_millis(20);
+
 /// Affinities change, signals interrupt waits, tasks die while they wait.
 pub fn stress(time: Duration) -> Result<(), Failed> {
     let mut load = Load::default();
-    load.start(&["hackbench", "-p", "-g", "2", "-l", "100000"])?;
+    let hackbench = load.start(&["hackbench", "-p", "-g", "2", "-l", "100000"])?;
     load.start(&[
         "sh",
         "-c",
@@ -134,29 +145,39 @@ pub fn stress(time: Duration) -> Result<(), Failed> {
     ])?;
     load.start(&["sh", "-c", "while :; do /bin/true; done"])?;
     let mappers = Mappers::start();
+    // whoever directs must not wait for the others
+    stage::set_nice(0, -20)?;
+    let directed = direct(hackbench, time);
+    stage::set_nice(0, 0)?;
+    drop(mappers);
+    directed
+}
+
+fn direct(hackbench: u32, time: Duration) -> Result<(), Failed> {
     let cpus = cpus();
-    let all = format!("0-{}", cpus - 1);
+    let all = mask_of(cpus as u32);
     let start = Instant::now();
     let mut turn = 0_usize;
     while start.elapsed() < time {
         turn += 1;
-        let cpu = (turn % cpus).to_string();
-        let pids = promptly(&["pgrep", "-x", "hackbench"])?;
-        let mut pids = pids.lines().skip(turn % 7).step_by(7);
+        let one: CpuMask = 1 << (turn % cpus.min(64));
+        let pids = children(hackbench);
+        let mut pids = pids.into_iter().skip(turn % 7).step_by(7);
         for pid in pids.by_ref().take(3) {
-            let set = if turn.is_multiple_of(3) { &all } else { &cpu };
-            promptly(&["taskset", "-pc", set, pid])?;
+            let mask = if turn.is_multiple_of(3) { all } else { one };
+            stage::set_affinity(pid, mask)?;
         }
         if let Some(pid) = pids.next() {
-            promptly(&["kill", "-STOP", pid])?;
-            promptly(&["kill", "-CONT", pid])?;
+            signal(pid, libc::SIGSTOP);
+            signal(pid, libc::SIGCONT);
         }
+        std::thread::sleep(TURN);
     }
     // tasks die in the middle of what they do
-    Command::new("pkill")
-        .args(["-KILL", "-x", "hackbench"])
-        .output()?;
-    drop(mappers);
+    let pids = children(hackbench);
+    ensure(!pids.is_empty(), || "hackbench had ended".into())?;
+    pids.into_iter().for_each(|pid| signal(pid, libc::SIGKILL));
+    println!("{turn} turns");
     Ok(())
 }
 

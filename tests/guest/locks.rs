@@ -112,8 +112,11 @@ pub const DEVICES: [(&str, &str, &str); 3] = [
     ("modules::ntsync", "ntsync", "/dev/ntsync"),
 ];
 
-/// On other flags than the rest.
-pub const CHOSEN: &[Test] = &[("kinds::only_those_chosen", only_those_chosen)];
+/// Flags that choose one type.
+pub const ONLY_MUTEX: &[&str] = &["--locks", "mutex"];
+
+/// On these.
+pub const CHOSEN: &[Test] = &[("switches::only_those_chosen", only_those_chosen)];
 
 /// A type of lock, and what is counted of it.
 struct Type {
@@ -154,9 +157,11 @@ const FUTEX: &Type = &Type {
     donations: |m| m.donations_futex,
 };
 
-/// Short, since what nobody donates to takes 70 times as long.
 const NEED_MS: &str = "30";
-const NEED_NS: u64 = 30_000_000;
+/// Shorter, since what nobody donates to takes 70 times as long.
+const UNLENT_NEED_MS: &str = "10";
+/// Of which that is no donation to speak of.
+const UNLENT_NS_MAX: u64 = 3_000_000;
 
 /// What `scx_proxy doctor` says of a type of lock: `on`, `off`, `never`.
 fn doctor_says(name: &str) -> Result<String, Failed> {
@@ -254,10 +259,10 @@ fn rt_waiter(lock: &str) -> Result<(), Failed> {
 /// The wait is counted as what it is, and stays as long as it would be without us.
 fn never(lock: &str, waits: fn(&Metrics) -> u64) -> Result<(), Failed> {
     sched::with(&[], || {
-        let (factor, metrics) = staged(lock, "cross", &[NEED_MS])?;
+        let (factor, metrics) = staged(lock, "cross", &[UNLENT_NEED_MS])?;
         ensure(waits(&metrics) > 0, || "no wait was counted".into())?;
         // the mutex of a condition variable has an owner, for a moment
-        ensure(metrics.donated_ns < NEED_NS / 10, || {
+        ensure(metrics.donated_ns < UNLENT_NS_MAX, || {
             format!("{} ns were donated", metrics.donated_ns)
         })?;
         ensure(factor > NOT_DONATED_MIN, || {
@@ -287,8 +292,8 @@ fn rwsem_reader() -> Result<(), Failed> {
 
 /// `--locks` switches types off, in the kernel as well.
 fn only_those_chosen() -> Result<(), Failed> {
-    sched::with(&["--locks", "mutex"], || {
-        let (factor, metrics) = staged("pthread", "cross", &[NEED_MS])?;
+    sched::with(ONLY_MUTEX, || {
+        let (factor, metrics) = staged("pthread", "cross", &[UNLENT_NEED_MS])?;
         let seen = metrics.edges_pthread + metrics.edges_rwsem + metrics.waits_futex;
         ensure(seen == 0, || format!("followed all the same: {metrics:?}"))?;
         ensure(factor > NOT_DONATED_MIN, || {

@@ -45,7 +45,7 @@ pub type Test = (&'static str, fn() -> Result<(), Failed>);
 /// Tests that compare times, or depend on what runs first. An emulated CPU stands still for as
 /// long as its host is busy with something else, so these may fail once; the second attempt
 /// counts, and is reported. Not so on a clock that the host has no part in.
-const TIMED: [&str; 13] = [
+const TIMED: [&str; 14] = [
     "agent::",
     "beside::",
     "containers::",
@@ -57,6 +57,7 @@ const TIMED: [&str; 13] = [
     "modules::",
     "place::",
     "scenario::",
+    "switches::",
     "unowned::",
     "watch::",
 ];
@@ -83,7 +84,7 @@ fn told(result: Result<(), Failed>) -> Result<(), Failed> {
 }
 
 /// Needs `task->blocked_on` (6.17); on other kernels its tests would repeat others.
-const BLOCKED_ON_ONLY: [&str; 1] = ["donation::tracepoint_path_donates_too"];
+const BLOCKED_ON_ONLY: [&str; 1] = ["switches::tracepoint_path_donates_too"];
 
 fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> Trial {
     let named = name.to_owned();
@@ -140,7 +141,7 @@ const ON_DEFAULTS: [&[Test]; 27] = [
     behaviour::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 16] = [
+const AFTERWARDS: [&[Test]; 17] = [
     lifecycle::HOTPLUG,
     restart::TESTS,
     cpus::TESTS,
@@ -150,6 +151,7 @@ const AFTERWARDS: [&[Test]; 16] = [
     place::STARVE,
     agent::ON_NARROW,
     locks::CHOSEN,
+    watcher::UNREAD,
     locks::ASKED_FOR,
     lifecycle::KILL_9,
     donation::OFF,

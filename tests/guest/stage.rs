@@ -51,7 +51,8 @@ fn check(ret: libc::c_int, what: &str) -> Result<(), Failed> {
     })
 }
 
-fn set_affinity(tid: u32, mask: CpuMask) -> Result<(), Failed> {
+/// Where `tid` may run.
+pub fn set_affinity(tid: u32, mask: CpuMask) -> Result<(), Failed> {
     // SAFETY: the kernel reads as many bytes as it is told; all zeroes is an empty set.
     check(
         unsafe {
@@ -65,7 +66,8 @@ fn set_affinity(tid: u32, mask: CpuMask) -> Result<(), Failed> {
     )
 }
 
-fn set_nice(tid: u32, nice: i32) -> Result<(), Failed> {
+/// Nice value of `tid`; 0 is the calling thread.
+pub fn set_nice(tid: u32, nice: i32) -> Result<(), Failed> {
     // SAFETY: numbers only.
     let ret = unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, nice) };
     check(ret, "setpriority")

@@ -231,12 +231,12 @@ fn observing_and_switching() -> Result<(), Failed> {
         let donations = stats.delta().map(|metrics| metrics.donations);
         said(client.set_donating(true))?;
         let (trial, event) = observed?[0];
-        let off = event.inverted_ns as f64 / trial.inverted_ns - 1.0;
+        let off = trial.off(&event) / trial.inverted_ns;
         println!(
-            "observing: factor {:.1}, inverted {:.1} ms by the scheduler, {:.1} ms from outside, off by {:.2} %",
+            "observing: factor {:.1}, inverted {:.1} ms by the scheduler, {} from outside, off by {:.2} %",
             trial.factor,
             event.inverted_ns as f64 / 1e6,
-            trial.inverted_ns / 1e6,
+            trial.inverted(),
             off * 100.0
         );
         ensure(off.abs() <= OFF_MAX, || format!("{trial:?}, {event:?}"))?;

@@ -13,7 +13,9 @@ use scx_proxy::client::Client;
 use scx_proxy::watcher;
 
 use crate::Test;
+use crate::donation;
 use crate::load::Load;
+use crate::locks;
 use crate::machine::{ensure, run, wait_for};
 use crate::opened::Opened;
 use crate::sched::{self, SCX_PROXY, Stats};
@@ -36,6 +38,12 @@ pub const TESTS: &[Test] = &[
     ),
     ("watcher::scheduler_is_small", scheduler_is_small),
 ];
+
+/// On the flags of `switches::only_those_chosen`: with `--print-events` there is always one who reads them.
+pub const UNREAD: &[Test] = &[(
+    "watcher::nothing_is_told_while_nobody_watches",
+    nothing_is_told_while_nobody_watches,
+)];
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The scheduler's whole resident memory.
@@ -130,6 +138,34 @@ fn is_there_while_somebody_watches() -> Result<(), Failed> {
         ensure(mode == "600", || {
             format!("the watcher's socket has mode {mode}")
         })
+    })
+}
+
+/// Waits and donations are told from the first who watches to the last.
+fn nothing_is_told_while_nobody_watches() -> Result<(), Failed> {
+    sched::with(locks::ONLY_MUTEX, || {
+        let mut stats = Stats::open()?;
+        let mut told = |wanted: u64| {
+            let is = || stats.delta().is_ok_and(|m| m.agent_watched_now == wanted);
+            wait_for(&format!("agent_watched_now {wanted}"), PATIENCE, is)
+        };
+        told(0)?;
+        let (_, metrics) = donation::staged("f_pos_lock", "same", &["20"])?;
+        ensure(metrics.edges > 0 && metrics.donations > 0, || {
+            "no donation was staged".into()
+        })?;
+        ensure(metrics.agent_waits_now == 0, || {
+            format!("the agent knows of waits: {metrics:?}")
+        })?;
+        let mut load = Load::default();
+        load.start(&[SCX_PROXY, "record", "--force", "/run/told.rec"])?;
+        told(1)?;
+        drop(load);
+        // it would stay for a minute
+        if let Some(watcher) = pid() {
+            signal("-KILL", watcher)?;
+        }
+        told(0)
     })
 }
 
