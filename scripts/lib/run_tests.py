@@ -183,7 +183,8 @@ def side_by_side(tally, parts):
 
     def part(label, name, command):
         started = time.monotonic()
-        print(f"== {name}: begins", flush=True)
+        # in one piece, since another part writes, too
+        print(f"== {name}: begins\n", end="", flush=True)
         process = subprocess.Popen(command, cwd=project.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         lines = []
         for line in process.stdout:
@@ -221,7 +222,7 @@ def plain(tally, name, program, *arguments):
 def parse(argv):
     parser = argparse.ArgumentParser(
         prog="scripts/test",
-        description="Runs the tests: form, host, and on Debian kernels in VMs. Takes about 45 minutes on two cores "
+        description="Runs the tests: form, host, and on Debian kernels in VMs. Takes about 35 minutes on two cores "
         "without KVM, and some hours with --all. Exits 0 if none failed.",
     )
     parser.add_argument("--all", action="store_true", help="also the tests and machines that take longest (kernels.toml: all)")
