@@ -137,7 +137,7 @@ const TURN: Duration = Duration::from_millis(20);
 /// Affinities change, signals interrupt waits, tasks die while they wait.
 pub fn stress(time: Duration) -> Result<(), Failed> {
     let mut load = Load::default();
-    let hackbench = load.start(&["hackbench", "-p", "-g", "2", "-l", "100000"])?;
+    let hackbench = load.start(&["hackbench", "-p", "-g", "2", "-l", "100000000"])?;
     load.start(&[
         "sh",
         "-c",
