@@ -145,10 +145,7 @@ pub fn stress(time: Duration) -> Result<(), Failed> {
     ])?;
     load.start(&["sh", "-c", "while :; do /bin/true; done"])?;
     let mappers = Mappers::start();
-    // whoever directs must not wait for the others
-    stage::set_nice(0, -20)?;
-    let directed = direct(hackbench, time);
-    stage::set_nice(0, 0)?;
+    let directed = stage::promptly(|| direct(hackbench, time));
     drop(mappers);
     directed
 }

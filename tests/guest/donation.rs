@@ -58,7 +58,7 @@ pub fn donated_max() -> f64 {
 /// Above what a factor says that nobody was lent to.
 pub const NOT_DONATED_MIN: f64 = 10.0;
 
-/// Median factor of two staged trials, on an even clock the largest of three; and what the scheduler
+/// Median factor of two staged trials, on an even clock the largest of five; and what the scheduler
 /// counted meanwhile. `more`: --critical-ms and further arguments of `inversion`.
 pub fn staged(lock: &str, topology: &str, more: &[&str]) -> Result<(f64, Metrics), Failed> {
     staged_under(&[], lock, topology, more)
@@ -81,7 +81,7 @@ pub fn staged_under(
     Ok((median, metrics))
 }
 
-/// Median factor of two staged trials, on an even clock the largest of three; and the fair ideal.
+/// Median factor of two staged trials, on an even clock the largest of five; and the fair ideal.
 fn factors(
     command: &[&str],
     lock: &str,
@@ -89,7 +89,7 @@ fn factors(
     more: &[&str],
 ) -> Result<(f64, f64), Failed> {
     let (trials, which) = if is_even() {
-        ("3", "max")
+        ("5", "max")
     } else {
         ("2", "median")
     };

@@ -157,6 +157,7 @@ const FUTEX: &Type = &Type {
     donations: |m| m.donations_futex,
 };
 
+/// CPU time that the owner still needs.
 const NEED_MS: &str = "30";
 /// Shorter, since what nobody donates to takes 70 times as long.
 const UNLENT_NEED_MS: &str = "10";

@@ -66,11 +66,18 @@ pub fn set_affinity(tid: u32, mask: CpuMask) -> Result<(), Failed> {
     )
 }
 
-/// Nice value of `tid`; 0 is the calling thread.
-pub fn set_nice(tid: u32, nice: i32) -> Result<(), Failed> {
+fn set_nice(tid: u32, nice: i32) -> Result<(), Failed> {
     // SAFETY: numbers only.
     let ret = unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, nice) };
     check(ret, "setpriority")
+}
+
+/// Does what must not wait for the load that it directs. What is started meanwhile inherits the nice value.
+pub fn promptly<T>(direct: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
+    set_nice(0, -20)?;
+    let result = direct();
+    set_nice(0, 0)?;
+    result
 }
 
 fn set_class(tid: u32, class: Class) -> Result<(), Failed> {
@@ -292,10 +299,7 @@ pub fn run(setup: &Setup, scale: u64) -> Result<Staged, Failed> {
     let tids = actors.iter().map(|actor| actor.tid).collect::<Vec<_>>();
     let began = *gate.began.get_or_init(Instant::now);
     gate.open.store(true, Ordering::Release);
-    // whoever directs must not wait for the hogs; what it starts later inherits its nice value
-    set_nice(0, -20)?;
-    let result = direct(setup, scale, began, &actors, &groups);
-    set_nice(0, 0)?;
+    let result = promptly(|| direct(setup, scale, began, &actors, &groups));
     gate.stop.store(true, Ordering::Relaxed);
     for actor in actors {
         let ended = actor.thread.join().map_err(|_| "a thread panicked")?;

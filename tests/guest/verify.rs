@@ -45,7 +45,7 @@ fn verified(cpus: &str) -> Result<f64, Failed> {
 /// A program whose cost grows with the machine is refused by a large one.
 fn costs_the_same() -> Result<(), Failed> {
     let of_4 = verified("4")?;
-    for cpus in ["1", "512"] {
+    for cpus in ["1", "64", "512"] {
         let total = verified(cpus)?;
         ensure((total / of_4 - 1.0).abs() < 0.02, || {
             format!("{total} instructions for {cpus} CPUs, {of_4} for 4")
