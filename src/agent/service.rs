@@ -36,8 +36,6 @@ pub struct Service<'a> {
     side: KernelSide,
     analysis: Analysis,
     followers: Followers,
-    /// As BPF was told. While nobody watches it says nothing of waits, and nothing is known of them.
-    watched: bool,
     /// When a walk was given up last.
     asked: Option<Instant>,
     state: &'a AgentState,
@@ -67,7 +65,6 @@ impl<'a> Service<'a> {
             side,
             analysis: Analysis::default(),
             followers: Followers::default(),
-            watched: false,
             asked: None,
             state,
             requests,
@@ -79,7 +76,8 @@ impl<'a> Service<'a> {
             refreshed: Instant::now(),
         };
         // an agent before this one may have had followers, and left their events
-        service.watched = service.side.set_watched(false)?;
+        let tells = service.side.set_watched(false)?;
+        service.note_watched(tells);
         service.drain()?;
         service.rebuild(0)?;
         service.tell_watched()?;
@@ -114,16 +112,24 @@ impl<'a> Service<'a> {
         self.set_watched(asked || self.print || !self.followers.is_empty())
     }
 
+    /// As BPF was told. While nobody watches it says nothing of waits, and nothing is known of them.
+    fn is_watched(&self) -> bool {
+        self.state.watched.load(Ordering::Relaxed) != 0
+    }
+
+    fn note_watched(&self, tells: bool) {
+        self.state.watched.store(tells.into(), Ordering::Relaxed);
+    }
+
     fn set_watched(&mut self, watched: bool) -> Result<()> {
-        if watched == self.watched {
+        if watched == self.is_watched() {
             return Ok(());
         }
         let tells = self.side.set_watched(watched)?;
-        if tells == self.watched {
+        if tells == self.is_watched() {
             return Ok(());
         }
-        self.watched = tells;
-        self.state.watched.store(tells.into(), Ordering::Relaxed);
+        self.note_watched(tells);
         if tells {
             return self.rebuild(0);
         }
@@ -151,7 +157,7 @@ impl<'a> Service<'a> {
         let nr_events = events.len();
         // the reader went away: there is no reader left
         self.print = self.print && print_all(&events).is_ok();
-        let known = self.watched;
+        let known = self.is_watched();
         if events.iter().any(Event::is_given_up) {
             self.asked = Some(Instant::now());
             self.set_watched(true)?;
@@ -206,7 +212,7 @@ impl<'a> Service<'a> {
     /// Forgets all waits and reads them anew from the kernel. What the ring still holds is
     /// older than that, and dropped; `lost` is what was lost before.
     fn rebuild(&mut self, mut lost: u64) -> Result<()> {
-        if !self.watched {
+        if !self.is_watched() {
             return Ok(());
         }
         let began = Instant::now();
@@ -280,7 +286,7 @@ impl Drop for Service<'_> {
     /// Nobody reads what BPF tells until there is another one.
     fn drop(&mut self) {
         let _ = self.side.set_watched(false);
-        self.state.watched.store(0, Ordering::Relaxed);
+        self.note_watched(false);
     }
 }
 

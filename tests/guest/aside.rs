@@ -217,6 +217,10 @@ fn metrics_say_who_answers() -> Result<(), Failed> {
     })
     .map_err(|_| page.clone())?;
     ensure(page.contains("scx_proxy_up 0"), || page.clone())?;
+    // there is no scheduler that could keep quiet
+    ensure(page.contains("scx_proxy_agent_watched_now 1"), || {
+        page.clone()
+    })?;
     drop(load);
     beside.end().map(drop)
 }
