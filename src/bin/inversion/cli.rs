@@ -112,8 +112,8 @@ pub struct Cli {
     #[arg(long)]
     pub list: bool,
 
-    /// Join two JSON files of the same scenarios into one table and exit
-    #[arg(long, num_args = 2, value_names = ["BEFORE.json", "AFTER.json"], exclusive = true)]
+    /// Join JSON files of the same scenarios, two or more, into one table and exit
+    #[arg(long, num_args = 2.., value_names = ["BEFORE.json", "AFTER.json"], exclusive = true)]
     pub compare: Option<Vec<PathBuf>>,
 }
 

@@ -39,7 +39,7 @@ use clap::Parser;
 use cli::Cli;
 use report::{Report, ScenarioReport};
 use scx_proxy::output;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXIT_ERROR: u8 = 1;
@@ -68,8 +68,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     if cli.list {
         return print(&cli::list()).map(|()| ExitCode::SUCCESS);
     }
-    if let Some([before, after]) = cli.compare.as_deref() {
-        return print_comparison(before, after).map(|()| ExitCode::SUCCESS);
+    if let Some(files) = cli.compare.as_deref() {
+        return print_comparison(files).map(|()| ExitCode::SUCCESS);
     }
     if let Some(cli::Command::Rename(terms)) = &cli.command {
         sys::catch_signals();
@@ -84,15 +84,18 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     Ok(ExitCode::from(if fine { 0 } else { EXIT_NOT_STAGED }))
 }
 
-fn print_comparison(before: &Path, after: &Path) -> Result<()> {
-    let table =
-        compare::compare(&Report::load(before)?, &Report::load(after)?).with_context(|| {
-            format!(
-                "cannot compare {} and {}",
-                before.display(),
-                after.display()
-            )
-        })?;
+fn print_comparison(files: &[PathBuf]) -> Result<()> {
+    let reports: Vec<_> = files
+        .iter()
+        .map(|file| Report::load(file))
+        .collect::<Result<_>>()?;
+    let table = compare::compare(&reports).with_context(|| {
+        let names: Vec<_> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        format!("cannot compare {}", names.join(" and "))
+    })?;
     print(&table)
 }
 
