@@ -4,7 +4,9 @@
 import argparse
 import sys
 
+import kernel_build
 import kernels
+import roots
 
 EPILOG = """\
 A kernel's folder has boot/vmlinuz-VERSION, boot/config-VERSION and
@@ -15,24 +17,29 @@ examples:
   scripts/kernel 7.3           fetch it if need be, print its folder
   scripts/kernel --list        the series, which tests use them, what is cached
   scripts/kernel --all         fetch every kernel
+  scripts/kernel --build 7.3-lockdep
+                               build it of Debian's linux-source (root)
 """
 
 
 def parse(argv):
     parser = argparse.ArgumentParser(
         prog="scripts/kernel",
-        description="Fetches Debian's newest sched_ext kernel of a series and prints its folder.",
+        description="Fetches Debian's newest sched_ext kernel of a series, or builds one, and prints its folder.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("series", nargs="*", metavar="SERIES", help="7.3, 6.18, 7.3-rt, ... (see --list)")
     parser.add_argument("--all", action="store_true", help="every kernel of scripts/kernels.toml")
+    parser.add_argument("--build", action="store_true", help="build the series named, of Debian's source and scripts/configs, even if they are there; takes root, 8 GB of space, and on two cores half an hour each")
     parser.add_argument("--list", action="store_true", help="show the series, fetch nothing")
     parser.add_argument("--refresh", action="store_true", help="read the package lists again first")
     parser.add_argument("--offline", action="store_true", help="use what is cached, without the network")
     args = parser.parse_args(argv)
     if not (args.series or args.all or args.list):
         parser.error("name a series, or --all, or --list")
+    if args.build and (args.all or args.list or args.offline or not args.series):
+        parser.error("--build: name the series, and without --all, --list and --offline")
     return args
 
 
@@ -41,6 +48,8 @@ def distinct(names):
     by_kernel = {}
     for name in names:
         table = kernels.entry(name)
+        if table["build"]:
+            continue
         by_kernel.setdefault((table["suite"], table["version"], table["flavour"]), name)
     return by_kernel.values()
 
@@ -58,9 +67,13 @@ def main(argv):
         # All the names first: a typo should not show after a long download.
         for name in args.series:
             kernels.entry(name)
+        if args.build:
+            for path in kernel_build.build(args.series, args.refresh):
+                print(path, flush=True)
+            return 0
         for name in distinct(kernels.matrix()) if args.all else args.series:
             print(kernels.ensure(name, refresh=args.refresh, offline=args.offline), flush=True)
-    except kernels.KernelError as error:
+    except (kernels.KernelError, roots.RootError) as error:
         kernels.say(f"error: {error}")
         return 1
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 
 Owns <cache>/kernels/<version>/ (boot/vmlinuz-<version>, boot/config-<version>,
 lib/modules/<version>, source.json) and <cache>/apt (lists and archives of its
-own). A kernel appears there by rename, so what is there is whole.
+own). Those that are built of Debian's source come from kernel_build.py. A kernel appears there by rename, so what is there is whole.
 
 The packages are fetched and verified by apt with a sources list of our own
 that holds one suite, bound to Debian's archive keyring. The machine's apt
@@ -25,6 +25,7 @@ import tomllib
 from pathlib import Path
 
 MATRIX = Path(__file__).resolve().parent.parent / "kernels.toml"
+CONFIGS = MATRIX.with_name("configs")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 LISTS_MAX_AGE_SECS = 24 * 3600
 SPACE_NEEDED_MB = 500
@@ -37,7 +38,7 @@ SECTOR_BYTES = 0x200  # the pointer counts from behind the first sector
 VERSION_MAX = 256
 
 # What scripts/test boots, where a series says nothing else.
-MACHINE = {"cpus": 4, "threads": 1, "cpus_max": None, "append": [], "memory": "2G", "virtual_time": False, "even_us": None}
+MACHINE = {"cpus": 4, "threads": 1, "cpus_max": None, "append": [], "memory": "2G", "virtual_time": False, "even_us": None, "boot_secs": None}
 
 # What virtme-ng's initramfs loads with a plain insmod, which cannot read .xz.
 INITRAMFS_MODULES = ("overlay", "virtio_mmio")
@@ -61,8 +62,10 @@ def cache_dir():
 def matrix():
     """series name -> its table, with what it leaves out filled in."""
     data = tomllib.loads(MATRIX.read_text())
-    defaults = {"suite": data["suite"], "flavour": data["flavour"], "tests": "none", "note": "", "stress_secs": 60, "apart": [], "threads_of_its_own": False} | MACHINE
+    defaults = {"suite": data["suite"], "flavour": data["flavour"], "build": None, "tests": "none", "note": "", "stress_secs": 60, "apart": [], "threads_of_its_own": False} | MACHINE
     tables = {name: defaults | {"series": name, "version": name} | table for name, table in data["series"].items()}
+    for table in tables.values():
+        table["flavour"] = table["build"] or table["flavour"]
     return {name: {"all": table["tests"]} | table for name, table in tables.items()}
 
 
@@ -313,12 +316,29 @@ def install(apt, table, version, packages):
     return root / version
 
 
+def configs(table):
+    """What a kernel that is built has of its own, by file: the configuration that it was built of."""
+    return {name: (CONFIGS / f"{name}.config").read_text() for name in ("guest", table["build"])}
+
+
+def built(name):
+    """The folder of a kernel that scripts/kernel --build has built."""
+    have = cached(name)
+    if have is None:
+        raise KernelError(f"{name} is built of Debian's source, not fetched, and is not there: scripts/kernel --build {name}")
+    if json.loads((have / "source.json").read_text())["configs"] != configs(entry(name)):
+        say(f"{have.name} was built of another configuration than scripts/configs has now; scripts/kernel --build {name} builds it again")
+    return have
+
+
 def ensure(name, refresh=False, offline=False):
     """The folder of the newest kernel of a series, fetched when it is not cached.
 
     Without a network a cached kernel of the series serves, and that is said.
     """
     table = entry(name)
+    if table["build"]:
+        return built(name)
     have = cached(name)
     if offline:
         if have is None:

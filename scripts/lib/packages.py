@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The packages, tested as a user meets them (scripts/test --packages).
 
-The .deb is built, and installed into bare roots of the Debian releases that it is for, made by
-mmdebstrap from the mirror that this machine's apt uses. There it has to work, and leave nothing when it is
-purged. Then one of these roots boots, with systemd as init, on a cached kernel: what happens around the
-service is in packages_inside.sh. The recipes of other distributions are linted with what there is.
-
-A root is cached below <cache>/roots for as long as the packages that go into it are the same. Roots are
-made and entered by root only.
+The .deb is built, and installed into bare roots of the Debian releases that it is for (roots.py). There it
+has to work, and leave nothing when it is purged. Then one of these roots boots, with systemd as init, on a
+cached kernel: what happens around the service is in packages_inside.sh. The recipes of other distributions
+are linted with what there is.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -25,6 +21,8 @@ from pathlib import Path
 
 import kernels
 import project
+import roots
+from roots import run, within
 
 RELEASES = ("bookworm", "trixie")
 # beside what the package depends on: what a machine has that reads man pages and runs services
@@ -56,11 +54,6 @@ class Checks:
     def skip(self, name, why):
         self.counts[2] += 1
         print(f"skipped {name}: {why}", flush=True)
-
-
-def run(*command, **more):
-    done = subprocess.run([str(c) for c in command], text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
-    return done.returncode, done.stdout
 
 
 def files(root):
@@ -175,40 +168,10 @@ def look(checks, deb):
 
 
 def make_root(release, deb):
-    """A root of a Debian release with what the package depends on, from the cache if it is there."""
+    """A root of a Debian release with what the package depends on."""
     _, depends = run("dpkg-deb", "--field", deb, "Depends")
     names = [re.split(r"[ (|]", part.strip())[0] for part in depends.split(",")]
-    packages = ",".join([*names, *AROUND])
-    key = hashlib.sha256(f"{release} {packages}".encode()).hexdigest()[:12]
-    tar = kernels.cache_dir() / "roots" / f"{release}-{key}.tar"
-    if tar.exists():
-        return tar
-    tar.parent.mkdir(parents=True, exist_ok=True)
-    new = tar.with_suffix(".new.tar")
-    _, config = run("apt-config", "dump")
-    options = [line for line in config.splitlines() if re.match(r"Acquire::(Check|Retries|https?::)", line)]
-    with tempfile.NamedTemporaryFile("w", suffix=".conf") as conf:
-        conf.write("\n".join(options) + "\n")
-        conf.flush()
-        status, out = run(
-            "mmdebstrap", "--mode=auto", "--variant=minbase", f"--include={packages}", f"--aptopt={conf.name}",
-            f"--keyring={kernels.KEYRING}", release, new, kernels.mirror(),
-        )  # fmt: skip
-    if status:
-        raise project.Failure(f"mmdebstrap {release}:\n{out[-3000:]}")
-    new.rename(tar)
-    return tar
-
-
-def unpack(tar, folder):
-    status, out = run("tar", "-xf", tar, "-C", folder, "--exclude=./dev/*")
-    if status:
-        raise project.Failure(f"{tar}: {out}")
-
-
-def within(root, *command):
-    """As on that machine, without its devices and kernel's file systems."""
-    return run("chroot", root, "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TERM=dumb", *command)
+    return roots.make(release, [*names, *AROUND])
 
 
 def in_root(checks, release, deb):
@@ -217,7 +180,7 @@ def in_root(checks, release, deb):
     print(f"root of {release}: {time.monotonic() - started:.0f} s", flush=True)
     with tempfile.TemporaryDirectory() as tmp:
         root = Path(tmp)
-        unpack(tar, root)
+        roots.unpack(tar, root)
         run("mknod", "-m", "666", root / "dev/null", "c", "1", "3")
         before = files(root)
         shutil.copy(deb, root / "package.deb")
@@ -287,7 +250,7 @@ def image(tmp, deb):
     """An initramfs that holds a root with the package beside it, and boots into systemd."""
     root, ram = tmp / "root", tmp / "ram"
     root.mkdir()
-    unpack(make_root(BOOTED, deb), root)
+    roots.unpack(make_root(BOOTED, deb), root)
     shutil.copy(deb, root / "package.deb")
     shutil.copy(INSIDE, root / "inside.sh")
     (root / "etc/systemd/system/inside.service").write_text(UNIT)
@@ -363,8 +326,8 @@ def main():
     if "crate" in parts:
         crate(checks)
     if parts & {"roots", "guest"}:
-        if os.geteuid() or not shutil.which("mmdebstrap"):
-            checks.skip("roots of Debian", "takes root, and mmdebstrap (scripts/setup --packages)")
+        if why := roots.cannot():
+            checks.skip("roots of Debian", f"{why} (scripts/setup --packages)")
         elif deb := build(checks, project.ROOT / "target" / "package"):
             if "roots" in parts:
                 look(checks, deb)
@@ -380,6 +343,6 @@ def main():
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (project.Failure, kernels.KernelError, OSError, subprocess.SubprocessError) as error:
+    except (project.Failure, kernels.KernelError, roots.RootError, OSError, subprocess.SubprocessError) as error:
         print(f"packages: error: {error}", file=sys.stderr)
         sys.exit(1)

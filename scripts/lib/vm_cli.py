@@ -112,6 +112,7 @@ def main(argv):
             append=args.append,
             virtual_time=args.virtual_time,
             even_us=args.even_us,
+            boot_secs=None if args.kernel else kernels.entry(args.series)["boot_secs"],
             kernel_log=args.kernel_log,
             fail_boots=int(os.environ.get("SCX_PROXY_VM_FAIL_BOOTS", "0")),
         )

@@ -58,7 +58,7 @@ EVEN_SCRIPT = GUEST_SCRIPT.with_name("even_clock.py")
 
 # Lines that a healthy kernel does not print.
 WARNING = re.compile(
-    r"BUG:|WARNING:|Oops|Kernel panic|general protection|Call Trace|KASAN|UBSAN|INFO: task .* blocked"
+    r"BUG:|kernel BUG at|WARNING:|ODEBUG:|Oops|Kernel panic|general protection|Call Trace|KASAN|UBSAN|INFO: task .* blocked"
     r"|detected stall|soft lockup|hard LOCKUP|scheduling while atomic|bad unlock|possible recursive locking"
     r"|sched_ext:.*(?:runtime error|aborted|stall)"
 )
