@@ -97,8 +97,12 @@ u64 hrtick(s32 cpu);
 
 static int hrtick_fired(void *map, int *cpu, struct bpf_timer *timer)
 {
-	u64 again = hrtick(*cpu);
+	u64 again;
 
+	/* a timer holds no RCU lock, as callbacks of sched_ext do: the head of a queue might be freed meanwhile */
+	bpf_rcu_read_lock();
+	again = hrtick(*cpu);
+	bpf_rcu_read_unlock();
 	if (again)
 		bpf_timer_start(timer, again, TIMER_CPU_PIN);
 	return 0;
