@@ -91,6 +91,7 @@ u32 donating = 1;
 #include "obs/site.bpf.h"
 #include "lock/contention.bpf.h"
 #include "lock/futex.bpf.h"
+#include "sched/unserved.bpf.h"
 #include "sched/callbacks.bpf.h"
 #include "group/cgroups.bpf.h"
 #include "sched/lifecycle.bpf.h"

@@ -33,6 +33,8 @@ enum proxy_stat {
 	STAT_PARKED,			/* tasks parked, since a cgroup above them had used up its cpu.max */
 	STAT_PARKED_NS,			/* how long they were */
 
+	STAT_TASK_UNSERVED,		/* tasks forked without memory for their state: they run in turn */
+
 	/* edges and donors */
 	STAT_EDGE,			/* tasks that blocked on a tracked lock */
 	STAT_EDGE_WOKEN,		/* of those, waits that ended */

@@ -167,6 +167,7 @@ struct cpu_ctx {
 	/* likewise: waiters of the chain walked here last, core/resolve.h */
 	u32 between[HOPS_LIMIT];
 	u32 nr_held;
+	u32 unserved_turn;   /* whose turn the last pick was, sched/unserved.bpf.h */
 	/* written by other CPUs as well: a cache line of its own */
 	u32 nr_queued[NR_REACH] __attribute__((aligned(64))); /* [atomic] tasks on its run queues */
 	u32 nr_parked;	     /* [atomic] tasks parked here, group/park.h */

@@ -48,15 +48,17 @@ void BPF_STRUCT_OPS(proxy_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
-	/* neither can happen after ops.init_task(); the global DSQ loses no task */
 	if (!tctx || !task_enqueue(p, tctx, enq_flags, enq_flags & SCX_ENQ_WAKEUP,
 				   enq_flags & SCX_ENQ_CPU_SELECTED, enq_flags & SCX_ENQ_LAST))
-		scx_bpf_dsq_insert(p, SCX_DSQ_GLOBAL, SCX_SLICE_DFL, enq_flags);
+		unserved_enqueue(p, enq_flags);
 }
 
 void BPF_STRUCT_OPS(proxy_dispatch, s32 cpu, struct task_struct *prev)
 {
+	if (unserved_turn(cpu))
+		return;
 	pick(cpu, prev && (prev->scx.flags & SCX_TASK_QUEUED) ? prev : NULL);
+	unserved_fill(cpu);
 }
 
 void BPF_STRUCT_OPS(proxy_tick, struct task_struct *p)

@@ -15,8 +15,14 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init_task, struct task_struct *p,
 	struct task_ctx *tctx;
 
 	tctx = bpf_task_storage_get(&task_ctxs, p, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!tctx)
-		return -ENOMEM;
+	if (!tctx) {
+		/* while it is being loaded, that is refused: there was no scheduler yet to fail */
+		if (!args->fork)
+			return -ENOMEM;
+		unserved_seen = 1;
+		stat_inc(STAT_TASK_UNSERVED);
+		return 0;
+	}
 	tctx->vtime_cpu = -1;
 	tctx->weight = WEIGHT_NICE_0;
 	tctx->own_weight = WEIGHT_NICE_0;
@@ -114,11 +120,17 @@ static s32 timer_init(void)
 
 s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init)
 {
-	const struct cpumask *possible = scx_bpf_get_possible_cpumask();
-	s32 err = 0;
+	const struct cpumask *possible;
+	s32 err;
 	u32 cpu;
 
 	limits_init();
+	err = scx_bpf_create_dsq(UNSERVED_QUEUE, -1);
+	if (err) {
+		scx_bpf_error("no queue for tasks without state: error %d", err);
+		return err;
+	}
+	possible = scx_bpf_get_possible_cpumask();
 	bpf_for(cpu, 0, cfg.nr_cpu_ids) {
 		/* numbers may have holes, and the kernel knows no node of a CPU that cannot be */
 		if (bpf_cpumask_test_cpu(cpu, possible)) {

@@ -141,6 +141,7 @@ metrics! {
         proxy_stat_STAT_GROUP_FULL cgroups_untracked "Cgroups created beyond the 4,095 whose cpu.weight can be honoured: their tasks count for the parent cgroup, since the last reading"
         proxy_stat_STAT_PARKED throttled "Times that a task was parked because one of its cgroups had used up its cpu.max, since the last reading"
         proxy_stat_STAT_PARKED_NS throttled_ns "Time in ns that tasks were parked for cpu.max; counted when it ends, since the last reading"
+        proxy_stat_STAT_TASK_UNSERVED tasks_unserved "Tasks forked while there was no memory for their state: scheduled in turn, without weight, cpu.max or lending, since the last reading"
         proxy_stat_STAT_EDGE edges "Edges seen: tasks that went to sleep on a tracked lock, since the last reading"
         proxy_stat_STAT_EDGE_WOKEN edges_woken "Waits on a tracked lock that ended, since the last reading"
         proxy_stat_STAT_EDGE_URGENT edges_urgent "Of the edges, those of real-time and deadline tasks, since the last reading"
