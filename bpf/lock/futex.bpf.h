@@ -22,7 +22,7 @@
 
 #include "futexcall.bpf.h"
 
-/* The edge of @p, current, to a lock that names no owner, 0 if what it waits for need not be one. */
+/* The edge of @p to a lock that names no owner, 0 if what it waits for need not be one. */
 static __always_inline u64 futex_edge(struct task_struct *p, struct task_ctx *tctx, u64 addr,
 				      u32 val)
 {
@@ -37,7 +37,7 @@ static __always_inline u64 futex_edge(struct task_struct *p, struct task_ctx *tc
 	return at ? (at & ~LOCK_TYPE_MASK) | LOCK_FUTEX : 0;
 }
 
-/* Notes what @p, current, waits for in its memory: an edge, or what is none. */
+/* Notes what @p waits for in its memory: an edge, or what is none. */
 static __always_inline void futex_wait_begins(struct task_struct *p, struct task_ctx *tctx,
 					      const struct futex_call *call)
 {
@@ -104,7 +104,14 @@ static __always_inline void futex_pi_begins(struct task_struct *p, struct task_c
 		tctx->site_lock = SITE_LOCK_PI;
 }
 
-/* @p, current and ours, goes to sleep: perhaps in futex(). */
+/* Whether anything is followed that is waited for in futex(). */
+static __always_inline bool futexes_followed(void)
+{
+	return lock_followed(LOCK_PTHREAD) || lock_followed(LOCK_FUTEX) ||
+	       lock_followed(LOCK_RTMUTEX);
+}
+
+/* @p, which is ours, goes to sleep, or sleeps already: perhaps in futex(). */
 static __always_inline void futex_sleep(struct task_struct *p, struct task_ctx *tctx)
 {
 	struct futex_call call = {};

@@ -25,6 +25,7 @@
 
 /* include/linux/sched.h */
 #define TASK_STATE_INTERRUPTIBLE 1U
+#define TASK_STATE_UNINTERRUPTIBLE 2U
 #define TASK_STATE_FREEZABLE 0x2000U
 #define JOBCTL_FREEZE (1UL << 23) /* include/linux/sched/jobctl.h JOBCTL_TRAP_FREEZE_BIT */
 

@@ -194,12 +194,15 @@ static __always_inline void site_note_kernel(void *ctx, struct task_struct *p,
 	site_remember(lock, tctx, now);
 }
 
-/* @p, current, is about to wait for a mutex of its own, known to us by address @lock. */
+/*
+ * @p is about to wait for a mutex of its own, known to us by address @lock. Of one that is not current, and so
+ * waits already, the stack cannot be read.
+ */
 static __always_inline void site_note_user(struct task_struct *p, struct task_ctx *tctx, u64 lock)
 {
 	u64 now;
 
-	if (!site_wanted(tctx, lock, &now))
+	if (!site_wanted(tctx, lock, &now) || p != bpf_get_current_task_btf())
 		return;
 	site_set(tctx, lock, site_in_program(p), SITE_USER);
 	site_remember(lock, tctx, now);

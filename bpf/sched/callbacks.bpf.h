@@ -96,9 +96,7 @@ void BPF_STRUCT_OPS(proxy_quiescent, struct task_struct *p, u64 deq_flags)
 
 	if (!tctx)
 		return;
-	if ((deq_flags & SCX_DEQ_SLEEP) &&
-	    (lock_followed(LOCK_PTHREAD) || lock_followed(LOCK_FUTEX) ||
-	     lock_followed(LOCK_RTMUTEX)))
+	if ((deq_flags & SCX_DEQ_SLEEP) && futexes_followed())
 		futex_sleep(p, tctx);
 	task_quiescent(p, tctx, scx_bpf_task_cpu(p), deq_flags & SCX_DEQ_SLEEP);
 }

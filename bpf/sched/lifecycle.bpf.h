@@ -32,12 +32,24 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init_task, struct task_struct *p,
 	return 0;
 }
 
+/*
+ * @p becomes ours, perhaps in the middle of a wait, which began in another class, or before this scheduler
+ * was there: what it sleeps on is where it was when it went to sleep.
+ */
 void BPF_STRUCT_OPS(proxy_enable, struct task_struct *p)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
-	if (tctx)
-		task_enable(p, tctx);
+	if (!tctx)
+		return;
+	task_enable(p, tctx);
+	/* one that is about to sleep is still queued (on_rq: int before 7.0, u8 since) */
+	if (!BPF_CORE_READ_BITFIELD_PROBED(p, on_rq) &&
+	    (p->__state & (TASK_STATE_INTERRUPTIBLE | TASK_STATE_UNINTERRUPTIBLE))) {
+		if (futexes_followed())
+			futex_sleep(p, tctx);
+		task_quiescent(p, tctx, scx_bpf_task_cpu(p), true);
+	}
 }
 
 void BPF_STRUCT_OPS(proxy_disable, struct task_struct *p)

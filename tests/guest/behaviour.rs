@@ -13,7 +13,9 @@ use libtest_mimic::Failed;
 use crate::Test;
 
 use crate::load::{Load, cpu_time_ns};
-use crate::machine::{cpus, ensure, kernel_warnings, user_ticks, wait_for};
+use crate::machine::{
+    cpus, ensure, kernel_warnings, locks_are_checked, signal, user_ticks, wait_for,
+};
 use crate::sched::{self, SCX_PROXY, Stats};
 use crate::stage;
 use scx_proxy::model::program::{CpuMask, mask_of};
@@ -94,12 +96,6 @@ fn children(pid: u32) -> Vec<u32> {
     let text = text.unwrap_or_default();
     let pids = text.split_whitespace();
     pids.filter_map(|pid| pid.parse().ok()).collect()
-}
-
-/// A task may be gone by now.
-fn signal(pid: u32, signal: libc::c_int) {
-    // SAFETY: numbers only.
-    unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
 /// Threads that map and unmap memory of one address space; they end when this is dropped.
@@ -332,5 +328,8 @@ fn all_cpu_time_is_charged() -> Result<(), Failed> {
 
 fn kernel_log_is_clean() -> Result<(), Failed> {
     let warnings = kernel_warnings()?;
-    ensure(warnings.is_empty(), || warnings.join("\n"))
+    ensure(warnings.is_empty(), || warnings.join("\n"))?;
+    ensure(locks_are_checked() != Some(false), || {
+        "the kernel checks its locks no longer (debug_locks in /proc/lockdep_stats)".to_string()
+    })
 }

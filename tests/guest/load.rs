@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Load for the scheduler: processes that end with the test.
 
+use std::fmt::Display;
 use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Failed;
@@ -53,9 +54,9 @@ impl Drop for Load {
     }
 }
 
-/// CPU time of `pid` in ns: the first field of its schedstat.
-pub fn cpu_time_ns(pid: u32) -> Result<u64, Failed> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+/// CPU time in ns of a pid, or of a thread (`self/task/TID`): the first field of its schedstat.
+pub fn cpu_time_ns(task: impl Display) -> Result<u64, Failed> {
+    let text = std::fs::read_to_string(format!("/proc/{task}/schedstat"))?;
     let first = text.split_whitespace().next().ok_or("empty schedstat")?;
     Ok(first
         .parse()

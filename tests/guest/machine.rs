@@ -89,7 +89,10 @@ pub fn kernel_warnings() -> Result<Vec<String>, Failed> {
     let log = String::from_utf8_lossy(&log.stdout).into_owned();
     let bad = [
         "BUG:",
+        "kernel BUG at",
         "WARNING:",
+        "ODEBUG:",
+        "UBSAN:",
         "Oops",
         "Call Trace",
         "detected stall",
@@ -104,6 +107,22 @@ pub fn kernel_warnings() -> Result<Vec<String>, Failed> {
                 && !line.contains("unregistered from the main kernel"))
     };
     Ok(log.lines().filter(is_warning).map(str::to_owned).collect())
+}
+
+/// Whether a kernel that checks the order of locks (CONFIG_PROVE_LOCKING) does so still: it stops with its
+/// first complaint, and when its tables are full. None: it has no such checks.
+pub fn locks_are_checked() -> Option<bool> {
+    let stats = fs::read_to_string("/proc/lockdep_stats").ok()?;
+    let line = stats
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("debug_locks:"));
+    Some(line.map(str::trim) == Some("1"))
+}
+
+/// To a process, which may be gone by now.
+pub fn signal(pid: u32, signal: libc::c_int) {
+    // SAFETY: numbers only.
+    unsafe { libc::kill(pid as libc::pid_t, signal) };
 }
 
 /// Run `argv` to its end; it must succeed.

@@ -14,6 +14,7 @@ mod containers;
 mod cpus;
 mod donation;
 mod dump;
+mod faults;
 mod forge;
 mod groups;
 mod handover;
@@ -112,7 +113,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 27] = [
+const ON_DEFAULTS: [&[Test]; 28] = [
     beside::TESTS,
     beside::UNDER_LAVD,
     aside::TESTS,
@@ -139,9 +140,10 @@ const ON_DEFAULTS: [&[Test]; 27] = [
     beside::ON_DEFAULTS,
     dump::TESTS,
     behaviour::TESTS,
+    faults::TESTS,
     agent::TESTS,
 ];
-const AFTERWARDS: [&[Test]; 17] = [
+const AFTERWARDS: [&[Test]; 18] = [
     lifecycle::HOTPLUG,
     restart::TESTS,
     cpus::TESTS,
@@ -156,6 +158,7 @@ const AFTERWARDS: [&[Test]; 17] = [
     lifecycle::KILL_9,
     donation::OFF,
     lifecycle::CTRL_C,
+    faults::ANOTHER_LOAD,
     behaviour::LAST,
     service::TESTS,
     truth::LOCKED_DOWN,
@@ -179,6 +182,7 @@ fn choose(args: &mut Arguments, trials: &mut Vec<Trial>) {
 fn main() {
     pingpong::run_if_asked();
     containers::run_if_asked();
+    faults::run_if_asked();
     let mut args = Arguments::from_args();
     args.test_threads = Some(1);
     if machine::in_guest() {

@@ -148,17 +148,18 @@ pub fn take() -> Result<Running, Failed> {
     }
 }
 
-/// Process id of the scheduler that was started last.
-pub fn pid() -> u32 {
-    PID.load(Ordering::Relaxed)
-}
-
-fn end(mut running: Running) -> Result<(), Failed> {
+/// Ends one that was started, or taken, for a test of its own.
+pub fn end(mut running: Running) -> Result<(), Failed> {
     running.signal("-INT")?;
     running.wait()?;
     wait_for("the default scheduler", UNLOAD, || {
         sched_ext_state() == "disabled"
     })
+}
+
+/// Process id of the scheduler that was started last.
+pub fn pid() -> u32 {
+    PID.load(Ordering::Relaxed)
 }
 
 /// Stop the shared scheduler, if there is one.
