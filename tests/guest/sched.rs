@@ -29,8 +29,8 @@ fn default_flags() -> &'static [&'static str] {
 /// For the tests of the tracepoint path and of the starvation guard: one load for both.
 pub const TRACEPOINT: &[&str] = &["--tracepoint", "--starve-ms", "500"];
 
-/// Verification alone takes many seconds under emulation.
-pub const LOAD: Duration = Duration::from_secs(120);
+/// Verification alone takes many seconds under emulation, and minutes where the kernel checks itself.
+pub const LOAD: Duration = Duration::from_secs(600);
 pub const UNLOAD: Duration = Duration::from_secs(30);
 
 pub struct Running {
