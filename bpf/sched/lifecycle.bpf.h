@@ -19,7 +19,6 @@ s32 BPF_STRUCT_OPS_SLEEPABLE(proxy_init_task, struct task_struct *p,
 		/* while it is being loaded, that is refused: there was no scheduler yet to fail */
 		if (!args->fork)
 			return -ENOMEM;
-		unserved_seen = 1;
 		stat_inc(STAT_TASK_UNSERVED);
 		return 0;
 	}

@@ -12,7 +12,7 @@
 /* one for the machine; no run_queue() has this number */
 #define UNSERVED_QUEUE (1ULL << 62)
 
-/* [ops.init_task()] set with the first such task, so that nobody pays for what never was */
+/* [ops.enqueue()] set with the first such task, so that nobody pays for what never was */
 u32 unserved_seen;
 
 static __always_inline void unserved_enqueue(struct task_struct *p, u64 enq_flags)
@@ -20,6 +20,8 @@ static __always_inline void unserved_enqueue(struct task_struct *p, u64 enq_flag
 	/* nobody else wants the CPU, and nothing would make it look here again */
 	u64 dsq = enq_flags & SCX_ENQ_LAST ? SCX_DSQ_LOCAL : UNSERVED_QUEUE;
 
+	if (!unserved_seen)
+		unserved_seen = 1;
 	scx_bpf_dsq_insert(p, dsq, cfg.slice_ns, enq_flags);
 }
 

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -99,7 +100,7 @@ class Toolchain:
         """With a sign of life now and then."""
         started = time.monotonic()
         with tempfile.TemporaryFile("w+") as log:
-            process = subprocess.Popen(self.command(words), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(self.command(words), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
             try:
                 while True:
                     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -108,7 +109,9 @@ class Toolchain:
                     log.seek(0)
                     say(f"    ... {len(COMPILED.findall(log.read()))} files, {time.monotonic() - started:.0f} s")
             finally:
-                process.kill()
+                # compilers are children of children
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             log.seek(0)
             if process.returncode:

@@ -31,7 +31,7 @@ def parse(argv):
     )
     parser.add_argument("series", nargs="*", metavar="SERIES", help="7.3, 6.18, 7.3-rt, ... (see --list)")
     parser.add_argument("--all", action="store_true", help="every kernel of scripts/kernels.toml")
-    parser.add_argument("--build", action="store_true", help="build the series named, of Debian's source and scripts/configs, even if they are there; takes root, 8 GB of space, and on two cores half an hour each")
+    parser.add_argument("--build", action="store_true", help="build the series named, of Debian's source and scripts/configs, even if they are there; takes root, 10 GB of space for a while, and on two cores half an hour each")
     parser.add_argument("--list", action="store_true", help="show the series, fetch nothing")
     parser.add_argument("--refresh", action="store_true", help="read the package lists again first")
     parser.add_argument("--offline", action="store_true", help="use what is cached, without the network")

@@ -3,7 +3,8 @@
 
 Owns <cache>/kernels/<version>/ (boot/vmlinuz-<version>, boot/config-<version>,
 lib/modules/<version>, source.json) and <cache>/apt (lists and archives of its
-own). Those that are built of Debian's source come from kernel_build.py. A kernel appears there by rename, so what is there is whole.
+own). Those that are built of Debian's source come from kernel_build.py. A kernel
+appears there by rename, so what is there is whole.
 
 The packages are fetched and verified by apt with a sources list of our own
 that holds one suite, bound to Debian's archive keyring. The machine's apt
