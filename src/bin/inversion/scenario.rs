@@ -4,7 +4,7 @@
 use crate::cli::Cli;
 use crate::groups::Groups;
 use crate::hogs::Hogs;
-use crate::lock::{self, Company, Recipe};
+use crate::lock::{self, Recipe, SizedSetup};
 use crate::report::{Report, ScenarioReport};
 use crate::summary::round3;
 use crate::sys::{self, Interrupted};
@@ -27,8 +27,9 @@ pub fn run_all(cli: &Cli, mut progress: impl FnMut(&str)) -> Result<Report> {
     let cpus = sys::allowed_cpus()?;
     let mut scenarios = Vec::new();
     for recipe in cli.recipes() {
+        let mut setup = None;
         for topology in cli.topologies() {
-            let scenario = run_one(cli, recipe, topology, &cpus, groups.as_ref())?;
+            let scenario = run_one(cli, recipe, topology, &cpus, groups.as_ref(), &mut setup)?;
             progress(&scenario.line());
             scenarios.push(scenario);
         }
@@ -59,6 +60,7 @@ fn run_one(
     topology: Topology,
     cpus: &[usize],
     groups: Option<&Groups>,
+    setup: &mut Option<SizedSetup>,
 ) -> Result<ScenarioReport> {
     let hogs_per_cpu = cli.hogs.unwrap_or(recipe.default_hogs);
     let mut report = empty_report(cli, recipe, topology, hogs_per_cpu);
@@ -79,7 +81,7 @@ fn run_one(
     if report.skipped.is_some() {
         return Ok(report);
     }
-    if let Err(error) = stage_trials(cli, recipe, &place, groups, &mut report) {
+    if let Err(error) = stage_trials(cli, recipe, &place, groups, setup, &mut report) {
         if error.is::<Interrupted>() {
             return Err(error);
         }
@@ -93,6 +95,7 @@ fn stage_trials(
     recipe: &'static Recipe,
     place: &Placement,
     groups: Option<&Groups>,
+    setup: &mut Option<SizedSetup>,
     report: &mut ScenarioReport,
 ) -> Result<()> {
     let terms = Terms {
@@ -104,16 +107,11 @@ fn stage_trials(
         critical: cli.critical(),
         max_wait: cli.max_wait(),
     };
+    let setup = match setup {
+        Some(setup) => setup,
+        None => setup.insert(lock::calibrate(recipe, terms.section_ns())?),
+    };
     let mut hogs = Hogs::spawn(&place.hogs, cli.hog_nice, groups)?;
-    let mut setup = lock::calibrate(
-        recipe,
-        terms.section_ns(),
-        Company {
-            place: place.holders,
-            nice: cli.hog_nice.min(0),
-            hogs: &mut hogs,
-        },
-    )?;
     let mut measured: Vec<Measured> = Vec::new();
     while keep_trying(report, cli.trials) {
         let outcome = trial::run(setup.setup(), &terms, place, groups, &mut hogs)?;
@@ -142,8 +140,8 @@ fn stage_trials(
     Ok(())
 }
 
-/// How much longer or shorter the critical section should be, going by the last trial: a
-/// busy machine changes its pace.
+/// How much longer or shorter the critical section should be, going by the last trial. The
+/// calibration runs alone, trials do not, and a busy machine changes its pace.
 fn correction(outcome: &Outcome, terms: &Terms) -> Option<f64> {
     let critical_ns = terms.critical.as_nanos() as u64;
     match outcome {

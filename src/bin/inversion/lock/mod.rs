@@ -27,12 +27,10 @@ mod ww_mutex;
 
 use crate::board::Board;
 use crate::child::Child;
-use crate::hogs::Hogs;
 use crate::missing_page::Sleeper;
 use crate::spawn::WorkerKind;
 use crate::sys;
 use crate::task::Task;
-use crate::topology::Place;
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs::File;
 use std::hint::black_box;
@@ -208,26 +206,13 @@ impl SizedSetup {
     }
 }
 
-/// What the end owner of a calibration runs beside, as in a trial: how far a CPU gets in a millisecond
-/// depends on what the others do, by far where they are emulated.
-pub struct Company<'a> {
-    pub place: Place,
-    /// Not above that of the hogs.
-    pub nice: i32,
-    pub hogs: &'a mut Hogs,
-}
-
 /// Builds a setup whose end owner needs about `target_ns` of CPU in its critical section.
-pub fn calibrate(
-    recipe: &'static Recipe,
-    target_ns: u64,
-    mut company: Company,
-) -> Result<SizedSetup> {
+pub fn calibrate(recipe: &'static Recipe, target_ns: u64) -> Result<SizedSetup> {
     let mut pages = FIRST_PAGES;
     let mut closest = (f64::INFINITY, 0);
     for _ in 0..ROUNDS_MAX {
         let mut setup = (recipe.build)(pages)?;
-        let took_ns = critical_section_ns(setup.as_mut(), &mut company)?;
+        let took_ns = critical_section_ns(setup.as_mut())?;
         let ratio = took_ns as f64 / target_ns as f64;
         if GOOD_SIZE.contains(&ratio) {
             return Ok(SizedSetup {
@@ -270,11 +255,11 @@ fn next_pages(pages: usize, took_ns: u64, target_ns: u64, pages_max: usize) -> u
 }
 
 /// What the end owner's syscall costs with no contention, in a fresh process as in a trial.
-fn critical_section_ns(setup: &mut dyn Setup, company: &mut Company) -> Result<u64> {
+fn critical_section_ns(setup: &mut dyn Setup) -> Result<u64> {
     setup.reset()?;
     let board = Board::new()?;
     let slot = &board.holders[0];
-    let mut child = Child::spawn(company.place, company.nice, || {
+    let mut child = Child::spawn(None, 0, || {
         if let Err(error) = setup.prepare(0) {
             slot.fail(&error);
             return 1;
@@ -282,14 +267,11 @@ fn critical_section_ns(setup: &mut dyn Setup, company: &mut Company) -> Result<u
         slot.measure(|| setup.hold_alone());
         0
     })?;
-    // Declared after the child, so that hogs stop first on every path and cannot starve its end.
-    let running = company.hogs.run();
     let mut end = None;
     let ended = sys::poll_until(MEASURE_LIMIT, Duration::from_millis(1), || {
         end = child.ended()?;
         Ok(end.is_some())
     })?;
-    running.stop()?;
     if !ended {
         bail!(
             "a critical section took more than {} s",
