@@ -483,6 +483,9 @@ fn loaded_in_a_wait_and_out_of_memory() -> Result<(), Failed> {
     let running = Running::start(&[]);
     Cgroup::leave(pid)?;
     let running = running?;
+    // what it allocated stays charged to the group, and so do the states of tasks; what the process itself needs from
+    // here on does not: it is not to be killed for want of a page
+    Cgroup::leave(running.child.id())?;
     let mut stats = Stats::open()?;
     promptly(|| {
         wait_for_lending(&mut stats, "lending for a wait that began before")?;
@@ -539,7 +542,6 @@ fn forks_without_memory(group: &Cgroup, stats: &mut Stats) -> Result<(), Failed>
     let file = |name: &str| read(&format!("{}/{name}", group.path().display()));
     group.set("memory.max", file("memory.current"))?;
     let forked: Vec<_> = (0..THREADS).map_while(|_| Forked::start()).collect();
-    // once: what answers is in that cgroup, too, and is killed if it needs memory
     let without = stats.delta()?.tasks_unserved;
     // the last ones are those without, but for some that found memory on their CPU
     let last = forked.len().saturating_sub(COMPUTE);
