@@ -55,7 +55,7 @@ const FREE_CPU: usize = 3;
 const OWNER_NICE: i32 = 19;
 const WAITER_NICE: i32 = -10;
 const HOGS: usize = 2;
-const AT_MOST: Duration = Duration::from_secs(30);
+const AT_MOST: Duration = Duration::from_secs(60);
 /// Long enough for a donation to begin.
 const WHILE: Duration = Duration::from_millis(300);
 /// What a waiter says that has the mutex of an owner that is gone.
@@ -535,7 +535,7 @@ impl Forked {
 /// Forks do not fail where the kernel then has no memory for the state of a task (7.3, not 6.18), and what is forked runs,
 /// and does not keep others from running.
 fn forks_without_memory(group: &Cgroup, stats: &mut Stats) -> Result<(), Failed> {
-    const THREADS: usize = 1000;
+    const THREADS: usize = 2000;
     const COMPUTE: usize = 16;
     let mut load = Load::default();
     let served = load.hog(OWNER_CPU, 0)?;
