@@ -60,13 +60,13 @@ def source(table, refresh):
     name = f"linux-source-{table['version']}"
     if name not in apt.names():
         raise KernelError(f"no {name} in {table['suite']}")
-    with tempfile.TemporaryDirectory(dir=folder) as tmp:
-        say(f"fetching {name} (about 170 MB), unless it is there")
-        uri = kernels.run_apt(["apt-get", *apt.options, "download", "--print-uris", name], f"find {name}")
-        deb = folder / uri.split()[1]
-        if not deb.exists():
-            for older in folder.glob(f"{name}_*.deb"):
-                older.unlink()
+    uri = kernels.run_apt(["apt-get", *apt.options, "download", "--print-uris", name], f"find {name}")
+    deb = folder / uri.split()[1]
+    if not deb.exists():
+        say(f"fetching {deb.name} (about 170 MB)")
+        for older in folder.glob(f"{name}_*.deb"):
+            older.unlink()
+        with tempfile.TemporaryDirectory(dir=folder) as tmp:
             apt.download([name], tmp)
             next(Path(tmp).glob("*.deb")).rename(deb)
     return deb
