@@ -5,12 +5,13 @@
 //!
 //! `lock a, run 10, unlock a` is a read() of that file long enough to take 10 ms of CPU;
 //! a critical section of up to 1 ms is an lseek(). Times are multiplied by a scale, since
-//! an emulated CPU knows no milliseconds.
+//! an emulated CPU knows no milliseconds; and when its host is busy it stands still for longer than lies
+//! between two starts, so a task starts when those before it are where they should be by then.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,15 +35,25 @@ pub struct Staged {
     pub tids: Vec<u32>,
 }
 
-/// CPU time of the calling thread.
-fn own_cpu_ns() -> u64 {
+fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: time is valid for the write.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    unsafe { libc::clock_gettime(clock, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// CPU time of the calling thread.
+fn own_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// CPU time of another thread of this process; 0 if there is none of that number.
+fn cpu_ns(tid: u32) -> u64 {
+    // CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED, include/linux/posix-timers_types.h
+    clock_ns(!(tid as libc::clockid_t) << 3 | 4 | 2)
 }
 
 fn check(ret: libc::c_int, what: &str) -> Result<(), Failed> {
@@ -185,6 +196,64 @@ fn spin(ns: u64, stop: &AtomicBool) {
     }
 }
 
+/// CPU time by which a thread is surely inside the system call that it made for a lock.
+const INSIDE_NS: u64 = 1_000_000;
+
+/// How far the thread of a task has come.
+struct Progress {
+    start_ns: u64,
+    /// CPU time from its start until it has its lock; 0 of a task that takes none.
+    inside_after_ns: u64,
+    tid: AtomicU32,
+    /// Its CPU time at its start; `u64::MAX` before.
+    began_cpu_ns: AtomicU64,
+    ended: AtomicBool,
+}
+
+impl Progress {
+    fn of(task: &TaskSpec, scale: u64) -> Self {
+        let is_lock = |op: &Op| matches!(op, Op::Lock(_));
+        let before = task.program.iter().take_while(|op| !is_lock(op));
+        let runs = before.map(|op| match op {
+            Op::Run(ns) => ns * scale,
+            _ => 0,
+        });
+        let inside_after_ns = match task.program.iter().any(is_lock) {
+            true => runs.sum::<u64>() + INSIDE_NS,
+            false => 0,
+        };
+        Self {
+            start_ns: task.start_ns * scale,
+            inside_after_ns,
+            tid: AtomicU32::new(0),
+            began_cpu_ns: AtomicU64::new(u64::MAX),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// It has its lock, or sleeps for it, or has done all.
+    fn is_on_its_way(&self) -> bool {
+        let began = self.began_cpu_ns.load(Ordering::Acquire);
+        if began == u64::MAX {
+            return false;
+        }
+        let tid = self.tid.load(Ordering::Acquire);
+        self.inside_after_ns == 0
+            || self.ended.load(Ordering::Acquire)
+            || cpu_ns(tid) >= began + self.inside_after_ns
+            || sleeps(tid)
+    }
+}
+
+fn sleeps(tid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{tid}/stat"));
+    let state = stat.ok().and_then(|stat| {
+        let (_, rest) = stat.rsplit_once(") ")?;
+        rest.chars().next()
+    });
+    matches!(state, Some('S' | 'D'))
+}
+
 /// The thread of a task.
 struct Actor {
     tid: u32,
@@ -194,31 +263,33 @@ struct Actor {
 
 impl Actor {
     fn start(
+        nr: usize,
         task: &TaskSpec,
         mut steps: Vec<Step>,
         files: Vec<File>,
-        scale: u64,
         gate: &Arc<Gate>,
     ) -> Result<Self, Failed> {
-        let tid = Arc::new(AtomicU32::new(0));
-        let (tell, gate) = (tid.clone(), gate.clone());
-        let start = Duration::from_nanos(task.start_ns * scale);
         let repeats = task.repeat;
+        let inside = gate.clone();
         let thread = std::thread::spawn(move || {
+            let (gate, own) = (&inside, &inside.tasks[nr]);
             // SAFETY: no preconditions.
             let tid = unsafe { libc::gettid() };
-            tell.store(tid as u32, Ordering::Release);
-            let began = gate.pass();
-            std::thread::sleep((began + start).saturating_duration_since(Instant::now()));
+            own.tid.store(tid as u32, Ordering::Release);
+            gate.pass();
+            gate.wait_until(own.start_ns);
+            own.began_cpu_ns.store(own_cpu_ns(), Ordering::Release);
             loop {
                 for step in &mut steps {
                     act(step, &files, &gate.stop)?;
                 }
                 if !repeats || gate.stop.load(Ordering::Relaxed) {
+                    own.ended.store(true, Ordering::Release);
                     return Ok(());
                 }
             }
         });
+        let tid = &gate.tasks[nr].tid;
         wait_for("a thread's id", AT_MOST, || {
             tid.load(Ordering::Acquire) != 0
         })?;
@@ -245,19 +316,48 @@ fn act(step: &mut Step, files: &[File], stop: &AtomicBool) -> std::io::Result<()
 }
 
 /// Where all threads wait for the beginning, and learn of the end.
-#[derive(Default)]
 struct Gate {
     open: AtomicBool,
-    began: std::sync::OnceLock<Instant>,
+    began: Instant,
+    /// By how much everything comes later than planned, so far.
+    late_ns: AtomicU64,
     stop: AtomicBool,
+    tasks: Vec<Progress>,
 }
 
 impl Gate {
-    fn pass(&self) -> Instant {
+    fn pass(&self) {
         while !self.open.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        *self.began.get_or_init(Instant::now)
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+
+    /// Sleeps until `at_ns` from the beginning, and on until all tasks that start before are on their way.
+    fn wait_until(&self, at_ns: u64) {
+        let mut before = self.tasks.iter().filter(|task| task.start_ns < at_ns);
+        loop {
+            let due_ns = at_ns + self.late_ns.load(Ordering::Acquire);
+            let left_ns = due_ns.saturating_sub(self.now_ns());
+            if left_ns == 0 {
+                break;
+            }
+            std::thread::sleep(Duration::from_nanos(left_ns));
+        }
+        let patience = Instant::now() + AT_MOST / 2;
+        while !before.clone().all(Progress::is_on_its_way)
+            && !self.stop.load(Ordering::Relaxed)
+            && Instant::now() < patience
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if before.next().is_some() {
+            let late_ns = self.now_ns().saturating_sub(at_ns);
+            self.late_ns.fetch_max(late_ns, Ordering::AcqRel);
+        }
     }
 }
 
@@ -283,23 +383,30 @@ fn groups(setup: &Setup, scale: u64) -> Result<Vec<Cgroup>, Failed> {
 pub fn run(setup: &Setup, scale: u64) -> Result<Staged, Failed> {
     let locks = Locks::new(&setup.locks)?;
     let groups = groups(setup, scale)?;
-    let gate = Arc::new(Gate::default());
+    let tasks = setup.tasks.iter();
+    let gate = Arc::new(Gate {
+        open: AtomicBool::new(false),
+        began: Instant::now(),
+        late_ns: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+        tasks: tasks.map(|task| Progress::of(task, scale)).collect(),
+    });
     let mut actors = Vec::new();
-    for task in &setup.tasks {
+    for (nr, task) in setup.tasks.iter().enumerate() {
         // each thread has its own descriptor of the same open file
         let files = locks.files.iter().map(File::try_clone);
         let files = files.collect::<Result<_, _>>()?;
         let steps = locks.steps(task, scale)?;
-        let actor = Actor::start(task, steps, files, scale, &gate)?;
+        let actor = Actor::start(nr, task, steps, files, &gate)?;
         if task.group > 0 {
             groups[task.group as usize - 1].enter_thread(actor.tid)?;
         }
         actors.push(actor);
     }
     let tids = actors.iter().map(|actor| actor.tid).collect::<Vec<_>>();
-    let began = *gate.began.get_or_init(Instant::now);
+    gate.late_ns.store(gate.now_ns(), Ordering::Release);
     gate.open.store(true, Ordering::Release);
-    let result = promptly(|| direct(setup, scale, began, &actors, &groups));
+    let result = promptly(|| direct(setup, scale, &gate, &actors, &groups));
     gate.stop.store(true, Ordering::Relaxed);
     for actor in actors {
         let ended = actor.thread.join().map_err(|_| "a thread panicked")?;
@@ -313,15 +420,14 @@ pub fn run(setup: &Setup, scale: u64) -> Result<Staged, Failed> {
 fn direct(
     setup: &Setup,
     scale: u64,
-    began: Instant,
+    gate: &Gate,
     actors: &[Actor],
     groups: &[Cgroup],
 ) -> Result<(), Failed> {
     let mut events = setup.externals.clone();
     events.sort_by_key(|(at_ns, _)| *at_ns);
     for (at_ns, event) in events {
-        let at = began + Duration::from_nanos(at_ns * scale);
-        std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        gate.wait_until(at_ns * scale);
         let tid = |pid: u32| actors[pid as usize - 1].tid;
         match event {
             External::Affinity(pid, mask) => set_affinity(tid(pid), mask)?,
