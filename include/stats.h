@@ -22,6 +22,7 @@ enum proxy_stat {
 	STAT_WAKE_HANDOFF,		/* ... or to the CPU of a waker that is about to sleep */
 	STAT_PREEMPT_WAKEUP,		/* running tasks preempted by a waking one */
 	STAT_PREEMPT_TICK,		/* ... by a timer or a tick after that: they had just begun, or have been passed since */
+	STAT_TICKLESS,			/* tasks that got a CPU of nohz_full to themselves, without ticks */
 	STAT_STARVE_CLAMP,		/* keys drawn in by the starvation guard */
 	STAT_STARVE_CLOCK,		/* clocks moved on by it, so that the turn of all that waited came */
 	STAT_STARVE_OVERDUE,		/* picks with urgent donors and a queued task that waited too long */

@@ -311,6 +311,11 @@ void host_big(struct host_engine *e, unsigned int domain, host_u64 big)
 	e->machine.big |= BIT64(domain) & -(host_u64) !!big;
 }
 
+void host_nohz_full(struct host_engine *e, int cpu)
+{
+	e->cpus[cpu].nohz_full = 1;
+}
+
 void host_near(struct host_engine *e, unsigned int domain, host_u64 near)
 {
 	e->domains[domain].near = near;
@@ -380,7 +385,7 @@ void host_tick(struct host_engine *e, const struct host_ports *p, unsigned int p
 {
 	ENTER(e, p);
 	task_tick(TASK(e, pid));
-	tick();
+	tick(PORT(task_cpu, pid));
 }
 
 void host_hrtick(struct host_engine *e, const struct host_ports *p, int cpu)

@@ -63,6 +63,8 @@ void host_engine_free(struct host_engine *e);
 /* What the loader does for the kernel: @cpu, online and idle, is at @bit of @domain. */
 void host_place(struct host_engine *e, int cpu, unsigned int domain, unsigned int bit,
 		int first_of_pair);
+/* The tick of @cpu can be stopped while it is busy. */
+void host_nohz_full(struct host_engine *e, int cpu);
 /* CPUs of @domain that are big, as bits of it, where others are not. */
 void host_big(struct host_engine *e, unsigned int domain, host_u64 big);
 void host_near(struct host_engine *e, unsigned int domain, host_u64 near);

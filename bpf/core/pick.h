@@ -10,7 +10,7 @@
 static __always_inline void keep_prev(struct task_struct *prev, struct task_ctx *ptctx,
 				      struct cpu_ctx *cctx, u64 now)
 {
-	port_set_slice(prev, cfg.slice_ns);
+	port_set_slice(prev, cctx->tickless ? SLICE_INFINITE : cfg.slice_ns);
 	running_note(cctx, prev, ptctx, now);
 }
 
@@ -87,7 +87,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		charge(prev, ptctx, now);
 		donors_release(prev, ptctx, cpu);
 		prev_pid = port_pid(prev);
-		yields = ptctx->yielded;
+		yields = ptctx->yielded || cctx->tickless;
 		ptctx->yielded = 0;
 		/* unless its cgroup has used up its cpu.max; a donor may have it go on all the same */
 		goes_on = !task_due(prev, ptctx, now);
@@ -110,7 +110,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		least = key_min(head.key, prev_key);
 	}
 	cctx->least_key = least;
-	/* it lets the next one go first, and that may be a donor */
+	/* it lets the next one go first, once or since it had the CPU to itself, and that may be a donor */
 	limit = yields ? head.key : least;
 
 	/* without donors, which is nearly always, this load is all that they cost */
@@ -128,7 +128,7 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		}
 	}
 
-	if (goes_on && !yields && pull_due(cctx, now)) {
+	if (goes_on && (!yields || cctx->tickless) && pull_due(cctx, now)) {
 		swap_to = pull(cpu, ptctx->pace, ptctx->weight);
 		if (swap_to >= 0) {
 			ptctx->swap_to = swap_to;

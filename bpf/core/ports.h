@@ -82,6 +82,9 @@ enum port_kick {
 	PORT_KICK_PREEMPT, /* end the slice of what runs there, pick again */
 };
 
+/* a slice that does not end by itself: SCX_SLICE_INF */
+#define SLICE_INFINITE (~0ULL)
+
 /* restricted tasks on one queue that are looked at for one that may run on another CPU */
 #define QUEUE_LOOKS 8
 

@@ -126,6 +126,7 @@ struct cpu_ctx {
 	u32 cache_id;	     /* CPUs of the same last-level cache have the same */
 	u32 domain;	     /* place/state.h: its domain, and its bit there */
 	u32 bit;
+	u32 nohz_full;	     /* its tick can be stopped while it is busy */
 	u32 possible;	     /* [ops.init()] whether there can be such a CPU: numbers may have holes */
 	u32 idle;	     /* [rq lock of the CPU] whether it is; later claims do not count */
 	u64 clock;	     /* [rq lock of the CPU] least key on the CPU, never goes back */
@@ -168,6 +169,7 @@ struct cpu_ctx {
 	u32 between[HOPS_LIMIT];
 	u32 nr_held;
 	u32 unserved_turn;   /* whose turn the last pick was, sched/unserved.bpf.h */
+	u32 tickless;	     /* what runs has begun alone, and without ticks: place/tickless.h */
 	/* written by other CPUs as well: a cache line of its own */
 	u32 nr_queued[NR_REACH] __attribute__((aligned(64))); /* [atomic] tasks on its run queues */
 	u32 nr_parked;	     /* [atomic] tasks parked here, group/park.h */

@@ -192,6 +192,7 @@ static __always_inline void task_park(struct task_struct *p, struct task_ctx *tc
 	park(p, tctx, cctx, cpu, due, enq_flags);
 	if (donors_release(p, tctx, cpu))
 		port_kick(cpu, PORT_KICK);
+	tickless_interrupt(cctx, cpu);
 }
 
 /*
@@ -215,6 +216,8 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	queue_left(tctx, PLACE_LOCAL);
 	due = task_due(p, tctx, port_now());
 	cctx = cpu_ctx_of(cpu);
+	if (cctx)
+		tickless_clock(cctx);
 	if (due && cctx) {
 		task_park(p, tctx, cpu, cctx, due, enq_flags);
 		return true;
@@ -251,6 +254,8 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	 * of one that we chose it does not know.
 	 */
 	/* ... nor of one where a task was parked, which something has changed for */
+	if (tickless_interrupt(cctx, cpu))
+		return true;
 	if (sent_idle || (!wakeup && cctx->idle))
 		port_kick(cpu, PORT_KICK_IDLE);
 	else if (last)
@@ -295,6 +300,7 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 			  now);
 	running_note(cctx, p, tctx, now);
 	perf_note(cctx, cpu, now, true);
+	tickless_begin(p, tctx, cctx, cpu);
 	turn_begin(tctx, cctx, port_pid(p), now);
 	idle_with_donors_set(cctx, false);
 	if (cctx->idle) /* it was busy before we came, without an event */
@@ -310,6 +316,7 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 	u64 now = port_now();
 
 	charge(p, tctx, now);
+	cctx->tickless = 0;
 	perf_note(cctx, cpu, now, false);
 	handoff_note(tctx, !runnable, now);
 	tctx->place = PLACE_LOCAL;
@@ -340,16 +347,25 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 /*
  * ops.tick(): what burns its cgroup's cpu.max is charged now, not when its slice ends. Other CPUs use the
  * same budget meanwhile, and at a new period what has not been charged would be taken for budget left over.
+ * The kernel ticks from another CPU, under the task's rq lock, where the tick is stopped (sched_tick_remote()).
  */
 static __always_inline void task_tick(struct task_struct *p, struct task_ctx *tctx)
 {
+	struct cpu_ctx *cctx = cpu_ctx_of(port_task_cpu(p));
+	bool tickless = cctx && cctx->tickless, limited = tctx->group && limits_any();
 	u64 now;
 
-	if (!tctx->group || !limits_any())
+	if (!tickless && !limited)
 		return;
 	now = port_now();
 	charge(p, tctx, now);
-	if (task_due(p, tctx, now))
+	if (tickless) {
+		running_note(cctx, p, tctx, now);
+		clock_advance(cctx, tctx->vtime);
+		if (is_wanted(cctx))
+			port_set_slice(p, 0);
+	}
+	if (limited && task_due(p, tctx, now))
 		port_set_slice(p, 0);
 }
 

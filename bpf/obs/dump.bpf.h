@@ -101,7 +101,7 @@ void BPF_STRUCT_OPS(proxy_dump_cpu, struct scx_dump_ctx *dctx, s32 cpu, bool idl
 		cctx->queued_load, cctx->perf_told, (s64)(cctx->guard_key - cctx->clock),
 		dump_ms_since(cctx->guard_at_ns));
 	if (first == KEY_NONE) {
-		scx_bpf_dump(" donors=0\n");
+		scx_bpf_dump(" donors=0 tickless=%u\n", cctx->tickless);
 		return;
 	}
 	scx_bpf_dump(" donors=%u first_donor_key=%+lld\n", cctx->nr_donors,

@@ -167,16 +167,15 @@ CORE_FN int chores(u32 nr, u64 now)
 	return 0;
 }
 
-/* ops.tick() of a busy CPU: what was put off, and what idle CPUs have to be told. */
-static __always_inline void tick(void)
+/* ops.tick() of busy CPU @cpu: what was put off, and what idle CPUs have to be told. */
+static __always_inline void tick(s32 cpu)
 {
 	struct machine *m = machine_of();
 	u64 now, again, todo = bits_read(&m->donors);
-	s32 cpu = port_this_cpu();
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	u32 nr;
 
-	if (cctx) {
+	if (cctx && cpu == port_this_cpu()) {
 		perf_note(cctx, cpu, port_now(), cctx->running_since_ns);
 		preempt_at_tick(cctx, cpu);
 		again = cctx->hrtick_at_ns ? hrtick(cpu) : 0;

@@ -70,6 +70,16 @@ static __always_inline void perf_note(struct cpu_ctx *cctx, s32 cpu, u64 now, bo
 		perf_update(cpu, elapsed_ns, now);
 }
 
+/* From now on nothing looks at the demand of @cpu, which is busy. Caller: as above. */
+static __always_inline void perf_full(struct cpu_ctx *cctx, s32 cpu)
+{
+	if (!cfg.cpufreq || cctx->perf_told == PERF_ONE)
+		return;
+	cctx->perf = PERF_ONE;
+	cctx->perf_told = PERF_ONE;
+	port_perf_set(cpu, PERF_ONE);
+}
+
 /* a CPU that has been idle for so long asks for nothing; its domain may be kept fast by it */
 #define PERF_IDLE_NS 50000000ULL
 

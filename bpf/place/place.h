@@ -13,6 +13,7 @@
 #include "pull.h"
 #include "select.h"
 #include "perf.h"
+#include "tickless.h"
 #include "hrtick.h"
 #include "kick.h"
 

@@ -67,7 +67,7 @@ void BPF_STRUCT_OPS(proxy_tick, struct task_struct *p)
 
 	if (tctx)
 		task_tick(p, tctx);
-	tick();
+	tick(scx_bpf_task_cpu(p));
 }
 
 void BPF_STRUCT_OPS(proxy_running, struct task_struct *p)

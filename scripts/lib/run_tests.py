@@ -25,7 +25,7 @@ import vmrun
 # of `cargo test` and of tests/guest: test result: ok. 5 passed; 0 failed; 1 ignored; ...
 CARGO_RESULT = re.compile(r"^test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored", re.M)
 PLAIN_RESULT = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", re.M)
-SECOND_ATTEMPT = re.compile(r"^(?:test .*\.\.\. )?second attempt of (\S+),", re.M)
+NEXT_ATTEMPT = re.compile(r"^(?:test .*\.\.\. )?(second|third) attempt of (\S+),", re.M)
 # of tests/guest: a test that begins
 GUEST_TEST = re.compile(r"^test (\S+) +\.\.\. ", re.M)
 HOST_TESTS = ["cli", "core", "cost", "fuzz", "interleave", "model", "record", "top"]
@@ -34,7 +34,7 @@ SLOW_TIMES = 3  # kernels that check themselves
 SLOWEST_SHOWN = 12
 AT_A_TIME = 2
 # what one of these programs says at its end for another one
-SLOWEST, SECOND = "slowest in guests: ", "had a second attempt: "
+SLOWEST, ANOTHER = "slowest in guests: ", "had another attempt: "
 
 
 class Tally:
@@ -43,7 +43,7 @@ class Tally:
     def __init__(self):
         self.counts = [0, 0, 0]
         self.failed_parts = []
-        self.second_attempts = []
+        self.next_attempts = []
         self.secs_of_tests = {}  # those of guests: name and machine
 
     def take(self, text):
@@ -52,8 +52,8 @@ class Tally:
             if line.startswith(SLOWEST):
                 pairs = (pair.removesuffix(" s").rpartition(" ") for pair in line.removeprefix(SLOWEST).split(", "))
                 self.secs_of_tests |= {test: float(secs) for test, _, secs in pairs}
-            elif line.startswith(SECOND):
-                self.second_attempts.append(line.removeprefix(SECOND))
+            elif line.startswith(ANOTHER):
+                self.next_attempts.append(line.removeprefix(ANOTHER))
 
     def part(self, name, started, counts, ok):
         for nr, count in enumerate(counts):
@@ -174,7 +174,7 @@ def guest(tally, series, table, binary, only, one_thread=False):
     for warning in outcome.warnings:
         print(f"{name}: kernel log: {warning}")
     tally.secs_of_tests |= {f"{test} on {series}": secs for test, secs in out.secs().items()}
-    tally.second_attempts += [f"{test} on {series}" for test in SECOND_ATTEMPT.findall(out.text())]
+    tally.next_attempts += [f"{test} on {series}, the {nr}" for nr, test in NEXT_ATTEMPT.findall(out.text())]
     counts = sums(CARGO_RESULT, out.text())
     ok = not outcome.status and not outcome.warnings and outcome.powered_off and counts[0] > 0 and not counts[1]
     tally.part(name, started, counts, ok)
@@ -322,8 +322,8 @@ def report(tally):
     slowest = sorted(tally.secs_of_tests.items(), key=lambda item: -item[1])[:SLOWEST_SHOWN]
     if slowest:
         print(SLOWEST + ", ".join(f"{test} {secs:.0f} s" for test, secs in slowest))
-    for name in tally.second_attempts:
-        print(f"{SECOND}{name}")
+    for name in tally.next_attempts:
+        print(f"{ANOTHER}{name}")
     for name in tally.failed_parts:
         print(f"failed: {name}")
     passed, failed, skipped = tally.counts

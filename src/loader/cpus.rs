@@ -106,10 +106,16 @@ fn cpu_list(path: &str) -> Result<Vec<usize>> {
     scx_utils::read_cpulist(list.trim()).context(path.to_owned())
 }
 
+/// CPUs that the kernel was booted with `nohz_full=` for; without any it says "(null)", or has no such file.
+fn nohz_full() -> Vec<usize> {
+    cpu_list("/sys/devices/system/cpu/nohz_full").unwrap_or_default()
+}
+
 /// Tell BPF where CPUs are: `bpf/place/state.h`.
 pub(super) fn note_topology(skel: &mut BpfSkel, online: &[OnlineCpu]) -> Result<()> {
     let domains = topology::domains(online).context("more CPUs than 64 domains have room for")?;
     let cache_of: BTreeMap<u32, u32> = online.iter().map(|c| (c.cpu, c.cache)).collect();
+    let nohz_full = nohz_full();
     let mut big = 0_u64;
     for (nr, domain) in (0_u32..).zip(&domains) {
         let all = u64::MAX >> (64 - domain.cpus.len());
@@ -129,6 +135,7 @@ pub(super) fn note_topology(skel: &mut BpfSkel, online: &[OnlineCpu]) -> Result<
             ctx.domain = nr;
             ctx.bit = bit;
             ctx.idle = 1;
+            ctx.nohz_full = u32::from(nohz_full.contains(&(*cpu as usize)));
             let key = cpu.to_ne_bytes();
             skel.maps
                 .cpu_ctxs

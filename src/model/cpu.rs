@@ -10,6 +10,9 @@ use super::sim::{Event, Sim, TICK_NS};
 /// Slice of a task that the kernel keeps running without being told for how long.
 const SLICE_DFL_NS: u64 = 20_000_000;
 
+/// Between two ticks that another CPU makes for one without ticks.
+const REMOTE_TICK_NS: u64 = 1_000_000_000;
+
 impl Sim {
     pub(super) fn is_fair(&self, t: Pid) -> bool {
         matches!(self.world.task(t).class, Class::Fair { .. })
@@ -50,11 +53,30 @@ impl Sim {
         if !self.is_fair(t) {
             return;
         }
-        self.world.this_cpu = cpu;
+        let Some(by) = self.ticked_by(cpu) else {
+            return;
+        };
+        self.world.this_cpu = by;
         self.call(Call::Tick(t), |p, w| p.tick(w, t));
         if self.world.task(t).slice_ns == 0 {
             self.resched(cpu);
         }
+    }
+
+    /// The CPU that makes the tick of `cpu`: while that is stopped another one makes one a second
+    /// (sched_tick_remote()).
+    fn ticked_by(&mut self, cpu: Cpu) -> Option<Cpu> {
+        if !self.world.cpu(cpu).tick_stopped {
+            return Some(cpu);
+        }
+        let nohz_full = self.setup.topology.nohz_full(self.setup.nr_cpus);
+        let left_out = &mut self.world.cpu_mut(cpu).ticks_left_out;
+        *left_out += 1;
+        if !left_out.is_multiple_of(REMOTE_TICK_NS / TICK_NS) {
+            return None;
+        }
+        let online = self.world.online_mask();
+        (0..self.setup.nr_cpus).find(|c| online >> c & 1 == 1 && !nohz_full.contains(c))
     }
 
     /// do_sched_yield(); that of a higher class finds no equals here.
@@ -219,6 +241,9 @@ impl Sim {
             }
             self.call(Call::Running(t, cpu), |p, w| p.running(w, t));
         }
+        let nohz_full = self.setup.topology.nohz_full(self.setup.nr_cpus);
+        let endless = self.is_fair(t) && self.world.task(t).slice_ns == u64::MAX;
+        self.world.cpu_mut(cpu).tick_stopped = endless && nohz_full.contains(&cpu);
         self.arm_tick(cpu);
     }
 

@@ -140,6 +140,10 @@ pub struct CpuState {
     pub(super) no_preempt: bool,
     pub(super) generation: u64,
     pub(super) tick_armed: bool,
+    /// whether what runs was switched to with an infinite slice, on a CPU of nohz_full
+    pub(super) tick_stopped: bool,
+    /// ticks that would have been, while it was stopped
+    pub(super) ticks_left_out: u64,
     /// counts the times that its timer was started
     pub(super) hrtick_generation: u64,
 }
@@ -231,6 +235,8 @@ impl World {
             no_preempt: false,
             generation: 0,
             tick_armed: false,
+            tick_stopped: false,
+            ticks_left_out: 0,
             hrtick_generation: 0,
         };
         let task = |spec: &super::program::TaskSpec| Task {
@@ -341,7 +347,9 @@ impl World {
         task.exec_ns += ran;
         task.round_exec_ns += ran;
         task.left_ns = task.left_ns.saturating_sub(ran);
-        task.slice_ns = task.slice_ns.saturating_sub(ran);
+        if task.slice_ns != u64::MAX {
+            task.slice_ns = task.slice_ns.saturating_sub(ran);
+        }
     }
 
     /// Takes `t` off the queue that it is on.

@@ -55,6 +55,8 @@ pub struct Topology {
     pub node_domains: u32,
     /// CPUs of the larger capacity, from CPU 0 on; 0: all are alike.
     pub big_cpus: u32,
+    /// CPUs whose tick stops under an infinite slice, from the last one down.
+    pub nohz_full_cpus: u32,
 }
 
 impl Default for Topology {
@@ -64,11 +66,17 @@ impl Default for Topology {
             smt: false,
             node_domains: 64,
             big_cpus: 0,
+            nohz_full_cpus: 0,
         }
     }
 }
 
 impl Topology {
+    /// The CPUs of a machine of `nr_cpus` whose tick can be stopped.
+    pub fn nohz_full(&self, nr_cpus: u32) -> Vec<Cpu> {
+        (nr_cpus.saturating_sub(self.nohz_full_cpus)..nr_cpus).collect()
+    }
+
     /// The domains of a machine of `nr_cpus`.
     pub fn domains(&self, nr_cpus: u32) -> Vec<Domain> {
         let cpus: Vec<Cpu> = (0..nr_cpus).collect();
@@ -130,6 +138,8 @@ pub struct Config {
     pub nr_cpus: u32,
     /// Which of them are near each other.
     pub domains: Vec<Domain>,
+    /// Those whose tick stops under an infinite slice.
+    pub nohz_full: Vec<Cpu>,
     /// Least time between two looks of a busy CPU for tasks that get less than their share.
     pub balance_ns: u64,
     /// Time that a task runs before the next pick.
@@ -157,6 +167,7 @@ impl Config {
         Self {
             nr_cpus,
             domains: Topology::default().domains(nr_cpus),
+            nohz_full: Vec::new(),
             balance_ns: 20_000_000,
             slice_ns: 3_000_000,
             lag_ns: 3_000_000,

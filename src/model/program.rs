@@ -232,6 +232,7 @@ impl Setup {
     pub fn config(&self) -> Config {
         Config {
             domains: self.topology.domains(self.nr_cpus),
+            nohz_full: self.topology.nohz_full(self.nr_cpus),
             ..Config::new(self.nr_cpus)
         }
     }

@@ -4,8 +4,8 @@
 //! purpose, and decides what the C in `bpf/core` must decide.
 //!
 //! `state` has the tasks and CPUs, `donor` the life of a donor, `walk` the chains,
-//! `pick` the choice of what runs, `place` where tasks go, `hrtick` who is preempted later; this file
-//! the callbacks.
+//! `pick` the choice of what runs, `place` where tasks go, `hrtick` who is preempted later, `tickless`
+//! who has a CPU without ticks; this file the callbacks.
 
 mod donor;
 mod group;
@@ -13,6 +13,7 @@ mod hrtick;
 mod pick;
 mod place;
 mod state;
+mod tickless;
 mod walk;
 
 use super::key;
@@ -220,6 +221,7 @@ impl Policy for Reference {
     fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, cpu: Cpu, flags: EnqFlags) {
         self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Local;
+        self.clock_tickless(k.now_ns(), cpu);
         if let Some(due) = self.due(k.now_ns(), t) {
             self.park(k, t, cpu, due);
             return;
@@ -251,6 +253,9 @@ impl Policy for Reference {
         }
         k.dsq_insert_vtime(t, cpu, reach, key, self.cfg.slice_ns);
         let with_donors = self.donors_release(k, t, cpu);
+        if self.interrupt_tickless(k, cpu) {
+            return;
+        }
         if sent || !flags.wakeup && self.cpu(cpu).idle {
             k.kick(cpu, Kick::Idle);
         } else if flags.last {
@@ -278,6 +283,7 @@ impl Policy for Reference {
             self.use_vtime(t, lent, k.now_ns());
         }
         self.note_running(k, t, cpu);
+        self.begin_tickless(k, t, cpu);
         self.begin_turn(k.now_ns(), t, cpu);
         self.idle_with_donors(k.now_ns(), cpu, false);
         if self.cpu(cpu).idle {
@@ -288,6 +294,7 @@ impl Policy for Reference {
     fn stopping(&mut self, k: &mut dyn Kernel, t: Pid, runnable: bool) {
         let cpu = k.task_cpu(t);
         self.charge(k, t);
+        self.cpu_mut(cpu).tickless = false;
         self.handoff_note(k.now_ns(), t, !runnable);
         self.task_mut(t).place = Place::Local;
         let state = self.cpu_mut(cpu);
@@ -324,12 +331,15 @@ impl Policy for Reference {
     }
 
     fn tick(&mut self, k: &mut dyn Kernel, t: Pid) {
-        let cpu = k.this_cpu();
+        let cpu = k.task_cpu(t);
+        self.tick_tickless(k, t, cpu);
         self.tick_limit(k, t);
-        if std::mem::take(&mut self.cpu_mut(cpu).preempt_at_tick) {
-            k.kick(cpu, Kick::Preempt);
+        if cpu == k.this_cpu() {
+            if std::mem::take(&mut self.cpu_mut(cpu).preempt_at_tick) {
+                k.kick(cpu, Kick::Preempt);
+            }
+            self.look_again(k, cpu);
         }
-        self.look_again(k, cpu);
         self.group_pass(k);
         self.chores(k);
     }

@@ -35,6 +35,9 @@ pub struct Scenario {
     /// CPUs of a larger capacity than the others, from CPU 0 on; 0: all are alike.
     #[serde(default)]
     pub big_cpus: u32,
+    /// CPUs booted with `nohz_full=`, from the last CPU down.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nohz_full_cpus: u32,
     /// Caches of a NUMA node; none named: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_domains: Option<u32>,
@@ -305,6 +308,12 @@ pub fn ms_to_ns(ms: f64) -> u64 {
     ns(ms, 1e6)
 }
 
+/// Whether there are none.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
 /// What `hrtick` is, if a file does not say.
 fn yes() -> bool {
     true
@@ -368,6 +377,7 @@ impl Scenario {
     pub fn config(&self) -> Config {
         Config {
             domains: self.topology().domains(self.cpus),
+            nohz_full: self.topology().nohz_full(self.cpus),
             ..Config::new(self.cpus)
         }
     }
@@ -378,6 +388,7 @@ impl Scenario {
             domain_cpus: self.domain_cpus.unwrap_or(all.domain_cpus),
             smt: self.smt,
             big_cpus: self.big_cpus,
+            nohz_full_cpus: self.nohz_full_cpus,
             node_domains: self.node_domains.unwrap_or(all.node_domains),
         }
     }

@@ -280,6 +280,7 @@ pub fn scenario_of(setup: &Setup, name: &str, about: &str) -> Scenario {
         domain_cpus: Some(setup.topology.domain_cpus),
         smt: setup.topology.smt,
         big_cpus: setup.topology.big_cpus,
+        nohz_full_cpus: setup.topology.nohz_full_cpus,
         node_domains: Some(setup.topology.node_domains),
         until_ms: ms(setup.until_ns),
         seed: setup.seed,

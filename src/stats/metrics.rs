@@ -133,6 +133,7 @@ metrics! {
         proxy_stat_STAT_WAKE_HANDOFF wakeups_handoff "Wakeups sent to the CPU of a waker that is about to sleep, since the last reading"
         proxy_stat_STAT_PREEMPT_TICK preempt_tick "Running tasks preempted by a timer or a tick, because a task that woke earlier has an earlier key, since the last reading"
         proxy_stat_STAT_PREEMPT_WAKEUP preempt_wakeup "Running tasks preempted by a waking task with an earlier key, since the last reading"
+        proxy_stat_STAT_TICKLESS tickless_turns "Tasks that began to run on a CPU of nohz_full with nobody else there, and so without ticks, since the last reading"
         proxy_stat_STAT_STARVE_CLAMP starve_clamps "Keys lowered by the starvation guard (--starve-ms), since the last reading"
         proxy_stat_STAT_STARVE_CLOCK starve_clock_moves "Times that the starvation guard advanced a CPU's clock for tasks that had waited for --starve-ms, since the last reading"
         proxy_stat_STAT_STARVE_OVERDUE starve_overdue "Picks in which urgent donors were held back by a task that had waited for --starve-ms, since the last reading"

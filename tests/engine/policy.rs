@@ -67,6 +67,10 @@ impl CoreC {
         // SAFETY: it was made just now.
         unsafe { sys::host_set_donating(engine, c_int::from(cfg.donate)) };
         place(engine, &cfg.domains);
+        for &cpu in &cfg.nohz_full {
+            // SAFETY: the engine was made for these CPUs.
+            unsafe { sys::host_nohz_full(engine, cpu as c_int) };
+        }
         Self {
             engine,
             nr_cpus: cfg.nr_cpus,

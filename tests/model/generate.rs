@@ -170,13 +170,24 @@ fn groups(size: Size) -> impl Strategy<Value = Vec<GroupSpec>> {
 fn topology() -> impl Strategy<Value = Topology> {
     let domain_cpus = prop_oneof![2 => Just(64), 2 => 1..=4u32];
     let big_cpus = prop_oneof![2 => Just(0), 1 => 1..=3u32];
-    let of = (domain_cpus, any::<bool>(), 1..=3u32, big_cpus);
-    of.prop_map(|(domain_cpus, smt, node_domains, big_cpus)| Topology {
+    // the boot CPU is never one of them: from three CPUs down it may come to none
+    let nohz_full_cpus = prop_oneof![2 => Just(0), 1 => 1..=2u32];
+    let of = (
         domain_cpus,
-        smt,
-        node_domains,
+        any::<bool>(),
+        1..=3u32,
         big_cpus,
-    })
+        nohz_full_cpus,
+    );
+    of.prop_map(
+        |(domain_cpus, smt, node_domains, big_cpus, nohz_full_cpus)| Topology {
+            domain_cpus,
+            smt,
+            node_domains,
+            big_cpus,
+            nohz_full_cpus,
+        },
+    )
 }
 
 fn setup_of(size: Size) -> impl Strategy<Value = Setup> {

@@ -312,6 +312,7 @@ impl Reference {
         if self.donors_release(k, t, cpu) {
             k.kick(cpu, Kick::Resched);
         }
+        self.interrupt_tickless(k, cpu);
     }
 
     /// `t` is parked no more, if it was: its context competes again.

@@ -75,7 +75,9 @@ impl Reference {
         }
         self.cpu_mut(cpu).least = least;
         // who yields lets the next one go first, and that may be a donor
-        let yields = prev.is_some_and(|p| std::mem::take(&mut self.task_mut(p).yielded));
+        let tickless = self.cpu(cpu).tickless;
+        let yields =
+            prev.is_some_and(|p| std::mem::take(&mut self.task_mut(p).yielded) || tickless);
         let limit = if yields { head.map(|h| h.key) } else { least };
         match (self.pick_donor(k, cpu, limit, prev, head), prev) {
             (Resolved::Owner, _) => {}
@@ -108,9 +110,10 @@ impl Reference {
         yields: bool,
     ) {
         if let Some(p) = prev {
+            let tickless = self.cpu(cpu).tickless;
             let (now, every) = (k.now_ns(), self.cfg.balance_ns);
             let pulled_at = &mut self.cpu_mut(cpu).pulled_at;
-            if !yields && pulled_at.is_none_or(|then| now - then >= every) {
+            if (!yields || tickless) && pulled_at.is_none_or(|then| now - then >= every) {
                 *pulled_at = Some(now);
                 if self.pull(k, cpu, p) {
                     return;
@@ -168,7 +171,11 @@ impl Reference {
     }
 
     fn keep(&mut self, k: &mut dyn Kernel, prev: Pid, cpu: Cpu) {
-        k.set_slice(prev, self.cfg.slice_ns);
+        let slice_ns = match self.cpu(cpu).tickless {
+            true => u64::MAX,
+            false => self.cfg.slice_ns,
+        };
+        k.set_slice(prev, slice_ns);
         self.note_running(k, prev, cpu);
     }
 

@@ -133,6 +133,8 @@ pub(super) struct CpuCtx {
     pub running_weight: u32,
     pub running_since: Option<u64>,
     pub running_pid: Pid,
+    /// What runs has begun alone, and without ticks.
+    pub tickless: bool,
     /// Whether it is idle.
     pub idle: bool,
     /// Whether it is, and nobody has claimed it.
