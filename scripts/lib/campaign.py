@@ -32,14 +32,14 @@ def parse(argv):
     parser.add_argument("--critical-ms", type=int, default=20, metavar="MS", help="CPU time that the owner shall still need (default %(default)s)")
     parser.add_argument("--factor-max", type=float, default=2.0, metavar="X", help="largest factor that is no failure (default %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the report of `inversion`")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="keep the recording, for `scx_proxy replay`")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="record the trials, for `scx_proxy replay`; they take longer for it")
     return parser.parse_args(argv)
 
 
 def measure(args, kernel, out_dir):
     script = project.ROOT / "scripts" / "lib" / "campaign_inside.sh"
     trials = ["--trials", str(args.trials), "--critical-ms", str(args.critical_ms)]
-    command = ["bash", str(script), str(project.RELEASE), str(out_dir), "--lock", args.lock, "--topology", args.topology, *trials]
+    command = ["bash", str(script), str(project.RELEASE), str(out_dir), "yes" if args.record else "no", "--lock", args.lock, "--topology", args.topology, *trials]
     job = vmrun.Job(
         cwd=str(project.ROOT), kernel=kernel, command=command, timeout_secs=3600, rw=[str(out_dir)], virtual_time=True, even_us=EVEN_US
     )
