@@ -4,7 +4,7 @@
 use crate::cli::Cli;
 use crate::groups::Groups;
 use crate::hogs::Hogs;
-use crate::lock::{self, Recipe, SizedSetup};
+use crate::lock::{self, Company, Recipe, SizedSetup};
 use crate::report::{Report, ScenarioReport};
 use crate::summary::round3;
 use crate::sys::{self, Interrupted};
@@ -107,11 +107,20 @@ fn stage_trials(
         critical: cli.critical(),
         max_wait: cli.max_wait(),
     };
+    let mut hogs = Hogs::spawn(&place.hogs, cli.hog_nice, groups)?;
     let setup = match setup {
         Some(setup) => setup,
-        None => setup.insert(lock::calibrate(recipe, terms.section_ns())?),
+        None => {
+            let mut sized = lock::calibrate(recipe, terms.section_ns())?;
+            let company = Company {
+                place: place.holders,
+                nice: cli.hog_nice.min(0),
+                hogs: &mut hogs,
+            };
+            sized.rehearse(terms.section_ns(), company)?;
+            setup.insert(sized)
+        }
     };
-    let mut hogs = Hogs::spawn(&place.hogs, cli.hog_nice, groups)?;
     let mut measured: Vec<Measured> = Vec::new();
     while keep_trying(report, cli.trials) {
         let outcome = trial::run(setup.setup(), &terms, place, groups, &mut hogs)?;

@@ -27,10 +27,12 @@ mod ww_mutex;
 
 use crate::board::Board;
 use crate::child::Child;
+use crate::hogs::Hogs;
 use crate::missing_page::Sleeper;
 use crate::spawn::WorkerKind;
 use crate::sys;
 use crate::task::Task;
+use crate::topology::Place;
 use anyhow::{Context, Result, anyhow, bail};
 use std::fs::File;
 use std::hint::black_box;
@@ -183,6 +185,9 @@ const GOOD_SIZE: std::ops::Range<f64> = 0.9..1.4;
 /// What is taken if nothing better was found: on a machine whose pace changes from one measurement
 /// to the next, trials correct the size as they go.
 const USABLE_SIZE: std::ops::Range<f64> = 0.3..4.0;
+/// ... and what a rehearsal makes shorter. On a busy host it may measure twice as much by chance.
+const TOO_LONG: f64 = 4.0;
+const REHEARSALS_MAX: usize = 3;
 const MEASURE_LIMIT: Duration = Duration::from_secs(120);
 
 /// A setup and its size.
@@ -197,6 +202,20 @@ impl SizedSetup {
         self.setup.as_mut()
     }
 
+    /// Makes it smaller if it takes many times `target_ns` beside the hogs of a trial, and not by itself: how far a
+    /// CPU gets in a millisecond depends on the others where they are emulated.
+    pub fn rehearse(&mut self, target_ns: u64, mut company: Company) -> Result<()> {
+        for _ in 0..REHEARSALS_MAX {
+            let took_ns = critical_section_ns(self.setup.as_mut(), Some(&mut company))?;
+            let ratio = took_ns as f64 / target_ns as f64;
+            if ratio <= TOO_LONG {
+                break;
+            }
+            self.resize(1.1 / ratio)?;
+        }
+        Ok(())
+    }
+
     /// Builds it again, larger or smaller.
     pub fn resize(&mut self, scale: f64) -> Result<()> {
         let pages = (self.pages as f64 * scale) as usize;
@@ -206,13 +225,21 @@ impl SizedSetup {
     }
 }
 
+/// What an owner runs beside, as in a trial.
+pub struct Company<'a> {
+    pub place: Place,
+    /// Not above that of the hogs.
+    pub nice: i32,
+    pub hogs: &'a mut Hogs,
+}
+
 /// Builds a setup whose end owner needs about `target_ns` of CPU in its critical section.
 pub fn calibrate(recipe: &'static Recipe, target_ns: u64) -> Result<SizedSetup> {
     let mut pages = FIRST_PAGES;
     let mut closest = (f64::INFINITY, 0);
     for _ in 0..ROUNDS_MAX {
         let mut setup = (recipe.build)(pages)?;
-        let took_ns = critical_section_ns(setup.as_mut())?;
+        let took_ns = critical_section_ns(setup.as_mut(), None)?;
         let ratio = took_ns as f64 / target_ns as f64;
         if GOOD_SIZE.contains(&ratio) {
             return Ok(SizedSetup {
@@ -255,11 +282,12 @@ fn next_pages(pages: usize, took_ns: u64, target_ns: u64, pages_max: usize) -> u
 }
 
 /// What the end owner's syscall costs with no contention, in a fresh process as in a trial.
-fn critical_section_ns(setup: &mut dyn Setup) -> Result<u64> {
+fn critical_section_ns(setup: &mut dyn Setup, mut company: Option<&mut Company>) -> Result<u64> {
     setup.reset()?;
     let board = Board::new()?;
     let slot = &board.holders[0];
-    let mut child = Child::spawn(None, 0, || {
+    let (place, nice) = company.as_ref().map_or((None, 0), |c| (c.place, c.nice));
+    let mut child = Child::spawn(place, nice, || {
         if let Err(error) = setup.prepare(0) {
             slot.fail(&error);
             return 1;
@@ -267,11 +295,16 @@ fn critical_section_ns(setup: &mut dyn Setup) -> Result<u64> {
         slot.measure(|| setup.hold_alone());
         0
     })?;
+    // Declared after the child, so that hogs stop first on every path and cannot starve its end.
+    let running = company.as_mut().map(|company| company.hogs.run());
     let mut end = None;
     let ended = sys::poll_until(MEASURE_LIMIT, Duration::from_millis(1), || {
         end = child.ended()?;
         Ok(end.is_some())
     })?;
+    if let Some(running) = running {
+        running.stop()?;
+    }
     if !ended {
         bail!(
             "a critical section took more than {} s",
