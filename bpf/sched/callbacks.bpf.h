@@ -67,6 +67,7 @@ void BPF_STRUCT_OPS(proxy_tick, struct task_struct *p)
 
 	if (tctx)
 		task_tick(p, tctx);
+	unserved_tick(p);
 	tick(scx_bpf_task_cpu(p));
 }
 
