@@ -249,13 +249,13 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	stat_inc(STAT_ENQUEUE);
 	queue_insert(p, cpu, reach, tctx->vtime, enq_flags);
 	with_donors = donors_release(p, tctx, cpu);
+	if (tickless_interrupt(cctx, cpu))
+		return true;
 	/*
 	 * An idle CPU that the kernel has queued the task on is woken by it (wakeup_preempt());
 	 * of one that we chose it does not know.
 	 */
 	/* ... nor of one where a task was parked, which something has changed for */
-	if (tickless_interrupt(cctx, cpu))
-		return true;
 	if (sent_idle || (!wakeup && cctx->idle))
 		port_kick(cpu, PORT_KICK_IDLE);
 	else if (last)
