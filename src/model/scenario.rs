@@ -36,7 +36,7 @@ pub struct Scenario {
     #[serde(default)]
     pub big_cpus: u32,
     /// CPUs booted with `nohz_full=`, from the last CPU down.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default)]
     pub nohz_full_cpus: u32,
     /// Caches of a NUMA node; none named: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -306,12 +306,6 @@ fn ns(value: f64, per_unit: f64) -> u64 {
 /// Milliseconds of a file in ns.
 pub fn ms_to_ns(ms: f64) -> u64 {
     ns(ms, 1e6)
-}
-
-/// Whether there are none.
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-fn is_zero(n: &u32) -> bool {
-    *n == 0
 }
 
 /// What `hrtick` is, if a file does not say.

@@ -19,6 +19,7 @@ use libtest_mimic::Failed;
 use scx_proxy::model::program::{Class, CpuMask, External, LockSpec, Op, Setup, TaskSpec};
 
 use crate::cgroup::Cgroup;
+use crate::load::cpu_time_ns;
 use crate::machine::{ensure, wait_for};
 use crate::userlock::UserLock;
 
@@ -35,25 +36,15 @@ pub struct Staged {
     pub tids: Vec<u32>,
 }
 
-fn clock_ns(clock: libc::clockid_t) -> u64 {
+/// CPU time of the calling thread.
+fn own_cpu_ns() -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     // SAFETY: time is valid for the write.
-    unsafe { libc::clock_gettime(clock, &mut time) };
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// CPU time of the calling thread.
-fn own_cpu_ns() -> u64 {
-    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
-}
-
-/// CPU time of another thread of this process; 0 if there is none of that number.
-fn cpu_ns(tid: u32) -> u64 {
-    // CPUCLOCK_PERTHREAD_MASK | CPUCLOCK_SCHED, include/linux/posix-timers_types.h
-    clock_ns(!(tid as libc::clockid_t) << 3 | 4 | 2)
 }
 
 fn check(ret: libc::c_int, what: &str) -> Result<(), Failed> {
@@ -240,7 +231,8 @@ impl Progress {
         let tid = self.tid.load(Ordering::Acquire);
         self.inside_after_ns == 0
             || self.ended.load(Ordering::Acquire)
-            || cpu_ns(tid) >= began + self.inside_after_ns
+            || cpu_time_ns(format_args!("self/task/{tid}"))
+                .is_ok_and(|ns| ns >= began + self.inside_after_ns)
             || sleeps(tid)
     }
 }
