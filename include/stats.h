@@ -56,6 +56,8 @@ enum proxy_stat {
 	STAT_DONATION_BINDER,
 	STAT_DONATION_NTSYNC,
 	STAT_DONATION_FUTEX,
+	STAT_DONATION_YIELD,		/* and of those that it yields to */
+	STAT_YIELD_TO,			/* directed yields to tasks that were queued: contexts offered */
 	STAT_CANDIDATE_MISSED,		/* slices used up by candidates that turned out not to have the lock */
 	STAT_DONATED_NS,		/* CPU time charged to donors */
 	STAT_OWN_NS,			/* CPU time charged to the tasks themselves */

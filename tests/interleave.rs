@@ -155,6 +155,14 @@ const MISTAKES: &[(&str, Mistake)] = &[
         },
     ),
     (
+        "who yields looks whether its context is lent, instead of taking it back",
+        Mistake {
+            file: "core/yield.h",
+            from: "token = __sync_lock_test_and_set(&tctx->token, 0);",
+            to: "token = tctx->token; token_cas(tctx, token, 0);",
+        },
+    ),
+    (
         "work is said to be gone without another look",
         Mistake {
             file: "place/runq.h",

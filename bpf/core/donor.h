@@ -112,12 +112,11 @@ static __always_inline void candidates_forget(struct task_ctx *tctx)
 		tctx->lent_to[i & (CANDIDATES_MAX - 1)] = (struct candidate_turns){};
 }
 
-/* A new wait of @p for @lock begins, with the context that it has now; its token says MOVING. */
-static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *tctx, u64 lock,
-				       s32 cpu, u32 urgency)
+/* The context that @p has now is to be lent: its next wait number, for the token. */
+static __always_inline u64 context_begin(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
+					 u32 type)
 {
 	u64 seq = tctx->wait_seq + TOKEN_SEQ_ONE;
-	u32 owner = edge_owner_pid(p, tctx, lock);
 
 	if (!token_seq(seq))
 		seq = TOKEN_SEQ_ONE; /* 0 marks a free entry in the heap */
@@ -125,9 +124,19 @@ static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *t
 	tctx->wait_key = tctx->vtime;
 	tctx->wait_cpu = cpu;
 	tctx->wait_weight = tctx->weight;
-	tctx->wait_urgency = urgency;
 	tctx->wait_user = port_user(p);
-	tctx->wait_type = lock & LOCK_TYPE_MASK;
+	tctx->wait_type = type;
+	return seq;
+}
+
+/* A new wait of @p for @lock begins, with the context that it has now; its token says MOVING. */
+static __always_inline u64 donor_begin(struct task_struct *p, struct task_ctx *tctx, u64 lock,
+				       s32 cpu, u32 urgency)
+{
+	u64 seq = context_begin(p, tctx, cpu, lock & LOCK_TYPE_MASK);
+	u32 owner = edge_owner_pid(p, tctx, lock);
+
+	tctx->wait_urgency = urgency;
 	tctx->blocked_at_ns = port_now();
 	tctx->return_choice = RETURN_NONE;
 	tctx->named_owner = owner;
@@ -203,28 +212,13 @@ static __always_inline void lent_settle(struct task_ctx *tctx)
 }
 
 /*
- * The wait of @p is over (ops.runnable(), class change, exit): take the token
- * back, whatever it is, and pay for what ran on it. Returns the CPU where an
- * owner runs in its context right now, -1 if there is none.
+ * The context of @p is its own again: what @token, just taken, named is left behind. Returns the CPU
+ * where an owner runs in it right now, -1 if there is none.
  */
-static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tctx)
+static __always_inline s32 context_end(struct task_struct *p, struct task_ctx *tctx, u64 token)
 {
-	struct lock_slot *slot;
-	u64 token, inverted_ns, waited_ns, lock = tctx->wait_lock, delay;
-	u32 owner;
 	s32 cpu = -1;
 
-	if (!tctx->token)
-		return -1;
-	tctx->woke_at_ns = port_now();
-	token = __sync_lock_test_and_set(&tctx->token, 0);
-	if (!token)
-		return -1; /* it became ours, and was interrupted, at the same moment */
-	stat_inc(STAT_EDGE_WOKEN);
-	inverted_ns = inversion_so_far(tctx, tctx->woke_at_ns, &owner, &delay);
-	waited_ns = tctx->woke_at_ns - tctx->blocked_at_ns;
-	stat_add(STAT_WAITED_NS, waited_ns);
-	stat_add(STAT_INVERTED_NS, inverted_ns);
 	switch (token_kind(token)) {
 	case TOKEN_HEAP:
 		donor_queue_remove(token_place(token) >> 16, token_place(token) & 0xffff,
@@ -237,6 +231,33 @@ static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tc
 	default:
 		break;
 	}
+	return cpu;
+}
+
+/*
+ * The wait of @p is over (ops.runnable(), class change, exit): take the token
+ * back, whatever it is, and pay for what ran on it. Returns the CPU where an
+ * owner runs in its context right now, -1 if there is none.
+ */
+static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tctx)
+{
+	struct lock_slot *slot;
+	u64 token, inverted_ns, waited_ns, lock = tctx->wait_lock, delay;
+	u32 owner;
+	s32 cpu;
+
+	if (!tctx->token)
+		return -1;
+	tctx->woke_at_ns = port_now();
+	token = __sync_lock_test_and_set(&tctx->token, 0);
+	if (!token)
+		return -1; /* it became ours, and was interrupted, at the same moment */
+	stat_inc(STAT_EDGE_WOKEN);
+	inverted_ns = inversion_so_far(tctx, tctx->woke_at_ns, &owner, &delay);
+	waited_ns = tctx->woke_at_ns - tctx->blocked_at_ns;
+	stat_add(STAT_WAITED_NS, waited_ns);
+	stat_add(STAT_INVERTED_NS, inverted_ns);
+	cpu = context_end(p, tctx, token);
 	lent_settle(tctx);
 	event_wait(EVENT_WAKE, cpu, p, tctx, owner, lock, waited_ns, inverted_ns);
 	slot = inversion_end(tctx, delay);
@@ -244,6 +265,18 @@ static __always_inline s32 donor_wake(struct task_struct *p, struct task_ctx *tc
 	if (lock && slot && slot->nr_waiting && *(volatile u64 *)&slot->lock == lock)
 		slot_turn(slot, lock_next_owner(p, tctx, lock), 0, tctx->woke_at_ns);
 	return cpu;
+}
+
+/*
+ * Whether wait @seq of a donor, whose token says MOVING, is a directed yield (core/yield.h), which is for one
+ * look and one slice: then it is over.
+ */
+static __always_inline bool yield_over(struct task_ctx *dctx, u64 seq)
+{
+	if (!*(volatile u32 *)&dctx->yields_to)
+		return false;
+	token_cas(dctx, token_make(seq, TOKEN_MOVING, 0), 0);
+	return true;
 }
 
 /* Take donor @pid back from @owner_pid (TOKEN_ATTACHED or TOKEN_ACTIVE), onto @cpu's queue. */
@@ -259,7 +292,8 @@ CORE_FN int donor_take_back(u32 pid, u32 owner_pid, u32 kind, s32 cpu)
 	if (dctx) {
 		token = dctx->token;
 		if (token_kind(token) == kind && token_place(token) == owner_pid &&
-		    token_cas(dctx, token, token_make(token, TOKEN_MOVING, 0)))
+		    token_cas(dctx, token, token_make(token, TOKEN_MOVING, 0)) &&
+		    !yield_over(dctx, token_seq(token)))
 			seq = token_seq(token);
 	}
 	port_task_put(d);
@@ -317,6 +351,21 @@ static __always_inline bool donors_release(struct task_struct *p, struct task_ct
 		donor_take_back(donor, port_pid(p), TOKEN_ACTIVE, cpu);
 	}
 	return attached_release(tctx, port_pid(p), cpu) || donor;
+}
+
+/*
+ * An owner that lost its donor must not go on in the donor's slice. If it runs
+ * for a donor that woke, its CPU picks again, unless the donor goes there
+ * anyway and is tested against the owner's own key.
+ */
+static __always_inline void donated_slice_end(struct task_struct *p, s32 owner_cpu)
+{
+	struct cpu_ctx *cctx = cpu_ctx_of(owner_cpu);
+
+	if (!cctx || !nr_queued(cctx) || owner_cpu == port_task_cpu(p))
+		return;
+	stat_inc(STAT_RETURN_PREEMPT);
+	port_kick(owner_cpu, PORT_KICK_PREEMPT);
 }
 
 #endif /* PROXY_CORE_DONOR_H */

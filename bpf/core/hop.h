@@ -286,6 +286,16 @@ CORE_FN int chain_hop(u32 pid, struct hop *h)
 	if (!p)
 		return 0;
 	tctx = task_ctx_of(p);
+	if (tctx && tctx->yields_to) {
+		owner = tctx->yields_to;
+		port_task_put(p);
+		/* if it sleeps now, what on was not meant, and may be a lock of the one that yields */
+		if (hop_look(owner, 0) == HOP_RUNNABLE) {
+			h->owner_pid = owner;
+			h->end = HOP_RUNNABLE;
+		}
+		return 0;
+	}
 	if (tctx)
 		lock = edge_lock(p, tctx);
 	if (lock) {

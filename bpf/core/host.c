@@ -404,6 +404,13 @@ void host_yield(struct host_engine *e, const struct host_ports *p, unsigned int 
 	task_yield(TASK(e, pid));
 }
 
+int host_yield_to(struct host_engine *e, const struct host_ports *p, unsigned int pid,
+		  unsigned int to)
+{
+	ENTER(e, p);
+	return task_yield_to(TASK(e, pid), TASK(e, to));
+}
+
 void host_timer(struct host_engine *e, const struct host_ports *p)
 {
 	ENTER(e, p);
@@ -455,6 +462,7 @@ void host_donor(const struct host_engine *e, unsigned int pid, struct host_donor
 	d->token = ctx->token;
 	d->wait_seq = ctx->wait_seq;
 	d->key = ctx->wait_key;
+	d->yields_to = ctx->yields_to;
 }
 
 unsigned int host_queue_length(const struct host_engine *e, int cpu)

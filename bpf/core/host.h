@@ -55,6 +55,7 @@ struct host_donor {
 	host_u64 token;
 	host_u64 wait_seq;
 	host_u64 key;
+	unsigned int yields_to;
 };
 
 struct host_engine *host_engine_new(const struct proxy_config *cfg, unsigned int nr_tasks);
@@ -94,6 +95,8 @@ void host_quiescent(struct host_engine *e, const struct host_ports *ports, unsig
 void host_tick(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_hrtick(struct host_engine *e, const struct host_ports *ports, int cpu);
 void host_yield(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
+int host_yield_to(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
+		  unsigned int to);
 void host_timer(struct host_engine *e, const struct host_ports *ports);
 void host_contention_begin(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
 			   int cpu);

@@ -10,6 +10,8 @@
 static __always_inline void keep_prev(struct task_struct *prev, struct task_ctx *ptctx,
 				      struct cpu_ctx *cctx, u64 now)
 {
+	if (ptctx->yields_to)
+		yield_end(prev, ptctx);
 	port_set_slice(prev, cctx->tickless ? SLICE_INFINITE : cfg.slice_ns);
 	running_note(cctx, prev, ptctx, now);
 }
@@ -88,11 +90,13 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 		donors_release(prev, ptctx, cpu);
 		prev_pid = port_pid(prev);
 		yields = ptctx->yielded || cctx->tickless;
-		ptctx->yielded = 0;
 		/* unless its cgroup has used up its cpu.max; a donor may have it go on all the same */
 		goes_on = !task_due(prev, ptctx, now);
 		if (goes_on)
 			prev_key = ptctx->vtime;
+		if (goes_on && ptctx->yielded && ptctx->yields_to)
+			yield_begin(prev, ptctx, cpu);
+		ptctx->yielded = 0;
 	}
 	runq_head(cpu, &head);
 	if (cctx->nr_parked)

@@ -17,6 +17,7 @@
 #include "../group/park.h"
 #include "inversion.h"
 #include "donor.h"
+#include "yield.h"
 #include "charge.h"
 #include "hint.h"
 #include "urgent.h"

@@ -145,7 +145,8 @@ static __always_inline bool donation_begin(struct task_ctx *octx, u32 owner_pid,
 	group_count(octx, 0);
 	stat_inc(STAT_DONATION);
 	stat_inc(STAT_DONATION_MUTEX + dctx->wait_type);
-	event(EVENT_DONATE, cpu, donor_pid, owner_pid, 0, hops);
+	if (dctx->wait_type != WAIT_YIELD) /* of that no watcher has seen the beginning */
+		event(EVENT_DONATE, cpu, donor_pid, owner_pid, 0, hops);
 	return true;
 }
 
@@ -207,7 +208,8 @@ static __always_inline void donor_migrate(struct task_ctx *dctx, u32 donor_pid, 
 	if (!cctx || !donor_put(donor_pid, seq, to, 0))
 		return;
 	stat_inc(STAT_DONOR_MIGRATION);
-	event(EVENT_MIGRATE, to, donor_pid, c->end.owner_pid, 0, 0);
+	if (dctx->wait_type != WAIT_YIELD)
+		event(EVENT_MIGRATE, to, donor_pid, c->end.owner_pid, 0, 0);
 	chain_migrate(c, to);
 	/* an idle CPU has no running key; a busy one is preempted for an earlier key only */
 	if (!cctx->running_since_ns) {
@@ -247,6 +249,10 @@ CORE_FN int donor_retry(u32 donor_pid, u64 seq, s32 cpu)
 		return 0;
 	dctx = task_ctx_of(d);
 	key = dctx ? *(volatile u64 *)&dctx->wait_key : 0;
+	if (dctx && yield_over(dctx, seq)) {
+		port_task_put(d);
+		return 0;
+	}
 	if (dctx && cctx && dctx->token == token_make(seq, TOKEN_MOVING, 0)) {
 		base = cctx->clock;
 		if (cctx->least_key != KEY_NONE && key_before(base, cctx->least_key) &&
@@ -295,8 +301,11 @@ static __always_inline enum resolved owner_act(struct task_struct *o, struct tas
 			return RESOLVED_NEXT;
 		return RESOLVED_PREV;
 	}
-	if (place != PLACE_QUEUED)
+	if (place != PLACE_QUEUED) {
+		if (yield_over(dctx, seq))
+			return RESOLVED_NEXT;
 		return donor_attach(octx, owner_pid, dctx, donor_pid, seq, cpu, place);
+	}
 	from = octx->dsq_cpu;
 	reach = octx->dsq_reach;
 	switch (owner_move(o, from, reach, cpu)) {

@@ -29,6 +29,9 @@ enum task_place {
 #define CANDIDATE_ROUND 16
 #define CANDIDATE_POINTING 12
 
+/* task_ctx.wait_type of a directed yield, core/yield.h; else it is an enum lock_type */
+#define WAIT_YIELD NR_LOCK_TYPES
+
 struct candidate_turns {
 	u32 pid;
 	u32 nr;
@@ -50,6 +53,7 @@ struct task_ctx {
 	u32 queued_weight; /* its part of that queue's load */
 	u64 queued_at_ns;  /* when it was put there */
 	u32 yielded;	 /* lets the next one go first, once */
+	u32 yields_to;	 /* the task that it lends its context to until it runs again, core/yield.h */
 	u32 parked_by;	 /* the group that has no budget, while it is parked */
 	u32 slept;	 /* it has not run since it slept */
 	u32 swap_to;	 /* CPU + 1 whose queue it goes to, in exchange for what was pulled from there */
@@ -80,7 +84,7 @@ struct task_ctx {
 	u64 site_lock;
 	u64 site;
 	u32 site_kind;
-	u32 wait_type;	 /* enum lock_type of what the wait is for; written as wait_seq */
+	u32 wait_type;	 /* enum lock_type of what the wait is for, or WAIT_YIELD; written as wait_seq */
 
 	/* as a donor. token: compare-and-swap; wait_*: its holder (core/token.h) */
 	u64 token;

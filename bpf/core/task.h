@@ -100,21 +100,6 @@ static __always_inline void return_outcome(struct task_struct *p, struct task_ct
 }
 
 /*
- * An owner that lost its donor must not go on in the donor's slice. If it runs
- * for a donor that woke, its CPU picks again, unless the donor goes there
- * anyway and is tested against the owner's own key.
- */
-static __always_inline void donated_slice_end(struct task_struct *p, s32 owner_cpu)
-{
-	struct cpu_ctx *cctx = cpu_ctx_of(owner_cpu);
-
-	if (!cctx || !nr_queued(cctx) || owner_cpu == port_task_cpu(p))
-		return;
-	stat_inc(STAT_RETURN_PREEMPT);
-	port_kick(owner_cpu, PORT_KICK_PREEMPT);
-}
-
-/*
  * @p got its lock from a task that runs in another task's context, from
  * further down the same chain: that donor now waits for @p, so this CPU picks
  * again instead of letting the former owner use up the donor's slice.
@@ -168,6 +153,10 @@ static __always_inline void task_runnable(struct task_struct *p, struct task_ctx
 		tctx->user_lock = 0;
 	if (!tctx->token)
 		return;
+	if (tctx->yields_to) { /* it was changed while it was queued */
+		yield_end(p, tctx);
+		return;
+	}
 	if (tctx->return_choice == RETURN_NONE && port_donating()) {
 		/* the kernel did not ask: it may run on one CPU only */
 		tctx->return_choice = RETURN_HOME;
@@ -294,6 +283,8 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 	vtime_pulled(tctx, cctx, port_pid(p));
 	tctx->charged_exec_ns = port_exec_ns(p);
 	tctx->charged_at_ns = now;
+	if (tctx->yields_to)
+		yield_end(p, tctx);
 	/* an exchange locks the bus, and mostly there is nothing */
 	if (*(volatile u64 *)&tctx->lent_cost)
 		vtime_use(tctx, lent_cost_now(tctx, __sync_lock_test_and_set(&tctx->lent_cost, 0)),
@@ -369,13 +360,6 @@ static __always_inline void task_tick(struct task_struct *p, struct task_ctx *tc
 		port_set_slice(p, 0);
 }
 
-/* ops.yield(): the next one goes first, once, whatever its key */
-static __always_inline void task_yield(struct task_struct *p, struct task_ctx *tctx)
-{
-	tctx->yielded = 1;
-	port_set_slice(p, 0);
-}
-
 /* ops.quiescent(); @sleeps: it goes to sleep, as opposed to being moved */
 static __always_inline void task_quiescent(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
 					   bool sleeps)
@@ -416,6 +400,8 @@ static __always_inline void task_enable(struct task_struct *p, struct task_ctx *
 /* @p leaves for another class, or exits: nothing of it may stay behind */
 static __always_inline void task_disable(struct task_struct *p, struct task_ctx *tctx)
 {
+	if (tctx->yields_to)
+		yield_end(p, tctx);
 	donor_wake(p, tctx);
 	tctx->return_choice = RETURN_NONE;
 	queue_left(tctx, PLACE_OTHER);

@@ -18,8 +18,8 @@ static const char place_names[8][8] = { "asleep", "queued", "local", "running",
 static const char token_names[8][12] = { "none",   "queued", "attached", "active",
 					 "moving", "limbo",  "?",	 "?" };
 static const char lock_names[8][8] = { "mutex",	  "rwsem",  "rtmutex", "pthread",
-				       "binder", "ntsync", "futex",  "?" };
-_Static_assert(NR_LOCK_TYPES <= 8, "a name for each type of lock");
+				       "binder", "ntsync", "futex",  "yield" };
+_Static_assert(WAIT_YIELD < 8, "a name for each kind of wait");
 
 static __always_inline s64 dump_key(u64 key, s32 cpu)
 {

@@ -104,12 +104,16 @@ void BPF_STRUCT_OPS(proxy_quiescent, struct task_struct *p, u64 deq_flags)
 
 bool BPF_STRUCT_OPS(proxy_yield, struct task_struct *from, struct task_struct *to)
 {
-	struct task_ctx *tctx = task_ctx_of(from);
+	struct task_ctx *tctx = task_ctx_of(from), *totctx;
 
-	/* yielding to a certain task is not supported, and so does nothing */
-	if (tctx && !to)
+	if (!tctx)
+		return false;
+	if (!to) {
 		task_yield(from, tctx);
-	return false;
+		return false; /* nobody asks */
+	}
+	totctx = task_ctx_of(to);
+	return totctx && task_yield_to(from, tctx, to, totctx);
 }
 
 #endif /* PROXY_SCHED_CALLBACKS_H */

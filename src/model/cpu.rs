@@ -89,6 +89,27 @@ impl Sim {
         self.resched(cpu);
     }
 
+    /// yield_to(), preempting.
+    pub(super) fn yield_to(&mut self, t: Pid, to: Pid, cpu: Cpu) {
+        if to == 0 || to as usize > self.world.tasks.len() || !self.is_fair(t) || !self.is_fair(to)
+        {
+            return;
+        }
+        if to == t || self.world.task(to).state != State::Runnable {
+            return;
+        }
+        self.world.this_cpu = cpu;
+        self.world.task_mut(t).yielded_to = Some(to);
+        let call = Call::YieldsTo(t, to);
+        if self.call(call, |p, w| p.yields_to(w, t, to)) {
+            let there = self.world.task(to).cpu;
+            self.resched(cpu);
+            if there != cpu {
+                self.resched(there);
+            }
+        }
+    }
+
     /// A busy CPU ticks; each at its own moment.
     fn arm_tick(&mut self, cpu: Cpu) {
         if std::mem::replace(&mut self.world.cpu_mut(cpu).tick_armed, true) {

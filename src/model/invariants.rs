@@ -60,8 +60,6 @@ pub struct Checker {
     /// Owners that ran in a donor's context after the last step.
     active: BTreeMap<Pid, (Pid, u64)>,
     uncharged: BTreeMap<Pid, Vec<Donated>>,
-    /// The last wait that each donor was seen in.
-    waits: BTreeMap<Pid, u64>,
     donated_ns: u64,
     idle_since: BTreeMap<Cpu, u64>,
     steps_now: u64,
@@ -119,7 +117,9 @@ impl Checker {
             if world.exec_seen(*owner) == world.exec_now(*owner) {
                 let in_time = |part: &Donated| {
                     let alive = world.task(part.donor).state != State::Dead;
-                    alive && self.waits.get(&part.donor) == Some(&part.wait)
+                    let of_donor = |&(t, _): &(Pid, u64)| t == part.donor;
+                    let last = view.waits.iter().copied().find(of_donor);
+                    alive && last.is_some_and(|(_, wait)| wait == part.wait)
                 };
                 let paid = parts.drain(..).filter(in_time).map(|part| part.ns);
                 self.donated_ns += paid.sum::<u64>();
@@ -127,7 +127,6 @@ impl Checker {
         }
         self.active.clear();
         for donor in &view.donors {
-            self.waits.insert(donor.pid, donor.wait);
             if let DonorPlace::Active(owner) = donor.place
                 && world.task(owner).state == State::Running
             {
@@ -266,7 +265,10 @@ fn donors_wait(world: &World, view: &View) -> Check {
         })?;
     }
     for donor in &view.donors {
-        require(waits(world, donor.pid), || {
+        let offers =
+            donor.yields_to.is_some() && donor.yields_to == world.task(donor.pid).yielded_to;
+        let stands_back = offers && world.task(donor.pid).state == State::Runnable;
+        require(waits(world, donor.pid) || stands_back, || {
             format!("waits: {donor:?} outlives its wait")
         })?;
     }
@@ -292,6 +294,13 @@ fn holder(world: &World, t: Pid, l: LockIdx) -> Option<Pid> {
 fn chain_leads_to(world: &World, donor: Pid, owner: Pid) -> bool {
     let mut seen = vec![donor];
     let mut next = 0;
+    if !waits(world, donor) {
+        seen.extend(world.task(donor).yielded_to);
+        next = 1;
+        if seen[1..] == [owner] {
+            return true;
+        }
+    }
     while let Some(&at) = seen.get(next) {
         next += 1;
         let Some(l) = world.edge(at) else {

@@ -82,6 +82,8 @@ pub struct Task {
     pub(super) notified: bool,
     /// it waits to be notified
     pub(super) waits_for_notice: bool,
+    /// The task that it last yielded to.
+    pub yielded_to: Option<Pid>,
     pub(super) exec_ns: u64,
     /// since when it runs, for what is not yet in exec_ns
     pub(super) exec_since: u64,
@@ -167,6 +169,7 @@ pub enum Call {
     Quiescent(Pid, DeqFlags),
     Tick(Pid),
     Yields(Pid),
+    YieldsTo(Pid, Pid),
     Hrtick(Cpu),
     StartHrtick(Cpu, u64),
     ContentionBegin(Pid, Cpu),
@@ -252,6 +255,7 @@ impl World {
             signalled: false,
             notified: false,
             waits_for_notice: false,
+            yielded_to: None,
             exec_ns: 0,
             exec_since: 0,
             exec_seen: Cell::new(0),

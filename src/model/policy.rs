@@ -307,7 +307,7 @@ pub enum DonorPlace {
     Limbo,
 }
 
-/// A waiting donor, as the policy sees it.
+/// A donor that waits or yields, as the policy sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DonorView {
     /// The donor.
@@ -318,6 +318,8 @@ pub struct DonorView {
     pub place: DonorPlace,
     /// Its key there.
     pub key: u64,
+    /// The task that it yields to: it waits for no lock, but for that one to have had a turn.
+    pub yields_to: Option<Pid>,
 }
 
 /// What the policy lets tests see. Taken after each step.
@@ -333,6 +335,8 @@ pub struct View {
     pub clocks: Vec<u64>,
     /// The key of each task that the policy knows, ordered by pid.
     pub keys: Vec<(Pid, u64)>,
+    /// Likewise the number of its last wait.
+    pub waits: Vec<(Pid, u64)>,
 }
 
 /// A scheduling policy: the callbacks of sched_ext, called in the kernel's order.
@@ -380,6 +384,9 @@ pub trait Policy {
     fn quiescent(&mut self, k: &mut dyn Kernel, t: Pid, flags: DeqFlags);
     /// `t`, which runs, lets others go first; a pick follows.
     fn yields(&mut self, k: &mut dyn Kernel, t: Pid);
+    /// `t`, which runs, lets `to` go first, which is runnable and does not run. True: that shall
+    /// be so, and a pick follows on the CPUs of both.
+    fn yields_to(&mut self, k: &mut dyn Kernel, t: Pid, to: Pid) -> bool;
     /// The tick of the CPU where `t` runs.
     fn tick(&mut self, k: &mut dyn Kernel, t: Pid);
 

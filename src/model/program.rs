@@ -40,6 +40,8 @@ pub enum Op {
     Notify(Pid),
     /// Lets others go first.
     Yield,
+    /// Lets that task go first, in its context: what KVM does for a virtual CPU that spins.
+    YieldTo(Pid),
     /// Releases its locks and exits.
     Exit,
 }

@@ -181,6 +181,7 @@ impl Policy for Reference {
     }
 
     fn disable(&mut self, k: &mut dyn Kernel, t: Pid) {
+        self.yield_end(k, t);
         self.donor_wake(k, t);
         self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Other;
@@ -212,7 +213,9 @@ impl Policy for Reference {
         self.unpark(k.now_ns(), t);
         self.task_mut(t).place = Place::Local;
         self.new_weight(k.now_ns(), t, weight);
-        if self.task(t).donor.place.is_some() {
+        if self.task(t).donor.place.is_some() && self.task(t).yields_to.is_some() {
+            self.yield_end(k, t);
+        } else if self.task(t).donor.place.is_some() {
             self.chain_moved_on(k, t);
             self.donor_returns(k, t);
         }
@@ -278,6 +281,8 @@ impl Policy for Reference {
         let task = self.task_mut(t);
         task.charged_exec_ns = k.exec_ns(t);
         task.charged_at = k.now_ns();
+        self.yield_end(k, t);
+        let task = self.task(t);
         if task.donor.lent_cost > 0 {
             let lent = self.take_lent(t);
             self.use_vtime(t, lent, k.now_ns());
@@ -353,6 +358,16 @@ impl Policy for Reference {
         k.set_slice(t, 0);
     }
 
+    fn yields_to(&mut self, k: &mut dyn Kernel, t: Pid, to: Pid) -> bool {
+        let queued = matches!(self.task(to).place, Place::Queued(_));
+        if !self.cfg.donate || !queued || self.task(t).donor.place.is_some() {
+            return false;
+        }
+        self.task_mut(t).yields_to = Some(to);
+        self.yields(k, t);
+        true
+    }
+
     fn timer(&mut self, k: &mut dyn Kernel) {
         self.kick_parked(k);
     }
@@ -388,6 +403,7 @@ impl Policy for Reference {
                 wait,
                 place,
                 key,
+                yields_to: task.yields_to,
             })
         });
         View {
@@ -399,6 +415,11 @@ impl Policy for Reference {
                 .tasks
                 .iter()
                 .map(|(&pid, task)| (pid, task.vtime))
+                .collect(),
+            waits: self
+                .tasks
+                .iter()
+                .map(|(&pid, task)| (pid, task.donor.wait))
                 .collect(),
         }
     }

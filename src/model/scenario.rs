@@ -492,12 +492,13 @@ impl Scenario {
                 _ => return problem(text, "`nice` wants a value from -20 to 19"),
             },
             "yield" => Op::Yield,
+            "yield_to" => Op::YieldTo(self.pid(rest).or_else(|p| problem(text, p.what))?),
             "wait" => Op::Wait,
             "notify" => Op::Notify(self.pid(rest).or_else(|p| problem(text, p.what))?),
             "exit" => Op::Exit,
             _ => {
                 let known = "run, lock, share, unlock, sleep, affinity, migrate_disable, \
-                             migrate_enable, nice, wait, notify, exit";
+                             migrate_enable, nice, wait, notify, yield, yield_to, exit";
                 return problem(text, format!("unknown operation; there are: {known}"));
             }
         })

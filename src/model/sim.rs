@@ -265,6 +265,7 @@ impl Sim {
             }
             Op::SetAffinity(mask) => self.set_affinity(t, mask),
             Op::Yield => self.sched_yield(t, cpu),
+            Op::YieldTo(to) => self.yield_to(t, to, cpu),
             Op::MigrateDisable => self.world.task_mut(t).migrate_disabled = true,
             Op::MigrateEnable => self.migrate_enable(t),
             Op::SetNice(nice) => self.set_nice(t, nice),

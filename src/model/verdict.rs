@@ -197,6 +197,7 @@ fn op_text(op: &Op) -> String {
         Op::MigrateEnable => "migrate_enable".to_owned(),
         Op::SetNice(nice) => format!("nice {nice}"),
         Op::Yield => "yield".to_owned(),
+        Op::YieldTo(t) => format!("yield_to t{t}"),
         Op::Wait => "wait".to_owned(),
         Op::Notify(t) => format!("notify t{t}"),
         Op::Exit => "exit".to_owned(),

@@ -162,6 +162,8 @@ metrics! {
         proxy_stat_STAT_DONATION_BINDER donations_binder "Of the donations, those of donors that wait for the reply to a binder transaction, since the last reading"
         proxy_stat_STAT_DONATION_NTSYNC donations_ntsync "Of the donations, those of donors that wait for a mutex of ntsync, since the last reading"
         proxy_stat_STAT_DONATION_FUTEX donations_futex "Of the donations, those of donors that wait for a user-space lock that names no owner: candidates get slices in turn, since the last reading"
+        proxy_stat_STAT_DONATION_YIELD donations_yield "Donations begun of tasks that yield to a certain task (directed yield, as KVM's virtual CPUs do), since the last reading"
+        proxy_stat_STAT_YIELD_TO yields_to "Directed yields to a task that was queued: it is lent a slice when the turn of the task that yields comes, unless it runs before, since the last reading"
         proxy_stat_STAT_CANDIDATE_MISSED candidates_missed "Slices used up by candidates that turned out not to own the lock; counted when the wait ends, since the last reading"
         proxy_stat_STAT_DONATED_NS donated_ns "CPU time in ns that owners ran in donors' contexts, charged to the donors, since the last reading"
         proxy_stat_STAT_OWN_NS own_ns "CPU time in ns charged to the tasks that ran it, since the last reading"

@@ -16,6 +16,9 @@ use super::sys::{self, host_engine, host_ports, proxy_config, proxy_event};
 /// Most tasks of one simulation, 0 not counted.
 const TASKS_MAX: u32 = 4096;
 
+/// Where the wait number begins in a token, see `bpf/core/token.h`.
+const SEQ_SHIFT: u32 = 40;
+
 /// What the clock says when a simulation begins. To the C a time of 0 means "not now", which a
 /// kernel's clock is past before it schedules anything. Its low bits are 0, since some of them
 /// order donors that were put back.
@@ -134,14 +137,20 @@ impl CoreC {
         unsafe { sys::host_delay(self.engine, pid) }
     }
 
-    fn donor(&self, pid: Pid) -> Option<DonorView> {
+    fn host_donor(&self, pid: Pid) -> sys::host_donor {
         let mut donor = sys::host_donor {
             token: 0,
             wait_seq: 0,
             key: 0,
+            yields_to: 0,
         };
         // SAFETY: pid is in range, donor is valid for the write.
         unsafe { sys::host_donor(self.engine, pid, &mut donor) };
+        donor
+    }
+
+    fn donor(&self, pid: Pid) -> Option<DonorView> {
+        let donor = self.host_donor(pid);
         let place = donor.token as u32;
         let place = match donor.token >> 32 & 0xff {
             0 => return None,
@@ -153,9 +162,10 @@ impl CoreC {
         };
         Some(DonorView {
             pid,
-            wait: donor.wait_seq >> 40,
+            wait: donor.wait_seq >> SEQ_SHIFT,
             place,
             key: donor.key,
+            yields_to: Some(donor.yields_to).filter(|&to| to != 0),
         })
     }
 }
@@ -380,6 +390,9 @@ impl Policy for CoreC {
     fn yields(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.call(k, |e, p| unsafe { sys::host_yield(e, p, t) })
     }
+    fn yields_to(&mut self, k: &mut dyn Kernel, t: Pid, to: Pid) -> bool {
+        self.call(k, |e, p| unsafe { sys::host_yield_to(e, p, t, to) }) != 0
+    }
     fn timer(&mut self, k: &mut dyn Kernel) {
         self.call(k, |e, p| unsafe { sys::host_timer(e, p) })
     }
@@ -394,6 +407,7 @@ impl Policy for CoreC {
     }
     fn view(&self) -> View {
         let key = |pid: &Pid| (*pid, unsafe { sys::host_key(self.engine, *pid) });
+        let wait = |pid: &Pid| (*pid, self.host_donor(*pid).wait_seq >> SEQ_SHIFT);
         let clock = |cpu| unsafe { sys::host_clock(self.engine, cpu as c_int) };
         View {
             own_ns: self.stat(abi::proxy_stat_STAT_OWN_NS),
@@ -401,6 +415,7 @@ impl Policy for CoreC {
             donors: self.seen.iter().filter_map(|p| self.donor(*p)).collect(),
             clocks: (0..self.nr_cpus).map(clock).collect(),
             keys: self.seen.iter().map(key).collect(),
+            waits: self.seen.iter().map(wait).collect(),
         }
     }
 }

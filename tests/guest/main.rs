@@ -18,6 +18,7 @@ mod faults;
 mod forge;
 mod groups;
 mod handover;
+mod kvm;
 mod lifecycle;
 mod load;
 mod locks;
@@ -38,6 +39,7 @@ mod verify;
 mod waits;
 mod watch;
 mod watcher;
+mod yields;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -105,6 +107,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
         cpus::unfit,
         tickless::unfit,
         truth::unfit,
+        yields::unfit,
     ]
     .iter()
     .find_map(|unfit| unfit(name))
@@ -125,7 +128,7 @@ fn trial(name: &str, test: impl Fn() -> Result<(), Failed> + Send + 'static) -> 
 
 /// In the order in which the scheduler has to be loaded least often: first what runs on the
 /// default flags.
-const ON_DEFAULTS: [&[Test]; 29] = [
+const ON_DEFAULTS: [&[Test]; 30] = [
     beside::TESTS,
     beside::UNDER_LAVD,
     aside::TESTS,
@@ -138,6 +141,7 @@ const ON_DEFAULTS: [&[Test]; 29] = [
     groups::TESTS,
     place::TESTS,
     tickless::TESTS,
+    yields::TESTS,
     donation::TESTS,
     donation::BEYOND,
     locks::TESTS,
@@ -200,7 +204,8 @@ fn main() {
     args.test_threads = Some(1);
     if machine::in_guest() {
         // programs attach to what is there when the scheduler is loaded
-        for (_, module, _) in locks::DEVICES {
+        let modules = locks::DEVICES.iter().map(|(_, module, _)| *module);
+        for module in modules.chain(kvm::MODULES) {
             let _ = machine::run(&["modprobe", "-q", module]);
         }
     }

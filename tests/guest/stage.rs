@@ -68,7 +68,7 @@ pub fn set_affinity(tid: u32, mask: CpuMask) -> Result<(), Failed> {
     )
 }
 
-fn set_nice(tid: u32, nice: i32) -> Result<(), Failed> {
+pub fn set_nice(tid: u32, nice: i32) -> Result<(), Failed> {
     // SAFETY: numbers only.
     let ret = unsafe { libc::setpriority(libc::PRIO_PROCESS, tid, nice) };
     check(ret, "setpriority")

@@ -124,6 +124,7 @@ struct explored_task {
 	s32 dsq_cpu;
 	u32 attached_to;  /* whether it stands in attached[] of the owner that its token names */
 	u32 donates_true; /* whether the donor that it runs for lends to it */
+	u32 yields_to;
 };
 
 static bool stands_in(const struct task_ctx *octx, u32 pid)
@@ -147,6 +148,7 @@ void explored_task(const struct host_engine *e, u32 pid, struct explored_task *t
 		.dsq_reach = ctx->dsq_reach,
 		.donor_pid = ctx->donor_pid,
 		.counted = ctx->counted,
+		.yields_to = ctx->yields_to,
 	};
 	if (token_kind(ctx->token) == TOKEN_ATTACHED && place < e->nr_tasks)
 		t->attached_to = stands_in(&e->ctxs[place], pid);
@@ -325,7 +327,7 @@ void explored_name(const struct host_engine *e, const char *at, char *name)
 		FIELD(vtime), FIELD(vtime_cpu), FIELD(weight), FIELD(own_weight), FIELD(group),
 		FIELD(counted), FIELD(charged_exec_ns), FIELD(charged_at_ns), FIELD(place),
 		FIELD(dsq_cpu), FIELD(dsq_reach), FIELD(queued_weight), FIELD(queued_at_ns),
-		FIELD(yielded), FIELD(parked_by), FIELD(slept), FIELD(swap_to), FIELD(pace),
+		FIELD(yielded), FIELD(yields_to), FIELD(parked_by), FIELD(slept), FIELD(swap_to), FIELD(pace),
 		FIELD(pace_at_ns), FIELD(off_since_ns), FIELD(delay_ns), FIELD(wait_type),
 		FIELD(token), FIELD(wait_seq), FIELD(wait_key), FIELD(wait_cpu), FIELD(wait_weight),
 		FIELD(wait_urgency), FIELD(wait_user), FIELD(lent_cost), FIELD(woke_at_ns),

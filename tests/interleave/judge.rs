@@ -170,7 +170,8 @@ impl Kernel {
         if waits && task.edge.is_some() && state.token == 0 && !task.reclassed {
             return wrong("waits, and lends nothing");
         }
-        if !waits && state.token != 0 {
+        let stands_back = state.yields_to != 0 && task.state == State::Runnable;
+        if !waits && !stands_back && state.token != 0 {
             return wrong("outlives its wait");
         }
         if kind == 2 || kind == 3 {

@@ -36,6 +36,8 @@ pub enum Op {
     Unlock(Lock),
     /// What runs has woken for a lock: takes it, or waits on.
     Retry,
+    /// What runs yields to that task.
+    YieldTo(Pid),
     /// What runs gives up: all its locks, and itself.
     Exit,
     /// Somebody is woken who sleeps on no lock.

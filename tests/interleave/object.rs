@@ -46,6 +46,7 @@ pub struct TaskState {
     pub dsq_cpu: i32,
     pub attached_to: u32,
     pub donates_true: u32,
+    pub yields_to: u32,
 }
 
 macro_rules! api {
@@ -103,6 +104,7 @@ api! {
     host_stopping: fn(Engine, Ports, c_uint, c_int);
     host_quiescent: fn(Engine, Ports, c_uint, c_int);
     host_tick: fn(Engine, Ports, c_uint);
+    host_yield_to: fn(Engine, Ports, c_uint, c_uint) -> c_int;
     host_timer: fn(Engine, Ports);
     host_contention_begin: fn(Engine, Ports, c_uint, c_int);
     host_contention_end: fn(Engine, Ports, c_uint);

@@ -227,9 +227,34 @@ fn slots() -> Vec<Plan> {
     ]
 }
 
+/// Directed yields.
+#[rustfmt::skip] // a line is a row of a table
+fn yields() -> Vec<Plan> {
+    let two = || setup(2, TWO);
+    let three = || setup(3, &[(0, 0b010), (0, 0b001), (0, 0b010), (0, 0b100)]);
+    // 4 yields as well, to the same task
+    let both = with(QUEUED, &[(2, Wake(4)), (2, Pick), (1, Affinity(1, ALL)), (0, Run(1_000_000))]);
+    // 4 waits on CPU 0, and has the later key there
+    let beside = [(0, 0b10), (0, 0b01), (0, 0b10), (0, 0b01)];
+    let behind = [(0, Wake(4)), (0, Run(1_000_000)), (0, Pick), (0, Run(8_000_000)), (0, Pick)];
+    let lends = with(&with(QUEUED, &behind), &[(1, Affinity(1, 0b10))]);
+    let moves = with(QUEUED, &behind);
+    vec![
+        plan("who was yielded to is taken here, as it runs there", setup(2, &beside), &moves, &[&[YieldTo(1), Pick], &[Pick, Pick]], [3, 4]),
+        plan("who was yielded to sleeps", two(), RUNS, &[&[Pick, YieldTo(3), Pick], &[Pick, Sleep, Pick]], [3, 4]),
+        plan("who yields runs again, as its context is lent elsewhere", setup(2, &beside), &lends, &[&[YieldTo(1), Pick, Pick], &[Pick, Pick]], [2, 4]),
+        plan("who yields runs again and waits for a lock", setup(2, &beside), &lends, &[&[YieldTo(1), Pick, Block(0), Pick], &[Pick]], [2, 4]),
+        plan("who yields is reniced and moved, as its context is lent elsewhere", setup(2, &beside), &lends,
+            &[&[YieldTo(1), Pick], &[Nice(2, 10), Pick, Affinity(2, 0b11)]], [2, 3]),
+        plan("who yields leaves for another class", setup(2, &beside), &lends, &[&[YieldTo(1), Pick], &[Class(2, 50), Pick]], [2, 3]),
+        plan("two yield to the same task", three(), &both, &[&[YieldTo(1), Pick], &[Pick], &[YieldTo(1), Pick]], [1, 2]),
+        plan("who was yielded to yields back", setup(2, &beside), &lends, &[&[YieldTo(1), Pick, Pick], &[Pick, YieldTo(2), Pick]], [2, 3]),
+    ]
+}
+
 /// All of them.
 pub fn all() -> Vec<Plan> {
-    [donor_and_owner(), chains(), cgroups(), slots()]
+    [donor_and_owner(), chains(), cgroups(), slots(), yields()]
         .into_iter()
         .flatten()
         .collect()

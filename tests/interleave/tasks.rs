@@ -249,6 +249,41 @@ impl Kernel {
         self.task(t).gone = true;
     }
 
+    /// yield_to(), preempting.
+    pub fn yield_to(&self, t: Pid, to: Pid, cpu: Cpu) {
+        machine_lock(Place::Pi(to).nr());
+        let there = loop {
+            let there = self.task(to).cpu;
+            let (first, second) = (cpu.min(there), cpu.max(there));
+            self.rq_lock(first);
+            if first != second {
+                self.rq_lock(second);
+            }
+            read(Place::State(to));
+            if self.task(to).cpu == there {
+                break there;
+            }
+            self.rq_unlock(first);
+            if first != second {
+                self.rq_unlock(second);
+            }
+        };
+        let free = self.task(to).state == State::Runnable && !self.task(to).on_cpu;
+        let lends = free && self.fair(to) && callback!(self, host_yield_to, t, to) != 0;
+        self.rq_unlock(cpu);
+        if there != cpu {
+            self.rq_unlock(there);
+        }
+        machine_unlock(Place::Pi(to).nr());
+        if lends {
+            self.update_curr(cpu);
+            self.schedule(cpu);
+            if there != cpu {
+                self.kick(there, KICK);
+            }
+        }
+    }
+
     pub fn op(&self, cpu: Cpu, op: Op) {
         let t = self.cpu(cpu).curr;
         let runs = t != 0 && self.task(t).state == State::Running;
@@ -278,6 +313,9 @@ impl Kernel {
                 if let Some(l) = waits {
                     self.retry(t, l, cpu);
                 }
+            }
+            Op::YieldTo(to) if runs && waits.is_none() && self.fair(t) && to != t => {
+                self.yield_to(t, to, cpu);
             }
             Op::Exit if runs => self.exit(t, cpu),
             Op::Wake(t) if self.task(t).waits.is_none() => self.wake(t),

@@ -57,6 +57,7 @@ fn piece(size: Size) -> impl Strategy<Value = Vec<Op>> {
         1 => nice().prop_map(|n| vec![Op::SetNice(n)]),
         1 => (0..size.locks).prop_map(|l| vec![Op::Unlock(l)]),
         1 => Just(vec![Op::Yield]),
+        1 => (1..=size.tasks).prop_map(|t| vec![Op::YieldTo(t)]),
     ];
     leaf.prop_recursive(3, 12, 4, move |inner| {
         let inside = vec(inner, 1..4).prop_map(|pieces| pieces.concat());

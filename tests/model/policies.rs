@@ -56,6 +56,9 @@ impl Policy for Shared {
     fn yields(&mut self, k: &mut dyn Kernel, t: Pid) {
         self.0.borrow_mut().yields(k, t)
     }
+    fn yields_to(&mut self, k: &mut dyn Kernel, t: Pid, to: Pid) -> bool {
+        self.0.borrow_mut().yields_to(k, t, to)
+    }
     fn hrtick(&mut self, k: &mut dyn Kernel, cpu: Cpu) {
         self.0.borrow_mut().hrtick(k, cpu)
     }

@@ -4,7 +4,7 @@
 use super::Reference;
 use super::state::Guess;
 use crate::model::key;
-use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid};
+use crate::model::policy::{Cpu, DonorPlace, Kernel, Kick, Pid};
 
 /// Donors that can wait on one owner.
 pub(super) const ATTACH_MAX: usize = 8;
@@ -23,16 +23,56 @@ impl Reference {
     /// A new wait of `t` begins, in the context that it has now. It has no place yet.
     pub(super) fn donor_block(&mut self, k: &dyn Kernel, t: Pid, cpu: Cpu, urgency: u32) {
         let owner = k.blocked_on(t).and_then(|lock| k.owner_of(lock));
+        self.context_begin(t, cpu);
         let task = self.task_mut(t);
-        task.donor.wait += 1;
-        task.donor.key = task.vtime;
         task.donor.blocked_at = k.now_ns();
-        task.donor.cpu = cpu;
-        task.donor.weight = task.weight;
         task.donor.urgency = urgency;
         task.donor.place = Some(DonorPlace::Limbo);
         task.donor.named_owner = owner;
         task.donor.guess = Guess::default();
+    }
+
+    /// The context that `t` has now is to be lent.
+    fn context_begin(&mut self, t: Pid, cpu: Cpu) {
+        let task = self.task_mut(t);
+        task.donor.wait += 1;
+        task.donor.key = task.vtime;
+        task.donor.cpu = cpu;
+        task.donor.weight = task.weight;
+    }
+
+    /// `t` yields to a certain task: its context is queued as that of a donor, at its own key.
+    pub(super) fn yield_begin(&mut self, t: Pid, cpu: Cpu) {
+        self.context_begin(t, cpu);
+        self.task_mut(t).donor.urgency = 0;
+        let key = self.task(t).donor.key;
+        if !self.donor_queue_at_key(t, cpu, key) {
+            self.task_mut(t).donor.place = None;
+            self.task_mut(t).yields_to = None;
+        }
+    }
+
+    /// It has its context back, since it runs again or was changed. Whoever runs in it elsewhere is
+    /// interrupted.
+    pub(super) fn yield_end(&mut self, k: &mut dyn Kernel, t: Pid) {
+        if self.task_mut(t).yields_to.take().is_none() {
+            return;
+        }
+        if let Some(cpu) = self.context_end(k, t)
+            && self.nr_queued(cpu) > 0
+            && cpu != k.task_cpu(t)
+        {
+            k.kick(cpu, Kick::Preempt);
+        }
+    }
+
+    /// What `d` lends as one that yields is for one look and one slice: then it is over.
+    pub(super) fn yield_over(&mut self, d: Pid) -> bool {
+        let yields = self.task(d).yields_to.is_some();
+        if yields {
+            self.task_mut(d).donor.place = None;
+        }
+        yields
     }
 
     /// Puts the context of `d` on the queue of `cpu`, at `key`. False: no room.
@@ -95,7 +135,15 @@ impl Reference {
     /// The wait of `t` is over: its context is its own again, wherever it was, and
     /// it pays for what ran in it. The CPU where an owner runs in it at this moment.
     pub(super) fn donor_wake(&mut self, k: &dyn Kernel, t: Pid) -> Option<Cpu> {
-        let place = self.tasks.get_mut(&t)?.donor.place.take()?;
+        self.tasks.get(&t)?.donor.place?;
+        let owner_cpu = self.context_end(k, t);
+        self.settle(t, k.now_ns());
+        owner_cpu
+    }
+
+    /// The context of `t` is its own again, wherever it was. The CPU where an owner runs in it at this moment.
+    fn context_end(&mut self, k: &dyn Kernel, t: Pid) -> Option<Cpu> {
+        let place = self.task_mut(t).donor.place.take()?;
         let donor = &mut self.task_mut(t).donor;
         donor.woke_at = k.now_ns();
         let away = donor.cpu;
@@ -108,7 +156,6 @@ impl Reference {
             }
             DonorPlace::Attached(_) | DonorPlace::Limbo => {}
         }
-        self.settle(t, k.now_ns());
         owner_cpu
     }
 
@@ -158,7 +205,7 @@ impl Reference {
 
     /// Takes `d` from `place` onto the queue of `cpu`, if it is there.
     fn take_back(&mut self, d: Pid, place: DonorPlace, cpu: Cpu) {
-        if self.task(d).donor.place == Some(place) {
+        if self.task(d).donor.place == Some(place) && !self.yield_over(d) {
             self.donor_put(d, cpu);
         }
     }

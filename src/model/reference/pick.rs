@@ -51,6 +51,12 @@ impl Reference {
         // who may not go on for its cgroup's sake may do so for a donor's
         let goes_on = prev.filter(|&p| self.due(k.now_ns(), p).is_none());
         let prev_key = goes_on.map(|p| self.task(p).vtime);
+        if let Some(p) = goes_on
+            && self.task(p).yielded
+            && self.task(p).yields_to.is_some()
+        {
+            self.yield_begin(p, cpu);
+        }
         let mut head = self.head(k, cpu);
         if let Some((key, pid)) = self.parked_head(k, cpu)
             && head.is_none_or(|head| key::before(key, head.key))
@@ -171,6 +177,7 @@ impl Reference {
     }
 
     fn keep(&mut self, k: &mut dyn Kernel, prev: Pid, cpu: Cpu) {
+        self.yield_end(k, prev);
         let slice_ns = match self.cpu(cpu).tickless {
             true => u64::MAX,
             false => self.cfg.slice_ns,
@@ -245,6 +252,9 @@ impl Reference {
             return Resolved::Prev;
         }
         let Place::Queued(from) = self.task(owner).place else {
+            if self.yield_over(d) {
+                return Resolved::Next;
+            }
             return self.attach(k, d, owner, cpu);
         };
         let reach = self.task(owner).reach;
@@ -288,6 +298,9 @@ impl Reference {
     /// `d` has its next turn a slice later; it has paid nothing. So it is no further ahead of
     /// the clock than that, and of several the one that was looked at longest ago is first.
     fn retry(&mut self, k: &dyn Kernel, d: Pid, cpu: Cpu) {
+        if self.yield_over(d) {
+            return;
+        }
         let (slice, clock) = (self.cfg.slice_ns, self.cpu(cpu).clock);
         let least = self.cpu(cpu).least;
         let donor = &mut self.task_mut(d).donor;

@@ -63,6 +63,8 @@ pub(super) struct TaskCtx {
     pub slept: bool,
     /// Lets the next one go first, once.
     pub yielded: bool,
+    /// Whom it lends its context to until it runs again.
+    pub yields_to: Option<Pid>,
     pub vtime: u64,
     pub vtime_cpu: Option<Cpu>,
     /// Among all contexts of the machine.
@@ -100,6 +102,7 @@ impl Default for TaskCtx {
         Self {
             vtime: 0,
             yielded: false,
+            yields_to: None,
             vtime_cpu: None,
             weight: key::WEIGHT_NICE_0,
             own_weight: key::WEIGHT_NICE_0,

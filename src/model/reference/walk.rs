@@ -175,6 +175,11 @@ impl Reference {
         let mut at = donor;
         let most = HOPS_LIMIT.min(self.cfg.hops_max as usize);
         loop {
+            if let Some(to) = self.tasks.get(&at).and_then(|task| task.yields_to) {
+                chain.end = to;
+                // what it sleeps on now was not meant
+                return matches!(self.place_of(to), Place::Queued(_)).then_some(chain);
+            }
             let holder = self.holder(k, at, k.blocked_on(at)?)?;
             if !seen.insert(holder) || seen.len() - 1 > most {
                 return None;
