@@ -10,7 +10,7 @@ use crate::doctor::preflight;
 /// Heap that is there before it is needed: what the agent's bounded tables take when they are full, the
 /// snapshot of all waits, and events that a watcher has not read yet.
 const RESERVE_BYTES: usize = 4 << 20;
-/// Stack of each thread, all of which is locked: the parser of requests stops at 128 levels.
+/// Stack of each thread: the parser of requests stops at 128 levels.
 const STACK_BYTES: &str = "262144";
 
 /// Call it before any thread is started. One heap for all threads: one reserve, not one each.
@@ -24,7 +24,9 @@ pub fn begin() {
     }
 }
 
-/// From here on nothing that this process touches has to be paged in.
+/// From here on nothing that this process has, or has touched since, has to be paged in. What is mapped later, such as
+/// the stack of a thread for each client, is locked page by page: whole stacks, which the C library keeps when
+/// their threads have ended, would be most of all that is locked.
 ///
 /// # Errors
 /// The kernel does not let this process lock its memory.
@@ -36,8 +38,11 @@ pub fn lock() -> Result<()> {
     // SAFETY: a live rlimit.
     unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &unlimited) };
     keep_reserve();
-    // SAFETY: no memory is changed by that.
-    if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
+    let locked = [libc::MCL_CURRENT, libc::MCL_FUTURE | libc::MCL_ONFAULT]
+        .iter()
+        // SAFETY: no memory is changed by that.
+        .all(|&flags| unsafe { libc::mlockall(flags) } == 0);
+    if !locked {
         let error = std::io::Error::last_os_error();
         anyhow::bail!(preflight::Refusal {
             why: format!("the memory of this process cannot be locked: {error}"),

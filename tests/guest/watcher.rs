@@ -46,6 +46,7 @@ pub const UNREAD: &[Test] = &[(
 )];
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const CLIENTS: usize = 20;
 /// The scheduler's whole resident memory.
 const RSS_MAX_KIB: u64 = 24 << 10;
 
@@ -383,9 +384,14 @@ fn scheduler_opens_no_files_of_others() -> Result<(), Failed> {
     })
 }
 
+/// Also with many clients, whose threads have stacks.
 fn scheduler_is_small() -> Result<(), Failed> {
     sched::with(&[], || {
         top()?;
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(Stats::open()?);
+        }
         let scheduler = sched::pid();
         let (resident, locked) = (
             status_kib(scheduler, "VmRSS:")?,
