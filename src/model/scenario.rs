@@ -146,7 +146,8 @@ pub struct NamedTask {
     #[serde(default)]
     pub repeat: bool,
     /// What it does: `run 2.5`, `lock a`, `share a`, `unlock a`, `sleep 1`, `affinity 0,1`,
-    /// `migrate_disable`, `migrate_enable`, `nice 5`, `wait`, `notify b`, `exit`.
+    /// `migrate_disable`, `migrate_enable`, `nice 5`, `wait`, `notify b`, `yield`,
+    /// `yield_to b`, `exit`.
     pub program: Vec<String>,
 }
 

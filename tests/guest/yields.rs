@@ -21,6 +21,8 @@ pub const TESTS: &[Test] = &[
 ];
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Once it has run for so long it has started.
+const HOG_RUNS_NS: u64 = 300_000_000;
 const WINDOW: Duration = Duration::from_secs(4);
 
 /// Why `test` cannot run on this machine.
@@ -85,6 +87,9 @@ fn lend(cpus: [usize; 2]) -> Result<(), Failed> {
         if cpus[0] != cpus[1] {
             hog = load.hog(cpus[1], 0)?;
         }
+        wait_for("the hog to run", PATIENCE, || {
+            cpu_time_ns(hog).is_ok_and(|ns| ns > HOG_RUNS_NS)
+        })?;
         let tid = |v: &VirtualCpu| format!("self/task/{}", v.tid);
         stats.delta()?;
         let ran = run_ns([&tid(&caller), &tid(&called), &hog.to_string()]);
