@@ -292,15 +292,12 @@ fn holder(world: &World, t: Pid, l: LockIdx) -> Option<Pid> {
 
 /// Whether the chain of `donor` really ends at `owner`.
 fn chain_leads_to(world: &World, donor: Pid, owner: Pid) -> bool {
+    // one that yields lends to whom it named, and to nobody else
+    if !waits(world, donor) {
+        return world.task(donor).yielded_to == Some(owner);
+    }
     let mut seen = vec![donor];
     let mut next = 0;
-    if !waits(world, donor) {
-        seen.extend(world.task(donor).yielded_to);
-        next = 1;
-        if seen[1..] == [owner] {
-            return true;
-        }
-    }
     while let Some(&at) = seen.get(next) {
         next += 1;
         let Some(l) = world.edge(at) else {

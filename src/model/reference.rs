@@ -131,10 +131,16 @@ impl Reference {
         }
     }
 
-    /// The wait of `t` is over; an owner that runs in its context loses that, and its
-    /// CPU picks again unless `t` goes there anyway.
+    /// The wait of `t` is over; an owner that runs in its context loses that.
     fn donor_returns(&mut self, k: &mut dyn Kernel, t: Pid) {
-        if let Some(cpu) = self.donor_wake(k, t)
+        let owner_cpu = self.donor_wake(k, t);
+        self.end_donated_slice(k, t, owner_cpu);
+    }
+
+    /// An owner on that CPU, if there is one, has run in the context of `t`: the CPU picks again
+    /// unless `t` goes there anyway.
+    fn end_donated_slice(&self, k: &mut dyn Kernel, t: Pid, owner_cpu: Option<Cpu>) {
+        if let Some(cpu) = owner_cpu
             && self.nr_queued(cpu) > 0
             && cpu != k.task_cpu(t)
         {

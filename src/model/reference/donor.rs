@@ -4,7 +4,7 @@
 use super::Reference;
 use super::state::Guess;
 use crate::model::key;
-use crate::model::policy::{Cpu, DonorPlace, Kernel, Kick, Pid};
+use crate::model::policy::{Cpu, DonorPlace, Kernel, Pid};
 
 /// Donors that can wait on one owner.
 pub(super) const ATTACH_MAX: usize = 8;
@@ -58,12 +58,8 @@ impl Reference {
         if self.task_mut(t).yields_to.take().is_none() {
             return;
         }
-        if let Some(cpu) = self.context_end(k, t)
-            && self.nr_queued(cpu) > 0
-            && cpu != k.task_cpu(t)
-        {
-            k.kick(cpu, Kick::Preempt);
-        }
+        let owner_cpu = self.context_end(k, t);
+        self.end_donated_slice(k, t, owner_cpu);
     }
 
     /// What `d` lends as one that yields is for one look and one slice: then it is over.
