@@ -125,22 +125,41 @@ threads = [threading.Thread(target=target) for target in (own, wait)]
 /// How deep the cgroups of the two are: more than what is kept of their paths.
 const DEPTH: usize = 11;
 
-/// A branch of cgroups; the topmost weighs `first`, those further down `other`.
-fn branch(first: u32, other: u32) -> Result<Vec<Cgroup>, Failed> {
-    let mut all: Vec<Cgroup> = Vec::new();
-    for level in 0..DEPTH {
-        let group = Cgroup::threaded(all.last())?;
-        group.set("cpu.weight", if level == 0 { first } else { other })?;
-        all.push(group);
+/// A branch of cgroups, from the topmost one down.
+struct Branch(Vec<Cgroup>);
+
+impl Branch {
+    /// The topmost weighs `first`, those further down `other`.
+    fn new(first: u32, other: u32) -> Result<Self, Failed> {
+        let mut all = Self(Vec::new());
+        for level in 0..DEPTH {
+            let group = Cgroup::threaded(all.0.last())?;
+            group.set("cpu.weight", if level == 0 { first } else { other })?;
+            all.0.push(group);
+        }
+        Ok(all)
     }
-    Ok(all)
+
+    fn lowest(&self) -> &Cgroup {
+        &self.0[DEPTH - 1]
+    }
 }
 
-/// Not one for the memory of the process, and not the short ones for the interpreter's own lock.
-fn is_it(ended: &Ended, process: u32) -> bool {
+impl Drop for Branch {
+    /// One that has children cannot be removed.
+    fn drop(&mut self) {
+        while self.0.pop().is_some() {}
+    }
+}
+
+/// Whether a mutex was waited for in cgroup `waiter` that somebody in cgroup `owner` had, and for long: the
+/// interpreter has a lock of its own, which the two take in turn.
+fn is_it(ended: &Ended, owner: u64, waiter: u64) -> bool {
     let about = &ended.about;
     let is_mutex = edge::type_name(about.lock) == "pthread" && about.owner != 0;
-    is_mutex && about.tgid == process && ended.waited_ns > 50_000_000
+    is_mutex
+        && (about.owner_cgroup, about.cgroup) == (owner, waiter)
+        && ended.waited_ns > 50_000_000
 }
 
 /// Where their branches part counts, however far up that is.
@@ -150,16 +169,16 @@ fn cgroups_far_down() -> Result<(), Failed> {
     client.batch().map_err(|e| format!("{e:#}"))?;
     for (owner_weight, waiter_weight, inverts) in [(20, 500, true), (500, 20, false)] {
         // further down it is the other way round
-        let owner = branch(owner_weight, waiter_weight)?;
-        let waiter = branch(waiter_weight, owner_weight)?;
+        let owner = Branch::new(owner_weight, waiter_weight)?;
+        let waiter = Branch::new(waiter_weight, owner_weight)?;
+        let (owner_id, waiter_id) = (owner.lowest().id()?, waiter.lowest().id()?);
         let mut load = Load::default();
         load.hog(1, 0)?;
-        let path = |branch: &[Cgroup]| branch[DEPTH - 1].path().display().to_string();
+        let path = |branch: &Branch| branch.lowest().path().display().to_string();
         let mut child = python(HELD, &[&path(&owner), &path(&waiter)])?;
-        let pid = child.id();
         // taking the GIL is a wait for a mutex of the C library, too
         let wait = next(&mut client, |what| match what {
-            What::Wake(ended) if is_it(&ended, pid) => Some(ended),
+            What::Wake(ended) if is_it(&ended, owner_id, waiter_id) => Some(ended),
             _ => None,
         })?;
         child.wait()?;
@@ -170,10 +189,6 @@ fn cgroups_far_down() -> Result<(), Failed> {
             wait.inverted_ns as f64 / 1e6
         );
         ensure((wait.inverted_ns > 0) == inverts, || format!("{wait:?}"))?;
-        // from the lowest one up
-        for mut branch in [owner, waiter] {
-            while branch.pop().is_some() {}
-        }
     }
     beside.end().map(drop)
 }

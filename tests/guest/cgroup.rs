@@ -2,6 +2,7 @@
 //! Cgroups that end with the test.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -44,6 +45,11 @@ impl Cgroup {
 
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// By which the kernel knows it: the inode's number (fs/kernfs/dir.c, kernfs_ino()).
+    pub fn id(&self) -> Result<u64, Failed> {
+        Ok(fs::metadata(&self.0)?.ino())
     }
 
     pub fn set(&self, file: &str, value: impl ToString) -> Result<(), Failed> {
