@@ -16,6 +16,16 @@ static __always_inline void clock_advance(struct cpu_ctx *cctx, u64 least_key)
 		cctx->clock = least_key;
 }
 
+/* What the pick took without a look at its key (pick_only()) runs. */
+static __always_inline void unseen_runs(struct cpu_ctx *cctx, const struct task_ctx *tctx, s32 cpu)
+{
+	if (!cctx->took_unseen)
+		return;
+	cctx->took_unseen = 0;
+	if (tctx->vtime_cpu == cpu)
+		clock_advance(cctx, tctx->vtime);
+}
+
 /* Key of what runs on a CPU now, as far as other CPUs can know. */
 static __always_inline u64 running_key_now(const struct cpu_ctx *cctx, u64 now)
 {
@@ -49,11 +59,18 @@ static __always_inline void guard_note(struct cpu_ctx *cctx, u64 key)
  */
 #define TURN_NS 4000000ULL
 
+static __always_inline bool guard_due(const struct cpu_ctx *cctx, u32 nr, u64 now)
+{
+	u64 period = nr * TURN_NS > cfg.starve_ns ? cfg.starve_ns / 8 : cfg.starve_ns;
+
+	return now - cctx->guard_at_ns >= period;
+}
+
 static __always_inline void guard_clock(struct cpu_ctx *cctx, u32 nr, u64 now)
 {
-	u64 max, period = nr * TURN_NS > cfg.starve_ns ? cfg.starve_ns / 8 : cfg.starve_ns;
+	u64 max;
 
-	if (now - cctx->guard_at_ns < period)
+	if (!guard_due(cctx, nr, now))
 		return;
 	if (cctx->guard_at_ns && key_before(cctx->clock, cctx->guard_key + cfg.lag_ns)) {
 		cctx->clock = cctx->guard_key + cfg.lag_ns;

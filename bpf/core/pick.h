@@ -70,6 +70,22 @@ static __always_inline bool pull_due(struct cpu_ctx *cctx, u64 now)
 }
 
 /*
+ * The previous task cannot go on, no donor waits, and one run queue has tasks: its head runs, whatever its key
+ * is, and to ask for that would cost as much as to take it. The clock goes there when the task runs.
+ */
+static __always_inline bool pick_only(s32 cpu, struct cpu_ctx *cctx, u64 now)
+{
+	u32 reach = runq_only(cctx);
+
+	if (reach >= NR_REACH || cctx->nr_parked || guard_due(cctx, nr_queued(cctx), now) ||
+	    donor_first_key(cpu) != KEY_NONE || !queue_head_take(cpu, reach, cpu))
+		return false;
+	cctx->took_unseen = 1;
+	stat_inc(STAT_DISPATCH_QUEUE);
+	return true;
+}
+
+/*
  * The previous task is charged, its donors are free again; then the earliest key
  * is looked for. @prev: NULL if it cannot go on.
  */
@@ -78,12 +94,15 @@ static __always_inline void pick(s32 cpu, struct task_struct *prev)
 	struct task_ctx *ptctx = prev ? task_ctx_of(prev) : NULL;
 	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
 	struct queued_head head;
-	u64 prev_key = KEY_NONE, least, limit, donor_key, now = port_now();
+	u64 prev_key = KEY_NONE, least, limit, donor_key, now = port_switch_now(cpu);
 	u32 prev_pid = 0;
 	bool came, goes_on = false, yields = false;
 	s32 swap_to;
 
 	if (!cctx)
+		return;
+	cctx->took_unseen = 0;
+	if (!prev && pick_only(cpu, cctx, now))
 		return;
 	if (ptctx) {
 		charge(prev, ptctx, now);

@@ -22,6 +22,7 @@
  *   struct task_struct *port_current(void)       the task that this CPU runs
  *   s32  port_this_cpu(void)
  *   u64  port_now(void)                          ns; the scheduler's clock, the same within a callback
+ *   u64  port_switch_now(s32 cpu)                likewise, in a switch on @cpu, once what ran before has stopped
  *   u64  port_monotonic(void)                    ns; CLOCK_MONOTONIC, as in hints
  *   void port_kick(s32 cpu, enum port_kick)
  *   void port_hrtick(s32 cpu, u64 ns)            hrtick() of that CPU, in @ns; only the last counts

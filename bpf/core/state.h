@@ -173,6 +173,7 @@ struct cpu_ctx {
 	u32 between[HOPS_LIMIT];
 	u32 nr_held;
 	u32 unserved_turn;   /* whose turn the last pick was, sched/unserved.bpf.h */
+	u32 took_unseen;     /* the last pick did not see the key of what it took, core/pick.h */
 	u32 tickless;	     /* what runs has begun alone, and without ticks: place/tickless.h */
 	/* written by other CPUs as well: a cache line of its own */
 	u32 nr_queued[NR_REACH] __attribute__((aligned(64))); /* [atomic] tasks on its run queues */

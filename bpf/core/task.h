@@ -192,19 +192,18 @@ static __always_inline void task_park(struct task_struct *p, struct task_ctx *tc
 static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx *tctx,
 					 u64 enq_flags, bool wakeup, bool selected, bool last)
 {
-	s32 cpu = port_task_cpu(p), idle_cpu;
+	s32 from = port_task_cpu(p), cpu = from, idle_cpu;
 	bool sent_idle = false, with_donors;
-	struct cpu_ctx *cctx;
+	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	u64 due, now = port_now();
 	u32 reach;
-	u64 due;
 
 	/*
 	 * The kernel may take a queued task to another CPU (move_queued_task()):
 	 * neither ops.quiescent() nor ops.runnable() is called for that.
 	 */
 	queue_left(tctx, PLACE_LOCAL);
-	due = task_due(p, tctx, port_now());
-	cctx = cpu_ctx_of(cpu);
+	due = task_due(p, tctx, now);
 	if (cctx)
 		tickless_clock(cctx);
 	if (due && cctx) {
@@ -215,7 +214,7 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	if (!selected && reach != REACH_ONE) {
 		idle_cpu = wakeup ? idle_claim_near(p, cpu) : idle_claim_preempted(p, cpu);
 		if (idle_cpu >= 0) {
-			sent_idle = idle_cpu != cpu;
+			sent_idle = idle_cpu != from;
 			cpu = idle_cpu;
 			stat_inc(STAT_ENQUEUE_IDLE);
 		}
@@ -224,7 +223,8 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	    port_may_run(p, tctx->swap_to - 1))
 		cpu = tctx->swap_to - 1;
 	tctx->swap_to = 0;
-	cctx = cpu_ctx_of(cpu);
+	if (cpu != from)
+		cctx = cpu_ctx_of(cpu);
 	if (!cctx)
 		return false;
 	vtime_join(tctx, cpu, cctx);
@@ -234,7 +234,7 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	if (!wakeup && port_in_rcu(p))
 		vtime_rcu(tctx, cctx);
 	guard_note(cctx, tctx->vtime);
-	runq_enter(tctx, cctx, cpu, reach, wakeup);
+	runq_enter(tctx, cctx, cpu, reach, wakeup, now);
 	stat_inc(STAT_ENQUEUE);
 	queue_insert(p, cpu, reach, tctx->vtime, enq_flags);
 	with_donors = donors_release(p, tctx, cpu);
@@ -250,7 +250,7 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	else if (last)
 		port_kick(cpu, PORT_KICK);
 	else if (wakeup && cctx->running_since_ns)
-		preempt_by_key(tctx, cctx, cpu, with_donors);
+		preempt_by_key(tctx, cctx, cpu, with_donors, now);
 	return true;
 }
 
@@ -275,10 +275,11 @@ static __always_inline void turn_begin(struct task_ctx *tctx, struct cpu_ctx *cc
 static __always_inline void task_running(struct task_struct *p, struct task_ctx *tctx,
 					 struct cpu_ctx *cctx, s32 cpu)
 {
-	u64 now = port_now();
+	u64 now = port_switch_now(cpu);
 
 	queue_left(tctx, PLACE_RUNNING);
 	delay_end(tctx, now);
+	unseen_runs(cctx, tctx, cpu);
 	vtime_join(tctx, cpu, cctx);
 	vtime_pulled(tctx, cctx, port_pid(p));
 	tctx->charged_exec_ns = port_exec_ns(p);

@@ -53,7 +53,8 @@ static __always_inline u64 mutex_waited_for(struct task_struct *p, const struct 
 	if (!mutex_owner_readable())
 		return 0;
 	if (bpf_core_field_exists(t->blocked_on) && !cfg.track_by_tracepoint) {
-		lock = (u64)BPF_CORE_READ(t, blocked_on);
+		/* most wait for none, and a load costs less than a read that may fault */
+		lock = t->blocked_on ? (u64)BPF_CORE_READ(t, blocked_on) : 0;
 		/* of other classes only what the tracepoint has seen begin, and not end */
 		if (edge_by_tracepoint(tctx) && lock != tctx->contended_lock)
 			lock = 0;

@@ -73,7 +73,7 @@ static __always_inline u64 rwsem_waited_for(struct task_struct *p, const struct 
 	/* of other classes only what the tracepoint has seen begin, and not end */
 	if (!bpf_core_field_exists(t->blocker) || edge_by_tracepoint(tctx))
 		return 0;
-	lock = BPF_CORE_READ(t, blocker);
+	lock = t->blocker;
 	return (lock & BLOCKER_MASK) >= BLOCKER_RWSEM ? (lock & ~BLOCKER_MASK) | LOCK_RWSEM : 0;
 }
 

@@ -26,9 +26,9 @@
  * it is preempted as soon as it has been passed.
  */
 static __always_inline void preempt_by_key(struct task_ctx *tctx, struct cpu_ctx *cctx, s32 cpu,
-					   bool with_donors)
+					   bool with_donors, u64 now)
 {
-	u64 now = port_now(), running = running_key_now(cctx, now);
+	u64 running = running_key_now(cctx, now);
 	u64 key = tctx->vtime + (cctx->turn_over ? 0 : key_cost(cfg.wakeup_gran_ns, tctx->weight));
 	/* those that it brought may have gone on meanwhile */
 	u64 first = with_donors ? donor_first_key(cpu) : KEY_NONE;
@@ -64,13 +64,14 @@ static __always_inline void preempt_at_tick(struct cpu_ctx *cctx, s32 cpu)
 /* Whether @cpu went idle while donors wait on its donor queue. Caller: that CPU. */
 static __always_inline void idle_with_donors_set(struct cpu_ctx *cctx, bool waits)
 {
-	struct domain *d = domain_of(cctx->domain);
+	struct domain *d;
 
+	if (!waits && !cctx->donor_look_ns)
+		return; /* nearly always */
+	d = domain_of(cctx->domain);
 	if (!d)
 		return;
 	if (!waits) {
-		if (!cctx->donor_look_ns)
-			return;
 		cctx->donor_look_ns = 0;
 		__sync_fetch_and_and(&d->donors, ~BIT64(cctx->bit));
 		return;

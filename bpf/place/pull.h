@@ -36,7 +36,7 @@ CORE_FN int steal_from(s32 cpu, u32 nr, u32 from, u32 reach)
 		if (!octx)
 			continue;
 		if (!octx->nr_queued[reach & 1]) {
-			work_gone(octx, d, reach & 1);
+			work_gone(octx, reach & 1);
 			continue;
 		}
 		if (queue_head_take(other, reach & 1, cpu))

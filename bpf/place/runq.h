@@ -20,9 +20,22 @@ static __always_inline u32 nr_queued(const struct cpu_ctx *cctx)
 	       cctx->nr_queued[REACH_ONE];
 }
 
-/* @cctx has nothing of @reach that others could take; somebody may be adding to it. */
-static __always_inline void work_gone(struct cpu_ctx *cctx, struct domain *d, u32 reach)
+/* @cctx has something of @reach that others could take. */
+static __always_inline void work_came(struct cpu_ctx *cctx, u32 reach)
 {
+	struct domain *d = domain_of(cctx->domain);
+
+	if (d)
+		bits_set(&d->work[reach], BIT64(cctx->bit), &machine_of()->work, cctx->domain);
+}
+
+/* @cctx has nothing of @reach that others could take; somebody may be adding to it. */
+static __always_inline void work_gone(struct cpu_ctx *cctx, u32 reach)
+{
+	struct domain *d = domain_of(cctx->domain);
+
+	if (!d)
+		return;
 	__sync_fetch_and_and(&d->work[reach], ~BIT64(cctx->bit));
 	if (*(volatile u32 *)&cctx->nr_queued[reach])
 		bits_set(&d->work[reach], BIT64(cctx->bit), &machine_of()->work, cctx->domain);
@@ -30,23 +43,20 @@ static __always_inline void work_gone(struct cpu_ctx *cctx, struct domain *d, u3
 
 /* @p goes onto a run queue of @cpu. Caller: has the task's rq lock. */
 static __always_inline void runq_enter(struct task_ctx *tctx, struct cpu_ctx *cctx, s32 cpu,
-				       u32 reach, bool wakeup)
+				       u32 reach, bool wakeup, u64 now)
 {
-	struct domain *d = domain_of(cctx->domain);
-
 	tctx->dsq_cpu = cpu;
 	tctx->dsq_reach = reach;
 	tctx->queued_weight = tctx->weight;
-	tctx->queued_at_ns = port_now();
+	tctx->queued_at_ns = now;
 	__sync_fetch_and_add(&cctx->queued_load, (u64)tctx->weight);
 	if (reach >= REACH_ONE) {
 		__sync_fetch_and_add(&cctx->nr_queued[REACH_ONE], 1);
 	} else {
 		if (!wakeup)
 			cctx->waiting_pace = tctx->pace;
-		if (!__sync_fetch_and_add(&cctx->nr_queued[reach & 1], 1) && d)
-			bits_set(&d->work[reach & 1], BIT64(cctx->bit), &machine_of()->work,
-				 cctx->domain);
+		if (!__sync_fetch_and_add(&cctx->nr_queued[reach & 1], 1))
+			work_came(cctx, reach & 1);
 	}
 	tctx->place = PLACE_QUEUED;
 }
@@ -57,11 +67,9 @@ static __always_inline void queue_left(struct task_ctx *tctx, u32 place)
 	if (tctx->place == PLACE_QUEUED) {
 		struct cpu_ctx *cctx = cpu_ctx_of(tctx->dsq_cpu);
 		u32 reach = tctx->dsq_reach;
-		struct domain *d;
 
 		if (cctx) {
 			__sync_fetch_and_add(&cctx->queued_load, -(u64)tctx->queued_weight);
-			d = domain_of(cctx->domain);
 			if (reach == REACH_PARKED) {
 				__sync_fetch_and_add(&cctx->nr_parked, -1);
 				stat_add(STAT_PARKED_NS, port_now() - tctx->queued_at_ns);
@@ -69,11 +77,24 @@ static __always_inline void queue_left(struct task_ctx *tctx, u32 place)
 				group_count(tctx, 1);
 			} else if (reach >= REACH_ONE)
 				__sync_fetch_and_add(&cctx->nr_queued[REACH_ONE], -1);
-			else if (__sync_fetch_and_add(&cctx->nr_queued[reach & 1], -1) == 1 && d)
-				work_gone(cctx, d, reach & 1);
+			else if (__sync_fetch_and_add(&cctx->nr_queued[reach & 1], -1) == 1)
+				work_gone(cctx, reach & 1);
 		}
 	}
 	tctx->place = place;
+}
+
+/* The only one of a CPU's run queues that has tasks; NR_REACH: none has, or more than one. */
+static __always_inline u32 runq_only(const struct cpu_ctx *cctx)
+{
+	bool any = cctx->nr_queued[REACH_ANY], some = cctx->nr_queued[REACH_SOME];
+	bool one = cctx->nr_queued[REACH_ONE];
+
+	if (any)
+		return some || one ? NR_REACH : REACH_ANY;
+	if (some)
+		return one ? NR_REACH : REACH_SOME;
+	return one ? REACH_ONE : NR_REACH;
 }
 
 /* The first of a CPU's queued tasks. */

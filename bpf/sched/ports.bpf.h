@@ -19,6 +19,19 @@
 /* read once per hold of the rq lock (6.14), instead of a clock source for each question */
 #define port_now() scx_bpf_now()
 #define port_monotonic() bpf_ktime_get_ns()
+
+/*
+ * Before ops.dispatch() the kernel lets go of the rq lock for a moment, and from there on until the
+ * task runs scx_bpf_now() reads a clock source. What the rq's clock said as schedule() began, or when somebody
+ * queued a task there since, is as good (kernel/sched/core.c, update_rq_clock()).
+ */
+static __always_inline u64 port_switch_now(s32 cpu)
+{
+	if (cpu != (s32)bpf_get_smp_processor_id())
+		return scx_bpf_now();
+	return ((struct rq *)bpf_this_cpu_ptr(&runqueues))->clock;
+}
+
 #define port_donating() (*(volatile u32 *)&donating)
 #define queue_lock(q) bpf_spin_lock(&(q)->lock)
 #define queue_unlock(q) bpf_spin_unlock(&(q)->lock)
