@@ -69,6 +69,9 @@ impl Kernel for Still {
     fn urgency(&self, _t: Pid) -> u32 {
         0
     }
+    fn core_runs(&self, _t: Pid) -> bool {
+        false
+    }
     fn blocked_on(&self, t: Pid) -> Option<Lock> {
         self.blocked_on.get(&t).copied()
     }
@@ -284,7 +287,7 @@ fn going_idle(cpus: u32, domain_cpus: u32, work_on: Option<Cpu>) -> u64 {
         let selected = EnqFlags {
             wakeup: true,
             cpu_selected: true,
-            last: false,
+            ..EnqFlags::default()
         };
         policy.enable(&mut kernel, 1);
         policy.runnable(&mut kernel, 1, selected);

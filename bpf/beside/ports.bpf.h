@@ -51,6 +51,8 @@ static __always_inline struct task_ctx *task_ctx_by_pid(u32 pid)
 #define port_task_put(p) ((void)(p))
 #define port_pid(p) ((u32)(p)->pid)
 #define task_ctx_of(p) ((struct task_ctx *)(p))
+/* such a task is seen to execute: port_off_since() */
+#define port_core_ran_ns(p, tctx) 0
 
 /* Whether the task at @task has exited: it has left its locks, or is about to. */
 static __always_inline bool task_has_exited(u64 task)

@@ -65,13 +65,24 @@ static __always_inline void delay_begin(struct task_ctx *tctx, u64 now)
 	tctx->off_since_ns = now;
 }
 
-static __always_inline void delay_end(struct task_ctx *tctx, u64 now)
+/* What has come of it since @since. It may have executed for a part of that, by the kernel's own doing. */
+static __always_inline u64 delay_since(struct task_struct *p, const struct task_ctx *tctx,
+				       u64 since, u64 now)
+{
+	u64 ran;
+
+	if (!since || now <= since)
+		return 0;
+	ran = port_core_ran_ns(p, tctx);
+	return ran < now - since ? now - since - ran : 0;
+}
+
+static __always_inline void delay_end(struct task_struct *p, struct task_ctx *tctx, u64 now)
 {
 	u64 since = tctx->off_since_ns;
 
 	tctx->off_since_ns = 0;
-	if (since && now > since)
-		tctx->delay_ns += now - since;
+	tctx->delay_ns += delay_since(p, tctx, since, now);
 }
 
 /* The sum over a chain, and where it goes on. */
@@ -87,7 +98,7 @@ CORE_FN int delay_hop(u32 pid, u64 now, struct delay_sum *sum)
 	struct task_struct *p;
 	struct lock_slot *slot;
 	struct task_ctx *tctx;
-	u64 since, lock, mark;
+	u64 lock, mark;
 
 	if (!sum)
 		return 0;
@@ -99,10 +110,7 @@ CORE_FN int delay_hop(u32 pid, u64 now, struct delay_sum *sum)
 	tctx = task_ctx_of(p);
 	if (tctx) {
 		sum->found = 1;
-		sum->clock += tctx->delay_ns;
-		since = port_off_since(tctx);
-		if (since && now > since)
-			sum->clock += now - since;
+		sum->clock += tctx->delay_ns + delay_since(p, tctx, port_off_since(tctx), now);
 		lock = *(volatile u64 *)&tctx->wait_lock;
 		slot = lock ? lock_slot_at(lock_slot_of_lock(lock)) : NULL;
 		if (slot && slot->lock == lock) {

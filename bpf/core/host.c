@@ -80,6 +80,8 @@ static struct task_struct *port_task_get(u32 pid)
 #define port_in_rcu(p) ((void)(p), false)
 #define port_exiting(p) ((void)(p), false)
 #define port_is_agent(p) ((p)->pid == cfg.agent_tgid)
+#define port_core_runs(p) (PORT(core_runs, (p)->pid) != 0)
+#define port_core_ran_ns(p, tctx) (port_exec_ns(p) - (tctx)->charged_exec_ns)
 #define port_set_slice(p, ns) PORT(set_slice, (p)->pid, ns)
 #define port_donating() (host->donating != 0)
 #define port_now() ((u64)PORT(now))
@@ -343,10 +345,10 @@ void host_runnable(struct host_engine *e, const struct host_ports *p, unsigned i
 }
 
 void host_enqueue(struct host_engine *e, const struct host_ports *p, unsigned int pid, int wakeup,
-		  int selected, int last)
+		  int selected, int last, int came_back)
 {
 	ENTER(e, p);
-	task_enqueue(TASK(e, pid), 0, wakeup, selected, last);
+	task_enqueue(TASK(e, pid), 0, wakeup, selected, last, came_back);
 }
 
 void host_dispatch(struct host_engine *e, const struct host_ports *p, int cpu, unsigned int prev)

@@ -30,6 +30,7 @@ struct host_ports {
 	int (*unrestricted)(void *, unsigned int pid);
 	unsigned int (*user)(void *, unsigned int pid);
 	unsigned int (*urgency)(void *, unsigned int pid);
+	int (*core_runs)(void *, unsigned int pid);
 	host_u64 (*blocked_on)(void *, unsigned int pid);
 	unsigned int (*owner_of)(void *, host_u64 lock);
 	unsigned int (*first_waiter_of)(void *, host_u64 lock);
@@ -84,7 +85,7 @@ int host_select_cpu(struct host_engine *e, const struct host_ports *ports, unsig
 void host_update_idle(struct host_engine *e, const struct host_ports *ports, int cpu, int idle);
 void host_runnable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_enqueue(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
-		  int wakeup, int selected, int last);
+		  int wakeup, int selected, int last, int came_back);
 void host_dispatch(struct host_engine *e, const struct host_ports *ports, int cpu,
 		   unsigned int prev);
 void host_running(struct host_engine *e, const struct host_ports *ports, unsigned int pid);

@@ -18,6 +18,10 @@
  *   bool port_exiting(struct task_struct *)     is on its way through do_exit()
  *   bool port_in_rcu(struct task_struct *)       was preempted inside an RCU read-side section
  *   bool port_is_agent(struct task_struct *)     part of scx_proxy's own process
+ *   bool port_core_runs(struct task_struct *)    whether it, which is queued, executes all the same: the
+ *                                                kernel's own proxy execution, for a task of a higher class
+ *   u64  port_core_ran_ns(struct task_struct *, const struct task_ctx *)
+ *                                                for how long it did since it last ran by our own doing
  *   void port_set_slice(struct task_struct *, u64 ns)
  *   struct task_struct *port_current(void)       the task that this CPU runs
  *   s32  port_this_cpu(void)

@@ -306,6 +306,11 @@ static __always_inline enum resolved owner_act(struct task_struct *o, struct tas
 			return RESOLVED_NEXT;
 		return donor_attach(octx, owner_pid, dctx, donor_pid, seq, cpu, place);
 	}
+	/* no callback will say when it stops */
+	if (port_core_runs(o)) {
+		stat_inc(STAT_OWNER_RUNNING);
+		return RESOLVED_LATER;
+	}
 	from = octx->dsq_cpu;
 	reach = octx->dsq_reach;
 	switch (owner_move(o, from, reach, cpu)) {

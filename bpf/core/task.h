@@ -188,9 +188,11 @@ static __always_inline void task_park(struct task_struct *p, struct task_ctx *tc
  * ops.enqueue(). @selected: ops.select_cpu() has looked for an idle CPU already.
  * False if there is no queue for it; the caller then has to take care of it.
  * @last: the CPU has nothing else to run, and does not pick again unless it is told to.
+ * @came_back: the kernel did not move it where it was taken to.
  */
 static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx *tctx,
-					 u64 enq_flags, bool wakeup, bool selected, bool last)
+					 u64 enq_flags, bool wakeup, bool selected, bool last,
+					 bool came_back)
 {
 	s32 from = port_task_cpu(p), cpu = from, idle_cpu;
 	bool sent_idle = false, with_donors;
@@ -210,7 +212,8 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 		task_park(p, tctx, cpu, cctx, due, enq_flags);
 		return true;
 	}
-	reach = reach_of(p);
+	/* one that executes cannot be moved: other CPUs would take it again and again */
+	reach = came_back && port_core_runs(p) ? REACH_ONE : reach_of(p);
 	if (!selected && reach != REACH_ONE) {
 		idle_cpu = wakeup ? idle_claim_near(p, cpu) : idle_claim_preempted(p, cpu);
 		if (idle_cpu >= 0) {
@@ -278,7 +281,7 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 	u64 now = port_switch_now(cpu);
 
 	queue_left(tctx, PLACE_RUNNING);
-	delay_end(tctx, now);
+	delay_end(p, tctx, now);
 	unseen_runs(cctx, tctx, cpu);
 	vtime_join(tctx, cpu, cctx);
 	vtime_pulled(tctx, cctx, port_pid(p));
@@ -368,7 +371,7 @@ static __always_inline void task_quiescent(struct task_struct *p, struct task_ct
 	u64 lock;
 
 	queue_left(tctx, PLACE_ASLEEP);
-	delay_end(tctx, port_now());
+	delay_end(p, tctx, port_now());
 	tctx->slept = sleeps;
 	lock = sleeps ? edge_lock(p, tctx) : 0;
 	if (!lock) {
@@ -406,7 +409,7 @@ static __always_inline void task_disable(struct task_struct *p, struct task_ctx 
 	donor_wake(p, tctx);
 	tctx->return_choice = RETURN_NONE;
 	queue_left(tctx, PLACE_OTHER);
-	delay_end(tctx, port_now());
+	delay_end(p, tctx, port_now());
 	donors_release(p, tctx, port_task_cpu(p));
 	group_count(tctx, 0);
 }

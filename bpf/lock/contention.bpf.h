@@ -57,7 +57,9 @@ int BPF_PROG(proxy_cont_begin, void *lock, unsigned int flags)
 	if (!edge || !tctx)
 		return 0;
 	tctx->contended_lock = edge;
-	contended_if_urgent(p, tctx);
+	/* the kernel runs the owners of mutexes for it by itself */
+	if (!core_proxies() || lock_type(edge) != LOCK_MUTEX)
+		contended_if_urgent(p, tctx);
 	return 0;
 }
 

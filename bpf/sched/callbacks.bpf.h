@@ -49,7 +49,8 @@ void BPF_STRUCT_OPS(proxy_enqueue, struct task_struct *p, u64 enq_flags)
 	struct task_ctx *tctx = task_ctx_of(p);
 
 	if (!tctx || !task_enqueue(p, tctx, enq_flags, enq_flags & SCX_ENQ_WAKEUP,
-				   enq_flags & SCX_ENQ_CPU_SELECTED, enq_flags & SCX_ENQ_LAST))
+				   enq_flags & SCX_ENQ_CPU_SELECTED, enq_flags & SCX_ENQ_LAST,
+				   enq_flags & SCX_ENQ_REENQ))
 		unserved_enqueue(p, enq_flags);
 }
 

@@ -92,6 +92,32 @@ static __always_inline bool port_is_agent(const struct task_struct *p)
 	return p->tgid == cfg.agent_tgid;
 }
 
+/* CONFIG_SCHED_PROXY_EXEC: who executes and who is accounted for are two words of the rq, and not one */
+struct rq___proxy {
+	struct task_struct *donor;
+	struct task_struct *curr;
+} __attribute__((preserve_access_index));
+
+/*
+ * Whether the kernel has proxy execution of its own beside sched_ext, as is to come with 7.4: the owner of a
+ * mutex that a task of a higher class waits for then executes in that one's context (kernel/sched/core.c,
+ * find_proxy_task()). That one's CPU time grows (update_curr()), and no callback is made.
+ */
+static __always_inline bool core_proxies(void)
+{
+	struct rq___proxy *rq = NULL;
+
+	return bpf_core_field_exists(rq->donor) &&
+	       bpf_core_field_offset(rq->donor) != bpf_core_field_offset(rq->curr);
+}
+
+static __always_inline bool port_core_runs(const struct task_struct *p)
+{
+	return core_proxies() && p->on_cpu;
+}
+
+#define port_core_ran_ns(p, tctx) (core_proxies() ? port_exec_ns(p) - (tctx)->charged_exec_ns : 0)
+
 static __always_inline void port_kick(s32 cpu, enum port_kick how)
 {
 	scx_bpf_kick_cpu(cpu, how == PORT_KICK_PREEMPT ? SCX_KICK_PREEMPT :

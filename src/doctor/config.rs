@@ -82,7 +82,7 @@ const OPTIONS: [(&str, Need, &str); 17] = [
     (
         "SCHED_PROXY_EXEC",
         Information,
-        "the kernel's own proxy execution, which up to 7.3 excludes sched_ext",
+        "the kernel's own proxy execution, which up to 7.3 excludes sched_ext; later it serves real-time waiters for mutexes",
     ),
     (
         "EXT_GROUP_SCHED",

@@ -29,8 +29,8 @@ impl Sim {
             return;
         }
         self.world.this_cpu = cpu;
+        self.world.update_curr(cpu);
         if state == State::Running {
-            self.world.update_curr(cpu);
             self.call(Call::Stopping(t, false), |p, w| p.stopping(w, t, false));
         }
         self.world.dsq_remove(t);
@@ -122,6 +122,7 @@ impl Sim {
     /// move_queued_task(): onto another CPU, without runnable() or quiescent().
     fn move_queued(&mut self, t: Pid) {
         let from = self.world.task(t).cpu;
+        self.world.update_curr(from);
         let to = self.world.fallback_cpu(t);
         self.world.this_cpu = if self.world.cpu(from).online {
             from

@@ -10,6 +10,9 @@ use super::sim::{Event, Sim, TICK_NS};
 /// Slice of a task that the kernel keeps running without being told for how long.
 const SLICE_DFL_NS: u64 = 20_000_000;
 
+/// How often a task may come back without a run; then the kernel ends the policy.
+const CAME_BACK_MAX: u32 = 256;
+
 /// Between two ticks that another CPU makes for one without ticks.
 const REMOTE_TICK_NS: u64 = 1_000_000_000;
 
@@ -190,10 +193,27 @@ impl Sim {
         self.world.dispatching = Some(cpu);
         self.call(Call::Dispatch(cpu, prev), |p, w| p.dispatch(w, cpu, prev));
         self.world.dispatching = None;
+        self.give_back();
         if let Some(t) = has_slice(self).or_else(|| local(self)) {
             return Some(t);
         }
         None
+    }
+
+    /// Tasks that could not be moved are the policy's again (SCX_ENQ_REENQ), which has a bound to that.
+    fn give_back(&mut self) {
+        for t in std::mem::take(&mut self.world.came_back) {
+            self.world.task_mut(t).came_back += 1;
+            if self.world.task(t).came_back > CAME_BACK_MAX {
+                self.world
+                    .fault(format!("task {t} comes back again and again"));
+            }
+            let flags = EnqFlags {
+                came_back: true,
+                ..EnqFlags::default()
+            };
+            self.enqueue(t, flags);
+        }
     }
 
     /// put_prev_task_scx(), of a task that is runnable.
@@ -255,6 +275,7 @@ impl Sim {
         let task = self.world.task_mut(t);
         task.cpu = cpu;
         task.state = State::Running;
+        task.came_back = 0;
         task.exec_since = now;
         if self.is_fair(t) {
             if self.world.task(t).slice_ns == 0 {
@@ -298,7 +319,7 @@ impl Sim {
         let flags = EnqFlags {
             wakeup: true,
             cpu_selected: selected,
-            last: false,
+            ..EnqFlags::default()
         };
         self.call(Call::Runnable(t, flags), |p, w| p.runnable(w, t, flags));
         self.enqueue(t, flags);

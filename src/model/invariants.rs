@@ -188,6 +188,9 @@ impl Checker {
                 let Dsq::User(on, reach, queued_since) = world.task(t).dsq else {
                     continue;
                 };
+                if world.core_runs(t) {
+                    continue;
+                }
                 // a parked task waits on one CPU, until the time that is its key there
                 let queued_since = match reach {
                     Reach::Parked if on == cpu => queued_since.max(world.task(t).dsq_key),

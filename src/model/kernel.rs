@@ -84,6 +84,12 @@ pub struct Task {
     pub(super) waits_for_notice: bool,
     /// The task that it last yielded to.
     pub yielded_to: Option<Pid>,
+    /// what the kernel itself ran of it, for tasks of higher classes
+    pub(super) core_ns: u64,
+    /// of such a task: whom the kernel runs in its context while it runs
+    pub(super) core_runs: Option<Pid>,
+    /// how often it came back to the policy since it last ran
+    pub(super) came_back: u32,
     pub(super) exec_ns: u64,
     /// since when it runs, for what is not yet in exec_ns
     pub(super) exec_since: u64,
@@ -206,6 +212,8 @@ pub struct World {
     pub(super) lock_questions: Cell<u32>,
     pub(super) this_cpu: Cpu,
     pub(super) dispatching: Option<Cpu>,
+    /// tasks that were taken from a queue and cannot be moved
+    pub(super) came_back: Vec<Pid>,
     pub(super) kicks: Vec<(Cpu, Kick)>,
     pub(super) hrticks: Vec<(Cpu, u64)>,
     pub(super) rng: Rng,
@@ -256,6 +264,9 @@ impl World {
             notified: false,
             waits_for_notice: false,
             yielded_to: None,
+            core_ns: 0,
+            core_runs: None,
+            came_back: 0,
             exec_ns: 0,
             exec_since: 0,
             exec_seen: Cell::new(0),
@@ -290,6 +301,7 @@ impl World {
             lock_questions: Cell::new(0),
             this_cpu: 0,
             dispatching: None,
+            came_back: Vec::new(),
             kicks: Vec::new(),
             hrticks: Vec::new(),
             rng: Rng::new(setup.seed),
@@ -324,7 +336,22 @@ impl World {
         online.fold(0, |mask, (i, _)| mask | 1 << i)
     }
 
-    /// CPU time of `t` up to now.
+    /// The task of a higher class in whose context the kernel itself runs `t` now, which is queued.
+    pub(super) fn core_runner(&self, t: Pid) -> Option<Pid> {
+        let task = self.task(t);
+        let runner = self.cpu(task.cpu).curr?;
+        let by = self.task(runner);
+        let runs = by.state == State::Running && by.core_runs == Some(t);
+        (runs && task.state == State::Runnable).then_some(runner)
+    }
+
+    /// CPU time that `t` has had from the kernel itself.
+    pub(super) fn core_now(&self, t: Pid) -> u64 {
+        let runs = |by: Pid| self.now - self.task(by).exec_since;
+        self.task(t).core_ns + self.core_runner(t).map_or(0, runs)
+    }
+
+    /// CPU time of `t` up to now, but for that.
     pub fn exec_now(&self, t: Pid) -> u64 {
         let task = self.task(t);
         match task.state {
@@ -347,12 +374,19 @@ impl World {
             return;
         }
         let ran = now - task.exec_since;
+        let core_runs = task.core_runs;
         task.exec_since = now;
         task.exec_ns += ran;
         task.round_exec_ns += ran;
         task.left_ns = task.left_ns.saturating_sub(ran);
         if task.slice_ns != u64::MAX {
             task.slice_ns = task.slice_ns.saturating_sub(ran);
+        }
+        if let Some(other) = core_runs.filter(|&other| self.core_runner(other) == Some(t)) {
+            let other = self.task_mut(other);
+            other.core_ns += ran;
+            other.round_exec_ns += ran;
+            other.left_ns = other.left_ns.saturating_sub(ran);
         }
     }
 

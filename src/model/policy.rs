@@ -190,6 +190,8 @@ pub struct EnqFlags {
     pub cpu_selected: bool,
     /// Its CPU has nothing else to run, and does not pick again unless it is told to.
     pub last: bool,
+    /// It was taken to another CPU and could not be moved, since it executes ([`Kernel::core_runs`]).
+    pub came_back: bool,
 }
 
 /// Why a task leaves the queues (`SCX_DEQ_*`).
@@ -235,7 +237,7 @@ pub trait Kernel {
     /// pick that is still the previous task.
     fn current(&self, cpu: Cpu) -> Option<Pid>;
 
-    /// CPU time that `t` has had (`sum_exec_runtime`): up to now in
+    /// CPU time that `t` has had (`sum_exec_runtime`), also by [`Kernel::core_runs`]: up to now in
     /// [`Policy::dispatch`] (of prev), [`Policy::running`] and [`Policy::stopping`].
     fn exec_ns(&self, t: Pid) -> u64;
     /// Its nice value.
@@ -258,6 +260,9 @@ pub trait Kernel {
     fn is_rt(&self, t: Pid) -> bool;
     /// Its urgency: the real-time priority, 200 for a deadline task, 0 if fair.
     fn urgency(&self, t: Pid) -> u32;
+    /// Whether `t`, which is queued, executes all the same: the kernel's own proxy execution runs it
+    /// for a task of a higher class, and no callback says so. It cannot be moved meanwhile.
+    fn core_runs(&self, t: Pid) -> bool;
 
     /// The lock that it sleeps on.
     fn blocked_on(&self, t: Pid) -> Option<Lock>;

@@ -38,7 +38,7 @@ impl Kernel for World {
     fn exec_ns(&self, t: Pid) -> u64 {
         let exec = self.exec_now(t);
         self.task(t).exec_seen.set(exec);
-        exec
+        exec + self.core_now(t)
     }
 
     fn nice(&self, t: Pid) -> i32 {
@@ -96,6 +96,10 @@ impl Kernel for World {
             Class::Fair { .. } => 0,
             Class::Rt { prio } => prio,
         }
+    }
+
+    fn core_runs(&self, t: Pid) -> bool {
+        self.core_runner(t).is_some()
     }
 
     fn blocked_on(&self, t: Pid) -> Option<Lock> {
@@ -170,6 +174,9 @@ impl Kernel for World {
                 "task {t} is moved to CPU {cpu} outside of its dispatch"
             ));
         }
+        if self.core_runner(t).is_some() {
+            self.fault(format!("task {t} is moved while the kernel runs it"));
+        }
         let moved = if !self.may_run(t, cpu) {
             Moved::Refused
         } else if !matches!(self.task(t).dsq, Dsq::User(on, at, _) if (on, at) == (from, reach)) {
@@ -195,6 +202,13 @@ impl Kernel for World {
         let queue = &self.cpu(from).queues[reach as usize];
         let mut looked_at = queue.iter().copied().take(looks);
         let first = looked_at.find(|&t| self.may_run(t, cpu));
+        if let Some(t) = first.filter(|&t| self.core_runner(t).is_some()) {
+            self.calls.push(Call::MoveToLocal(from, reach, cpu, None));
+            self.dsq_remove(t);
+            self.came_back.push(t);
+            // no such kernel is there to be asked what the policy is told
+            return self.rng.below(2) == 0;
+        }
         self.calls.push(Call::MoveToLocal(from, reach, cpu, first));
         if let Some(t) = first {
             self.move_to_local_dsq(t, cpu);

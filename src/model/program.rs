@@ -42,6 +42,9 @@ pub enum Op {
     Yield,
     /// Lets that task go first, in its context: what KVM does for a virtual CPU that spins.
     YieldTo(Pid),
+    /// Of a task of a higher class: for so many ns the kernel runs that task in its context, if that is queued
+    /// on the same CPU. Else as `Run`.
+    CoreRuns(Pid, u64),
     /// Releases its locks and exits.
     Exit,
 }

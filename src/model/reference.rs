@@ -235,7 +235,10 @@ impl Policy for Reference {
             self.park(k, t, cpu, due);
             return;
         }
-        let reach = Self::reach_of(k, t);
+        let reach = match flags.came_back && k.core_runs(t) {
+            true => Reach::One,
+            false => Self::reach_of(k, t),
+        };
         let idle = if flags.cpu_selected || reach == Reach::One {
             None
         } else if flags.wakeup {

@@ -494,15 +494,28 @@ impl Scenario {
             },
             "yield" => Op::Yield,
             "yield_to" => Op::YieldTo(self.pid(rest).or_else(|p| problem(text, p.what))?),
+            "core_runs" => self.core_runs(text, rest)?,
             "wait" => Op::Wait,
             "notify" => Op::Notify(self.pid(rest).or_else(|p| problem(text, p.what))?),
             "exit" => Op::Exit,
             _ => {
                 let known = "run, lock, share, unlock, sleep, affinity, migrate_disable, \
-                             migrate_enable, nice, wait, notify, yield, yield_to, exit";
+                             migrate_enable, nice, wait, notify, yield, yield_to, core_runs, exit";
                 return problem(text, format!("unknown operation; there are: {known}"));
             }
         })
+    }
+
+    fn core_runs(&self, text: &str, rest: &str) -> Result<Op, Problem> {
+        let parts = rest.rsplit_once(' ');
+        let parts = parts.and_then(|(task, ms)| Some((task, ms.parse::<f64>().ok()?)));
+        match parts {
+            Some((task, ms)) if ms >= 0.0 => {
+                let pid = self.pid(task).or_else(|p| problem(text, p.what))?;
+                Ok(Op::CoreRuns(pid, ms_to_ns(ms)))
+            }
+            _ => problem(text, "`core_runs` wants a task and a time in ms"),
+        }
     }
 
     fn external(&self, event: &NamedEvent) -> Result<(u64, External), Problem> {

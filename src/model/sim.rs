@@ -254,8 +254,16 @@ impl Sim {
     fn next_op(&mut self, t: Pid, cpu: Cpu) {
         let op = self.fetch(t);
         let now = self.world.now;
+        self.world.task_mut(t).core_runs = None;
         match op {
             Op::Run(ns) => self.world.task_mut(t).left_ns = ns,
+            Op::CoreRuns(other, ns) => {
+                let theirs =
+                    !self.is_fair(t) && other != t && self.world.pids().any(|p| p == other);
+                let task = self.world.task_mut(t);
+                task.left_ns = ns;
+                task.core_runs = Some(other).filter(|_| theirs);
+            }
             Op::Lock(l) => self.lock(t, l, cpu, Mode::Alone),
             Op::Share(l) => self.lock(t, l, cpu, Mode::Shared),
             Op::Unlock(l) => self.unlock(t, l, cpu),

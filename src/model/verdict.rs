@@ -198,6 +198,7 @@ fn op_text(op: &Op) -> String {
         Op::SetNice(nice) => format!("nice {nice}"),
         Op::Yield => "yield".to_owned(),
         Op::YieldTo(t) => format!("yield_to t{t}"),
+        Op::CoreRuns(t, ns) => format!("core_runs t{t} {}", ms(*ns)),
         Op::Wait => "wait".to_owned(),
         Op::Notify(t) => format!("notify t{t}"),
         Op::Exit => "exit".to_owned(),

@@ -276,6 +276,7 @@ fn ports(machine: *mut c_void) -> host_ports {
         unrestricted(pid: c_uint) -> c_int = |k, pid| c_int::from(k.unrestricted(pid));
         user(_pid: c_uint) -> c_uint = |_, _| 0;
         urgency(pid: c_uint) -> c_uint = |k, pid| k.urgency(pid);
+        core_runs(pid: c_uint) -> c_int = |k, pid| c_int::from(k.core_runs(pid));
         blocked_on(pid: c_uint) -> u64 = |k, pid| k.blocked_on(pid).unwrap_or(0);
         owner_of(lock: Lock) -> c_uint = |k, lock| k.owner_of(lock).unwrap_or(0);
         first_waiter_of(lock: Lock) -> c_uint = |k, lock| k.first_waiter_of(lock).unwrap_or(0);
@@ -359,9 +360,9 @@ impl Policy for CoreC {
     }
     fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, _cpu: Cpu, flags: EnqFlags) {
         let (wakeup, selected) = (c_int::from(flags.wakeup), c_int::from(flags.cpu_selected));
-        let last = c_int::from(flags.last);
+        let (last, came_back) = (c_int::from(flags.last), c_int::from(flags.came_back));
         self.call(k, |e, p| unsafe {
-            sys::host_enqueue(e, p, t, wakeup, selected, last)
+            sys::host_enqueue(e, p, t, wakeup, selected, last, came_back)
         })
     }
     fn dispatch(&mut self, k: &mut dyn Kernel, cpu: Cpu, prev: Option<Pid>) {

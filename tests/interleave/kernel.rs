@@ -236,7 +236,8 @@ impl Kernel {
             t,
             wakeup.into(),
             selected.into(),
-            last.into()
+            last.into(),
+            0
         );
         let Some((to, reach, key)) = self.task(t).pending.take() else {
             return self.fault(format!("task {t} was enqueued and is on no queue"));

@@ -164,6 +164,7 @@ pub fn ports(machine: *mut c_void) -> host_ports {
         };
         user(_pid: c_uint) -> c_uint = |_, _| 0;
         urgency(pid: c_uint) -> c_uint = |k, t| k.task(t).rt;
+        core_runs(_pid: c_uint) -> c_int = |_, _| 0;
         blocked_on(pid: c_uint) -> u64 = |k, t| {
             read(Place::Edge(t));
             k.task(t).edge.map_or(0, |l| k.m().locks[l].name)

@@ -58,6 +58,7 @@ fn piece(size: Size) -> impl Strategy<Value = Vec<Op>> {
         1 => (0..size.locks).prop_map(|l| vec![Op::Unlock(l)]),
         1 => Just(vec![Op::Yield]),
         1 => (1..=size.tasks).prop_map(|t| vec![Op::YieldTo(t)]),
+        1 => (1..=size.tasks, 0..20_000_000u64).prop_map(|(t, ns)| vec![Op::CoreRuns(t, ns)]),
     ];
     leaf.prop_recursive(3, 12, 4, move |inner| {
         let inside = vec(inner, 1..4).prop_map(|pieces| pieces.concat());
@@ -91,7 +92,7 @@ fn class() -> impl Strategy<Value = Class> {
 fn with_rest(mut task: TaskSpec) -> TaskSpec {
     if matches!(task.class, Class::Rt { .. }) {
         for op in &mut task.program {
-            if let Op::Run(ns) = op {
+            if let Op::Run(ns) | Op::CoreRuns(_, ns) = op {
                 *ns = 1 + *ns / 8;
             }
         }

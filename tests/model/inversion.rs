@@ -45,7 +45,7 @@ fn is_behind(world: &World, waiter: Pid) -> Option<bool> {
     world
         .blocked_on(at)
         .is_none()
-        .then_some(at != waiter && task.state == State::Runnable && fair)
+        .then_some(at != waiter && task.state == State::Runnable && fair && !world.core_runs(at))
 }
 
 /// Fair ones; of a real-time task the core learns only when it runs that its wait is over.

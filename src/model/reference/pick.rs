@@ -257,6 +257,9 @@ impl Reference {
             }
             return self.attach(k, d, owner, cpu);
         };
+        if k.core_runs(owner) {
+            return Resolved::Later;
+        }
         let reach = self.task(owner).reach;
         if k.dsq_move_task(owner, from, reach, cpu, self.cfg.slice_ns) == Moved::Moved {
             self.unpark(k.now_ns(), owner);
