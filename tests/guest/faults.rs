@@ -517,7 +517,10 @@ impl Forked {
             while told.load(Ordering::Acquire) == 0 {
                 std::thread::park();
             }
-            settle(OWNER_CPU, 0);
+            // else it would wait for its turn among those that compute, as would all after it
+            if told.load(Ordering::Acquire) == 1 {
+                settle(OWNER_CPU, 0);
+            }
             while told.load(Ordering::Acquire) == 1 {
                 std::hint::spin_loop();
             }
@@ -568,8 +571,10 @@ fn forks_without_memory(group: &Cgroup, stats: &mut Stats) -> Result<(), Failed>
     println!(
         "{forks} of {THREADS} forks, {without} without state; in ms the last of them and a task with state ran {ran:?}"
     );
-    for one in forked {
+    for one in &forked {
         one.tell(2);
+    }
+    for one in forked {
         one.thread.join().map_err(|_| "a thread panicked")?;
     }
     drop(load);
