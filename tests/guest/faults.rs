@@ -538,14 +538,23 @@ impl Forked {
 /// Forks do not fail where the kernel then has no memory for the state of a task (7.3, not 6.18), and what is forked runs,
 /// and does not keep others from running.
 fn forks_without_memory(group: &Cgroup, stats: &mut Stats) -> Result<(), Failed> {
-    const THREADS: usize = 2000;
+    // CPUs have room charged in advance, for some hundreds of states each
+    const THREADS_MAX: usize = 6000;
+    const AT_ONCE: usize = 250;
+    const WITHOUT: u64 = 100;
     const COMPUTE: usize = 16;
     let mut load = Load::default();
     let served = load.hog(OWNER_CPU, 0)?;
     let file = |name: &str| read(&format!("{}/{name}", group.path().display()));
     group.set("memory.max", file("memory.current"))?;
-    let forked: Vec<_> = (0..THREADS).map_while(|_| Forked::start()).collect();
-    let without = stats.delta()?.tasks_unserved;
+    let (mut forked, mut failed, mut without) = (Vec::new(), false, 0);
+    while !failed && without < WITHOUT && forked.len() < THREADS_MAX {
+        let more = (0..AT_ONCE).map_while(|_| Forked::start());
+        let forks = forked.len();
+        forked.extend(more);
+        failed = forked.len() - forks < AT_ONCE;
+        without += stats.delta()?.tasks_unserved;
+    }
     // the last ones are those without, but for some that found memory on their CPU
     let last = forked.len().saturating_sub(COMPUTE);
     let mut ran = Vec::new();
@@ -569,7 +578,7 @@ fn forks_without_memory(group: &Cgroup, stats: &mut Stats) -> Result<(), Failed>
     group.set("memory.max", "max")?;
     let forks = forked.len();
     println!(
-        "{forks} of {THREADS} forks, {without} without state; in ms the last of them and a task with state ran {ran:?}"
+        "{forks} forks, {without} without state; in ms the last of them and a task with state ran {ran:?}"
     );
     for one in &forked {
         one.tell(2);
@@ -579,8 +588,8 @@ fn forks_without_memory(group: &Cgroup, stats: &mut Stats) -> Result<(), Failed>
     }
     drop(load);
     ensure(sched_ext_state() == "enabled", sched::log)?;
-    ensure(forks == THREADS, || format!("fork {forks} failed"))?;
-    ensure(without > 0, || "there was memory for all".into())?;
+    ensure(!failed, || format!("fork {forks} failed"))?;
+    ensure(without >= WITHOUT, || "there was memory for all".into())?;
     // one slice at least
     ensure(ran.iter().all(|ms| *ms >= 3), || {
         "one was kept from running".into()
