@@ -101,7 +101,7 @@ struct rq___proxy {
 /*
  * Whether the kernel has proxy execution of its own beside sched_ext, as is to come with 7.4: the owner of a
  * mutex that a task of a higher class waits for then executes in that one's context (kernel/sched/core.c,
- * find_proxy_task()). That one's CPU time grows (update_curr()), and no callback is made.
+ * find_proxy_task()). The owner's CPU time grows (update_curr()), and no callback is made.
  */
 static __always_inline bool core_proxies(void)
 {
