@@ -27,7 +27,7 @@
  */
 static __always_inline u64 port_switch_now(s32 cpu)
 {
-	if (cpu != (s32)bpf_get_smp_processor_id())
+	if (cpu != port_this_cpu())
 		return scx_bpf_now();
 	return ((struct rq *)bpf_this_cpu_ptr(&runqueues))->clock;
 }
