@@ -4,12 +4,13 @@
 Parts: the form of the code and of the rest, the host's tests (cargo), the guest's tests on the
 kernels that kernels.toml marks, the VM runner's own tests, a trace in Perfetto's
 own parser. A part that fails does not keep the others from running. Without KVM guests run two at a time, each
-emulated by one thread.
+emulated by one thread. What no other work can disturb runs beside them, in the time that they leave.
 """
 
 import argparse
 import collections
 import concurrent.futures
+import dataclasses
 import io
 import json
 import re
@@ -28,11 +29,15 @@ PLAIN_RESULT = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", r
 NEXT_ATTEMPT = re.compile(r"^(?:test .*\.\.\. )?(second|third) attempt of (\S+),", re.M)
 # of tests/guest: a test that begins
 GUEST_TEST = re.compile(r"^test (\S+) +\.\.\. ", re.M)
-HOST_TESTS = ["cli", "core", "cost", "fuzz", "interleave", "model", "record", "top"]
+HOST_TESTS = ["cli", "core", "cost", "fuzz", "record", "top"]
+# long, and on clocks of their own
+UNTIMED_TESTS = ["interleave", "model"]
 GUEST_SECS = 2100
 SLOW_TIMES = 3  # kernels that check themselves
 SLOWEST_SHOWN = 12
 AT_A_TIME = 2
+# sched(7) SCHED_IDLE: only when nobody else wants the CPU
+IN_SPARE_TIME = ["chrt", "--idle", "0"]
 # what one of these programs says at its end for another one
 SLOWEST, ANOTHER = "slowest in guests: ", "had another attempt: "
 
@@ -88,12 +93,17 @@ def check(tally, name, command):
     tally.part(name, started, [1 - bool(status), 0, 0], not status)
 
 
+def tests_of(files):
+    """For `cargo test`."""
+    return [word for name in files for word in ("--test", name)]
+
+
 def host(tally):
     started = time.monotonic()
     print("== tests on this machine", flush=True)
     # the guest's tests come later, where they can run; they are built with the others, side by side
     run(["cargo", "test", "--release", "--no-run"])
-    status, out = run(["cargo", "test", "--release", "--lib", "--bins", *(word for test in HOST_TESTS for word in ("--test", test))])
+    status, out = run(["cargo", "test", "--release", "--lib", "--bins", *tests_of(HOST_TESTS)])
     tally.part("tests on this machine", started, sums(CARGO_RESULT, out), not status)
 
 
@@ -180,26 +190,48 @@ def guest(tally, series, table, binary, only, one_thread=False):
     tally.part(name, started, counts, ok)
 
 
-def side_by_side(tally, parts):
-    """Programs that count their own results, some at a time: label, name, command. Each line has the label in front."""
+@dataclasses.dataclass
+class Part:
+    """A program that says its own results, each of its lines with the label in front."""
 
-    def part(label, name, command):
+    label: str
+    name: str
+    command: list
+    results: re.Pattern = PLAIN_RESULT
+    alone: bool = False  # it wants the whole machine
+    untimed: bool = False  # it does not matter when it has a CPU
+
+    def run(self):
         started = time.monotonic()
         # in one piece, since another part writes, too
-        print(f"== {name}: begins\n", end="", flush=True)
+        print(f"== {self.name}: begins\n", end="", flush=True)
+        command = [*IN_SPARE_TIME, *self.command] if self.untimed else self.command
         process = subprocess.Popen(command, cwd=project.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         lines = []
         for line in process.stdout:
             lines.append(line)
-            print(f"{label} | {line}", end="", flush=True)
+            print(f"{self.label} | {line}", end="", flush=True)
         said = "".join(lines)
-        return name, started, said, process.wait()
+        return self, started, said, process.wait()
 
-    with concurrent.futures.ThreadPoolExecutor(1 if vmrun.use_kvm() else AT_A_TIME) as pool:
-        for future in concurrent.futures.as_completed([pool.submit(part, *each) for each in parts]):
-            name, started, said, status = future.result()
+
+def side_by_side(tally, parts):
+    """Some at a time, then those that run alone; and beside all of them what is untimed, one after the other."""
+
+    def take(futures):
+        for future in concurrent.futures.as_completed(futures):
+            part, started, said, status = future.result()
             tally.take(said)
-            tally.part(name, started, sums(PLAIN_RESULT, said), not status)
+            tally.part(part.name, started, sums(part.results, said), not status)
+
+    at_a_time = 1 if vmrun.use_kvm() else AT_A_TIME
+    with concurrent.futures.ThreadPoolExecutor(1) as spare, concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
+        untimed = [spare.submit(part.run) for part in parts if part.untimed]
+        take([pool.submit(part.run) for part in parts if not part.untimed and not part.alone])
+        for part in parts:
+            if part.alone:
+                take([pool.submit(part.run)])
+        take(untimed)
 
 
 def guests_alone(guests, binary):
@@ -209,7 +241,10 @@ def guests_alone(guests, binary):
         seen[series] += 1
         label = f"{series} part {seen[series]}" if table["apart"] else series
         command = [sys.executable, "-B", __file__, "--kernel", series, "--binary", binary, "--filter", only]
-        parts.append((label, f"tests on Linux {label} ({kernels.machine(table)})", command))
+        name = f"tests on Linux {label} ({kernels.machine(table)})"
+        # on an even clock a CPU's turn lasts as long as the host lets it
+        untimed = table["virtual_time"] and not table["even_us"]
+        parts.append(Part(label, name, command, alone=table["threads_of_its_own"], untimed=untimed))
     return parts
 
 
@@ -291,7 +326,7 @@ def main(argv):
     guests, left_out, not_built = wanted(args)
     if args.binary:
         ((series, table, only),) = guests
-        guest(tally, series, table, args.binary, only, one_thread=True)
+        guest(tally, series, table, args.binary, only, one_thread=not table["threads_of_its_own"])
         return report(tally)
     parts = []
     if not args.filter:
@@ -299,17 +334,16 @@ def main(argv):
         check(tally, "format", ["cargo", "fmt", "--check"])
         check(tally, "lints", ["cargo", "clippy", "--release", "--all-targets", "--", "-D", "warnings"])
         host(tally)
-        parts.append(("vm", "tests of scripts/vm", [str(project.ROOT / "scripts" / "selftest-vm")]))
-        parts.append(("trace", "a trace in Perfetto's parser", [str(project.ROOT / "scripts" / "check-trace"), "--built"]))
+        parts.append(Part("vm", "tests of scripts/vm", [str(project.ROOT / "scripts" / "selftest-vm")]))
+        parts.append(Part("trace", "a trace in Perfetto's parser", [str(project.ROOT / "scripts" / "check-trace"), "--built"]))
+        command = ["cargo", "test", "--release", *tests_of(UNTIMED_TESTS)]
+        parts.append(Part("model", "policy in simulated machines", command, results=CARGO_RESULT, untimed=True))
     binary = guest_binary()
     if len(guests) == 1 and not parts:
         ((series, table, only),) = guests
         guest(tally, series, table, binary, only)
     else:
-        alone = [each for each in guests if each[1]["threads_of_its_own"]]
-        side_by_side(tally, guests_alone([each for each in guests if each not in alone], binary) + parts)
-        for series, table, only in alone:
-            guest(tally, series, table, binary, only)
+        side_by_side(tally, guests_alone(guests, binary) + parts)
     for machine in left_out:
         print(f"left to scripts/test --all: {machine}")
     for series in not_built:
