@@ -34,7 +34,7 @@ ip link set lo up 2>/dev/null
 
 cd "$cwd" || { echo "guest: the folder $cwd is not visible in here" >&2; cwd=; }
 
-[ -z "$SCX_PROXY_VM_EVEN_US" ] || python3 "$run/even_clock.py" "$SCX_PROXY_VM_EVEN_US" 2>>"$run/err"
+[ -z "$SCX_PROXY_VM_EVEN_US" ] || /usr/bin/python3 "$run/even_clock.py" "$SCX_PROXY_VM_EVEN_US" 2>>"$run/err"
 
 : >"$run/started"
 if [ -n "$cwd" ]; then

@@ -29,14 +29,13 @@ PLAIN_RESULT = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$", r
 NEXT_ATTEMPT = re.compile(r"^(?:test .*\.\.\. )?(second|third) attempt of (\S+),", re.M)
 # of tests/guest: a test that begins
 GUEST_TEST = re.compile(r"^test (\S+) +\.\.\. ", re.M)
-HOST_TESTS = ["cli", "core", "cost", "fuzz", "record", "top"]
-# long, and on clocks of their own
-UNTIMED_TESTS = ["interleave", "model"]
+HOST_TESTS = ["cli", "core", "cost", "fuzz", "interleave", "model", "record", "top"]
 GUEST_SECS = 2100
-SLOW_TIMES = 3  # kernels that check themselves
+SLOW_TIMES = 3  # kernels that check themselves, and guests in spare time
+SPARE_BOOT_SECS = 3600
 SLOWEST_SHOWN = 12
 AT_A_TIME = 2
-# sched(7) SCHED_IDLE: only when nobody else wants the CPU
+# when nobody else wants the CPU: vmrun.py sees to that for the guest
 IN_SPARE_TIME = ["chrt", "--idle", "0"]
 # what one of these programs says at its end for another one
 SLOWEST, ANOTHER = "slowest in guests: ", "had another attempt: "
@@ -93,17 +92,12 @@ def check(tally, name, command):
     tally.part(name, started, [1 - bool(status), 0, 0], not status)
 
 
-def tests_of(files):
-    """For `cargo test`."""
-    return [word for name in files for word in ("--test", name)]
-
-
 def host(tally):
     started = time.monotonic()
     print("== tests on this machine", flush=True)
     # the guest's tests come later, where they can run; they are built with the others, side by side
     run(["cargo", "test", "--release", "--no-run"])
-    status, out = run(["cargo", "test", "--release", "--lib", "--bins", *tests_of(HOST_TESTS)])
+    status, out = run(["cargo", "test", "--release", "--lib", "--bins", *(word for test in HOST_TESTS for word in ("--test", test))])
     tally.part("tests on this machine", started, sums(CARGO_RESULT, out), not status)
 
 
@@ -144,6 +138,11 @@ class Shown(io.BytesIO):
         return {name: begun[nr + 1] - begun[nr] for nr, name in enumerate(self.begun)}
 
 
+def untimed(table):
+    """Whether the host has no part in the clock of that machine. On an even clock a CPU's turn lasts as long as the host lets it."""
+    return table["virtual_time"] and not table["even_us"]
+
+
 def guest_job(series, table, binary, arguments, out, one_thread):
     """The machine is the one that kernels.toml names."""
     environment = [f"SCX_PROXY_STRESS_SECS={table['stress_secs']}"]
@@ -153,7 +152,7 @@ def guest_job(series, table, binary, arguments, out, one_thread):
         cwd=str(project.ROOT),
         kernel=kernels.ensure(series),
         command=["env", *environment, binary, *arguments],
-        timeout_secs=GUEST_SECS * (SLOW_TIMES if table["build"] else 1),
+        timeout_secs=GUEST_SECS * (SLOW_TIMES if table["build"] or untimed(table) else 1),
         stdout=out,
         cpus=table["cpus"],
         threads=table["threads"],
@@ -162,7 +161,7 @@ def guest_job(series, table, binary, arguments, out, one_thread):
         memory=table["memory"],
         virtual_time=table["virtual_time"],
         even_us=table["even_us"],
-        boot_secs=table["boot_secs"],
+        boot_secs=SPARE_BOOT_SECS if untimed(table) else table["boot_secs"],
         # no CPU runs code that another one is just patching; and there is room for another guest
         one_thread=one_thread,
     )
@@ -197,7 +196,6 @@ class Part:
     label: str
     name: str
     command: list
-    results: re.Pattern = PLAIN_RESULT
     alone: bool = False  # it wants the whole machine
     untimed: bool = False  # it does not matter when it has a CPU
 
@@ -222,7 +220,7 @@ def side_by_side(tally, parts):
         for future in concurrent.futures.as_completed(futures):
             part, started, said, status = future.result()
             tally.take(said)
-            tally.part(part.name, started, sums(part.results, said), not status)
+            tally.part(part.name, started, sums(PLAIN_RESULT, said), not status)
 
     at_a_time = 1 if vmrun.use_kvm() else AT_A_TIME
     with concurrent.futures.ThreadPoolExecutor(1) as spare, concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
@@ -242,9 +240,7 @@ def guests_alone(guests, binary):
         label = f"{series} part {seen[series]}" if table["apart"] else series
         command = [sys.executable, "-B", __file__, "--kernel", series, "--binary", binary, "--filter", only]
         name = f"tests on Linux {label} ({kernels.machine(table)})"
-        # on an even clock a CPU's turn lasts as long as the host lets it
-        untimed = table["virtual_time"] and not table["even_us"]
-        parts.append(Part(label, name, command, alone=table["threads_of_its_own"], untimed=untimed))
+        parts.append(Part(label, name, command, alone=table["threads_of_its_own"], untimed=untimed(table)))
     return parts
 
 
@@ -336,8 +332,6 @@ def main(argv):
         host(tally)
         parts.append(Part("vm", "tests of scripts/vm", [str(project.ROOT / "scripts" / "selftest-vm")]))
         parts.append(Part("trace", "a trace in Perfetto's parser", [str(project.ROOT / "scripts" / "check-trace"), "--built"]))
-        command = ["cargo", "test", "--release", *tests_of(UNTIMED_TESTS)]
-        parts.append(Part("model", "policy in simulated machines", command, results=CARGO_RESULT, untimed=True))
     binary = guest_binary()
     if len(guests) == 1 and not parts:
         ((series, table, only),) = guests

@@ -491,7 +491,7 @@ fn a_deadlock_is_reported_once() -> Result<(), Failed> {
         let mut stats = Stats::open()?;
         let mut load = Load::default();
         let before = sched::log().matches("deadlock: ").count();
-        load.start(&["python3", "-c", DEADLOCK])?;
+        load.start(&["/usr/bin/python3", "-c", DEADLOCK])?;
         let mut deadlocks = 0;
         wait_for("a deadlock to be reported", PATIENCE, || {
             deadlocks += stats.delta().map_or(0, |metrics| metrics.deadlocks);

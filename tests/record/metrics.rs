@@ -238,7 +238,7 @@ fn python_agrees(body: &str) {
         try: from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
         except ImportError: sys.exit(0)\n\
         assert len(list(parse(sys.stdin.read()))) > 80";
-    let python = std::process::Command::new("python3")
+    let python = std::process::Command::new("/usr/bin/python3")
         .args(["-c", code])
         .stdin(std::process::Stdio::piped())
         .spawn();
