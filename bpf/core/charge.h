@@ -2,7 +2,7 @@
 /*
  * Charging. What a task runs is charged to the donor in whose context it runs,
  * otherwise to itself, to the nanosecond of its CPU time, which the kernel
- * brings up to date before it calls ops.dispatch() and ops.stopping()
+ * brings up to date before it calls ops.dispatch(), and ops.stopping() with what follows it
  * (kernel/sched/ext/ext.c, update_curr_scx()).
  */
 #ifndef PROXY_CORE_CHARGE_H

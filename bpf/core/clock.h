@@ -4,7 +4,7 @@
  * goes back. A clock that jumped to the key of whatever runs would be dragged
  * ahead by low-weight tasks, and nice 19 would get as much CPU as nice 0.
  *
- * clock is written by its own CPU, in ops.dispatch(), ops.stopping() and ops.running(); others read it.
+ * clock is written by its own CPU, in ops.dispatch(), as a task stops (task_off_cpu()) and in ops.running(); others read it.
  */
 #ifndef PROXY_CORE_CLOCK_H
 #define PROXY_CORE_CLOCK_H

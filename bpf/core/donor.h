@@ -235,7 +235,7 @@ static __always_inline s32 context_end(struct task_struct *p, struct task_ctx *t
 }
 
 /*
- * The wait of @p is over (ops.runnable(), class change, exit): take the token
+ * The wait of @p is over (task_runnable(), class change, exit): take the token
  * back, whatever it is, and pay for what ran on it. Returns the CPU where an
  * owner runs in its context right now, -1 if there is none.
  */

@@ -338,12 +338,6 @@ void host_update_idle(struct host_engine *e, const struct host_ports *p, int cpu
 		idle_changed(cpu_ctx_of(cpu), idle != 0);
 }
 
-void host_runnable(struct host_engine *e, const struct host_ports *p, unsigned int pid)
-{
-	ENTER(e, p);
-	task_runnable(TASK(e, pid));
-}
-
 void host_enqueue(struct host_engine *e, const struct host_ports *p, unsigned int pid, int wakeup,
 		  int selected, int last, int came_back)
 {
@@ -367,15 +361,14 @@ void host_running(struct host_engine *e, const struct host_ports *p, unsigned in
 		task_running(TASK(e, pid), cpu_ctx_of(cpu), cpu);
 }
 
-void host_stopping(struct host_engine *e, const struct host_ports *p, unsigned int pid,
-		   int runnable)
+void host_stopping(struct host_engine *e, const struct host_ports *p, unsigned int pid)
 {
 	s32 cpu;
 
 	ENTER(e, p);
 	cpu = PORT(task_cpu, pid);
 	if (cpu_ctx_of(cpu))
-		task_stopping(TASK(e, pid), cpu_ctx_of(cpu), cpu, runnable);
+		task_stopping(TASK(e, pid), cpu_ctx_of(cpu), cpu);
 }
 
 void host_quiescent(struct host_engine *e, const struct host_ports *p, unsigned int pid, int sleeps)

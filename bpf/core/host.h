@@ -83,14 +83,12 @@ void host_disable(struct host_engine *e, const struct host_ports *ports, unsigne
 int host_select_cpu(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
 		    int prev_cpu, int kind);
 void host_update_idle(struct host_engine *e, const struct host_ports *ports, int cpu, int idle);
-void host_runnable(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_enqueue(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
 		  int wakeup, int selected, int last, int came_back);
 void host_dispatch(struct host_engine *e, const struct host_ports *ports, int cpu,
 		   unsigned int prev);
 void host_running(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
-void host_stopping(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
-		   int runnable);
+void host_stopping(struct host_engine *e, const struct host_ports *ports, unsigned int pid);
 void host_quiescent(struct host_engine *e, const struct host_ports *ports, unsigned int pid,
 		    int sleeps);
 void host_tick(struct host_engine *e, const struct host_ports *ports, unsigned int pid);

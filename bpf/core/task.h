@@ -140,22 +140,17 @@ static __always_inline bool lock_of_futex(u64 lock)
 	return type == LOCK_PTHREAD || type == LOCK_FUTEX;
 }
 
-/* ops.runnable() */
-static __always_inline void task_runnable(struct task_struct *p, struct task_ctx *tctx)
+/* @p has a token, and is runnable: its wait is over. */
+CORE_FN int donor_runnable(struct task_struct *p __arg_trusted)
 {
+	struct task_ctx *tctx = task_ctx_of(p);
 	s32 owner_cpu;
 
-	tctx->place = PLACE_LOCAL;
-	weight_new(tctx, port_weight(p));
-	delay_begin(tctx, port_now());
-	/* whatever it waited for in user space, it comes back to see; the program there may be skipped */
-	if (lock_of_futex(tctx->user_lock))
-		tctx->user_lock = 0;
-	if (!tctx->token)
-		return;
+	if (!tctx)
+		return 0;
 	if (tctx->yields_to) { /* it was changed while it was queued */
 		yield_end(p, tctx);
-		return;
+		return 0;
 	}
 	if (tctx->return_choice == RETURN_NONE && port_donating()) {
 		/* the kernel did not ask: it may run on one CPU only */
@@ -167,6 +162,26 @@ static __always_inline void task_runnable(struct task_struct *p, struct task_ctx
 	owner_cpu = donor_wake(p, tctx);
 	if (owner_cpu >= 0)
 		donated_slice_end(p, owner_cpu);
+	return 0;
+}
+
+/*
+ * @p is runnable from now on. There is no ops.runnable(), since a callback costs more than this does:
+ * ops.enqueue() comes at once, or ops.running(), where the kernel puts back what it has taken off the CPU
+ * to change it, and where it schedules by itself (enqueue_task_scx(), do_enqueue_task()).
+ */
+static __always_inline void task_runnable(struct task_struct *p, struct task_ctx *tctx, u64 now)
+{
+	if (tctx->place != PLACE_ASLEEP)
+		return;
+	tctx->place = PLACE_LOCAL;
+	weight_new(tctx, port_weight(p));
+	delay_begin(tctx, now);
+	/* whatever it waited for in user space, it comes back to see; the program there may be skipped */
+	if (lock_of_futex(tctx->user_lock))
+		tctx->user_lock = 0;
+	if (tctx->token)
+		donor_runnable(p);
 }
 
 /*
@@ -200,6 +215,7 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	u64 due, now = port_now();
 	u32 reach;
 
+	task_runnable(p, tctx, now);
 	/*
 	 * The kernel may take a queued task to another CPU (move_queued_task()):
 	 * neither ops.quiescent() nor ops.runnable() is called for that.
@@ -280,6 +296,7 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 {
 	u64 now = port_switch_now(cpu);
 
+	task_runnable(p, tctx, now);
 	queue_left(tctx, PLACE_RUNNING);
 	delay_end(p, tctx, now);
 	unseen_runs(cctx, tctx, cpu);
@@ -304,12 +321,10 @@ static __always_inline void task_running(struct task_struct *p, struct task_ctx 
 		return_outcome(p, tctx, cpu);
 }
 
-/* ops.stopping() */
-static __always_inline void task_stopping(struct task_struct *p, struct task_ctx *tctx,
-					  struct cpu_ctx *cctx, s32 cpu, bool runnable)
+/* @p runs no more. @runnable: it could go on. */
+static __always_inline void task_off_cpu(struct task_struct *p, struct task_ctx *tctx,
+					 struct cpu_ctx *cctx, s32 cpu, bool runnable, u64 now)
 {
-	u64 now = port_now();
-
 	charge(p, tctx, now);
 	cctx->tickless = 0;
 	perf_note(cctx, cpu, now, false);
@@ -337,6 +352,13 @@ static __always_inline void task_stopping(struct task_struct *p, struct task_ctx
 	 */
 	if (!nr_queued(cctx))
 		clock_advance(cctx, key_min(tctx->vtime, donor_first_key(cpu)));
+}
+
+/* ops.stopping() of a task that could go on. Of another one ops.quiescent() comes at once, which does the same. */
+static __always_inline void task_stopping(struct task_struct *p, struct task_ctx *tctx,
+					  struct cpu_ctx *cctx, s32 cpu)
+{
+	task_off_cpu(p, tctx, cctx, cpu, true, port_now());
 }
 
 /*
@@ -368,10 +390,15 @@ static __always_inline void task_tick(struct task_struct *p, struct task_ctx *tc
 static __always_inline void task_quiescent(struct task_struct *p, struct task_ctx *tctx, s32 cpu,
 					   bool sleeps)
 {
-	u64 lock;
+	struct cpu_ctx *cctx = tctx->place == PLACE_RUNNING ? cpu_ctx_of(cpu) : NULL;
+	u64 lock, now = port_now();
 
+	if (cctx)
+		task_off_cpu(p, tctx, cctx, cpu, false, now);
+	else if (tctx->place == PLACE_ASLEEP && tctx->token)
+		donor_runnable(p); /* it woke where nobody told us, and has not run since */
 	queue_left(tctx, PLACE_ASLEEP);
-	delay_end(p, tctx, port_now());
+	delay_end(p, tctx, now);
 	tctx->slept = sleeps;
 	lock = sleeps ? edge_lock(p, tctx) : 0;
 	if (!lock) {

@@ -25,7 +25,7 @@ enum wake_kind {
 	WAKE_FORK, /* a new task, or a new program: it has no caches to lose */
 };
 
-/* A waker that says so goes to sleep now: was that true? Caller: ops.stopping() of it. */
+/* A waker that says so goes to sleep now: was that true? Caller: task_off_cpu() of it. */
 static __always_inline void handoff_note(struct task_ctx *tctx, bool sleeps, u64 now)
 {
 	if (!tctx->sync_at_ns)

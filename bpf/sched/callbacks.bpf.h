@@ -33,21 +33,12 @@ void BPF_STRUCT_OPS(proxy_update_idle, s32 cpu, bool idle)
 		idle_changed(cctx, idle);
 }
 
-void BPF_STRUCT_OPS(proxy_runnable, struct task_struct *p, u64 enq_flags)
-{
-	struct task_ctx *tctx = task_ctx_of(p);
-
-	if (!tctx)
-		return;
-	if (tctx->futex_at)
-		futex_woken(p, tctx);
-	task_runnable(p, tctx);
-}
-
 void BPF_STRUCT_OPS(proxy_enqueue, struct task_struct *p, u64 enq_flags)
 {
 	struct task_ctx *tctx = task_ctx_of(p);
 
+	if (tctx && tctx->futex_at)
+		futex_woken(p, tctx);
 	if (!tctx || !task_enqueue(p, tctx, enq_flags, enq_flags & SCX_ENQ_WAKEUP,
 				   enq_flags & SCX_ENQ_CPU_SELECTED, enq_flags & SCX_ENQ_LAST,
 				   enq_flags & SCX_ENQ_REENQ))
@@ -84,12 +75,17 @@ void BPF_STRUCT_OPS(proxy_running, struct task_struct *p)
 
 void BPF_STRUCT_OPS(proxy_stopping, struct task_struct *p, bool runnable)
 {
-	struct task_ctx *tctx = task_ctx_of(p);
-	s32 cpu = scx_bpf_task_cpu(p);
-	struct cpu_ctx *cctx = cpu_ctx_of(cpu);
+	struct task_ctx *tctx;
+	struct cpu_ctx *cctx;
+	s32 cpu;
 
+	if (!runnable)
+		return;
+	tctx = task_ctx_of(p);
+	cpu = scx_bpf_task_cpu(p);
+	cctx = cpu_ctx_of(cpu);
 	if (tctx && cctx)
-		task_stopping(p, tctx, cctx, cpu, runnable);
+		task_stopping(p, tctx, cctx, cpu);
 }
 
 void BPF_STRUCT_OPS(proxy_quiescent, struct task_struct *p, u64 deq_flags)

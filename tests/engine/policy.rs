@@ -355,9 +355,8 @@ impl Policy for CoreC {
             sys::host_update_idle(e, p, cpu as c_int, idle)
         })
     }
-    fn runnable(&mut self, k: &mut dyn Kernel, t: Pid, _flags: EnqFlags) {
-        self.call(k, |e, p| unsafe { sys::host_runnable(e, p, t) })
-    }
+    /// It has no such callback: `enqueue` or `running` come at once.
+    fn runnable(&mut self, _k: &mut dyn Kernel, _t: Pid, _flags: EnqFlags) {}
     fn enqueue(&mut self, k: &mut dyn Kernel, t: Pid, _cpu: Cpu, flags: EnqFlags) {
         let (wakeup, selected) = (c_int::from(flags.wakeup), c_int::from(flags.cpu_selected));
         let (last, came_back) = (c_int::from(flags.last), c_int::from(flags.came_back));
@@ -375,8 +374,10 @@ impl Policy for CoreC {
         self.call(k, |e, p| unsafe { sys::host_running(e, p, t) })
     }
     fn stopping(&mut self, k: &mut dyn Kernel, t: Pid, runnable: bool) {
-        let runnable = c_int::from(runnable);
-        self.call(k, |e, p| unsafe { sys::host_stopping(e, p, t, runnable) })
+        // else `quiescent` comes at once
+        if runnable {
+            self.call(k, |e, p| unsafe { sys::host_stopping(e, p, t) })
+        }
     }
     fn quiescent(&mut self, k: &mut dyn Kernel, t: Pid, flags: DeqFlags) {
         let sleeps = c_int::from(flags.sleep);

@@ -278,7 +278,7 @@ impl Kernel {
         self.task(t).state = State::Runnable;
         self.cpu(cpu).curr = 0;
         if self.fair(t) {
-            callback!(self, host_stopping, t, 1);
+            callback!(self, host_stopping, t);
             self.enqueue(t, cpu, false, false, false);
         } else {
             self.cpu(cpu).rt.push(t);
@@ -306,7 +306,6 @@ impl Kernel {
             write(Place::State(curr));
             self.task(curr).on_rq = false;
             if self.fair(curr) {
-                callback!(self, host_stopping, curr, 0);
                 callback!(self, host_quiescent, curr, 1);
             }
             prev = 0;
@@ -320,7 +319,7 @@ impl Kernel {
             if !self.fair(prev) {
                 self.cpu(cpu).rt.push(prev);
             } else {
-                callback!(self, host_stopping, prev, 1);
+                callback!(self, host_stopping, prev);
                 if self.task(prev).slice > 0 {
                     self.task(prev).dsq = Dsq::Local(cpu);
                     self.cpu(cpu).local.push_front(prev);

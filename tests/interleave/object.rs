@@ -97,11 +97,10 @@ api! {
     host_disable: fn(Engine, Ports, c_uint);
     host_select_cpu: fn(Engine, Ports, c_uint, c_int, c_int) -> c_int;
     host_update_idle: fn(Engine, Ports, c_int, c_int);
-    host_runnable: fn(Engine, Ports, c_uint);
     host_enqueue: fn(Engine, Ports, c_uint, c_int, c_int, c_int, c_int);
     host_dispatch: fn(Engine, Ports, c_int, c_uint);
     host_running: fn(Engine, Ports, c_uint);
-    host_stopping: fn(Engine, Ports, c_uint, c_int);
+    host_stopping: fn(Engine, Ports, c_uint);
     host_quiescent: fn(Engine, Ports, c_uint, c_int);
     host_tick: fn(Engine, Ports, c_uint);
     host_yield_to: fn(Engine, Ports, c_uint, c_uint) -> c_int;

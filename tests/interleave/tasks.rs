@@ -55,7 +55,6 @@ impl Kernel {
         self.task(t).state = State::Runnable;
         self.task(t).on_rq = true;
         write(Place::State(t));
-        callback!(self, host_runnable, t);
         self.enqueue(t, cpu, true, asked, false);
         self.rq_unlock(cpu);
     }
@@ -77,7 +76,6 @@ impl Kernel {
         if queued && self.fair(t) {
             if runs {
                 self.update_curr(cpu);
-                callback!(self, host_stopping, t, 0);
             }
             self.dsq_remove(t);
             callback!(self, host_quiescent, t, 0);
@@ -88,7 +86,6 @@ impl Kernel {
         write(Place::Mask(t));
         between();
         if queued && self.fair(t) {
-            callback!(self, host_runnable, t);
             self.enqueue(t, cpu, false, false, false);
             if runs {
                 self.dsq_remove(t);
