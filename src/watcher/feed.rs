@@ -75,7 +75,9 @@ pub struct Feeder {
     /// Frames that were begun, and that the watcher has taken in.
     sent: u64,
     taken: u64,
-    /// When either last went on.
+    /// The last write found no room.
+    full: bool,
+    /// When the watcher last took something, said something, or owed nothing.
     moved: Instant,
 }
 
@@ -99,6 +101,7 @@ impl Feeder {
             at: 0,
             sent: 0,
             taken: 0,
+            full: false,
             moved: Instant::now(),
         }
     }
@@ -134,10 +137,16 @@ impl Feeder {
                 Ok(0) => return,
                 Ok(bytes) => {
                     self.at += bytes;
-                    self.moved = Instant::now();
+                    // it made room; that there was some before says nothing of it
+                    if std::mem::take(&mut self.full) {
+                        self.moved = Instant::now();
+                    }
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return,
+                Err(_) => {
+                    self.full = true;
+                    return;
+                }
             }
         }
     }
@@ -289,6 +298,23 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         assert!(feeder.stalled() >= Duration::from_millis(20));
         assert_eq!(feeder.listen(), Said::default());
+    }
+
+    #[test]
+    fn room_in_the_socket_is_no_sign_of_life() {
+        let (mut feeder, mut theirs) = pair();
+        for _ in 0..3 {
+            feeder.put(&batch(1));
+            assert!(feeder.is_free());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(feeder.stalled() >= Duration::from_millis(60));
+        // a frame that does not fit: room is made by who reads
+        feeder.put(&batch(100_000));
+        assert!(feeder.stalled() >= Duration::from_millis(60));
+        theirs.read_exact(&mut [0; 1 << 16]).expect("a part of it");
+        feeder.push();
+        assert!(feeder.stalled() < Duration::from_millis(60));
     }
 
     #[test]

@@ -230,7 +230,7 @@ fn staged() -> Result<(), Failed> {
 }
 
 /// A watcher that is stopped while waits come and go: the agent and the scheduler go on, and it is ended
-/// and replaced.
+/// and replaced. So is one that is stopped while nothing happens.
 fn stopped_it_is_replaced() -> Result<(), Failed> {
     sched::with(&[], || {
         let mut client = connect()?;
@@ -262,10 +262,18 @@ fn stopped_it_is_replaced() -> Result<(), Failed> {
         ensure(pid().is_some_and(|pid| pid != first), || {
             "no other watcher".into()
         })?;
-        ensure(
-            sched::log().contains("does not answer, and is ended"),
-            sched::log,
-        )
+        // one that is told nothing meanwhile: its socket takes in all that it is asked
+        let mut client = connect()?;
+        client.batch().map_err(|e| format!("{e:#}"))?;
+        let second = pid().ok_or("no watcher")?;
+        signal("-STOP", second)?;
+        wait_for("a quiet one to be ended", PATIENCE, || {
+            pid() != Some(second)
+        })?;
+        let said = sched::log()
+            .matches("does not answer, and is ended")
+            .count();
+        ensure(said == 2, sched::log)
     })
 }
 
