@@ -10,12 +10,14 @@ emulated by one thread. What no other work can disturb runs beside them, in the 
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import json
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import kernels
@@ -199,37 +201,45 @@ class Part:
     alone: bool = False  # it wants the whole machine
     untimed: bool = False  # it does not matter when it has a CPU
 
-    def run(self):
-        started = time.monotonic()
+    def run(self, in_spare_time=False):
+        """What it said, and its status."""
         # in one piece, since another part writes, too
         print(f"== {self.name}: begins\n", end="", flush=True)
-        command = [*IN_SPARE_TIME, *self.command] if self.untimed else self.command
+        command = [*IN_SPARE_TIME, *self.command] if in_spare_time else self.command
         process = subprocess.Popen(command, cwd=project.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
         lines = []
         for line in process.stdout:
             lines.append(line)
             print(f"{self.label} | {line}", end="", flush=True)
-        said = "".join(lines)
-        return self, started, said, process.wait()
+        return "".join(lines), process.wait()
 
 
 def side_by_side(tally, parts):
-    """Some at a time, then those that run alone; and beside all of them what is untimed, one after the other."""
+    """Some at a time, those that run alone, then what is untimed. One of the last is always there, for the time that others leave."""
+    untimed = collections.deque(part for part in parts if part.untimed)
+    lock = threading.Lock()
 
-    def take(futures):
-        for future in concurrent.futures.as_completed(futures):
-            part, started, said, status = future.result()
+    def run_part(part, in_spare_time=False):
+        started = time.monotonic()
+        said, status = part.run(in_spare_time)
+        with lock:
             tally.take(said)
             tally.part(part.name, started, sums(PLAIN_RESULT, said), not status)
 
+    def run_untimed(in_spare_time):
+        with contextlib.suppress(IndexError):  # there is none left
+            while True:
+                run_part(untimed.popleft(), in_spare_time)
+
     at_a_time = 1 if vmrun.use_kvm() else AT_A_TIME
     with concurrent.futures.ThreadPoolExecutor(1) as spare, concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
-        untimed = [spare.submit(part.run) for part in parts if part.untimed]
-        take([pool.submit(part.run) for part in parts if not part.untimed and not part.alone])
+        beside = spare.submit(run_untimed, True)
+        list(pool.map(run_part, [part for part in parts if not part.untimed and not part.alone]))
         for part in parts:
             if part.alone:
-                take([pool.submit(part.run)])
-        take(untimed)
+                run_part(part)
+        list(pool.map(run_untimed, [False] * at_a_time))
+        beside.result()
 
 
 def guests_alone(guests, binary):
@@ -255,7 +265,7 @@ def plain(tally, name, program, *arguments):
 def parse(argv):
     parser = argparse.ArgumentParser(
         prog="scripts/test",
-        description="Runs the tests: form, host, and on Debian kernels in VMs. Takes about 35 minutes on two cores "
+        description="Runs the tests: form, host, and on Debian kernels in VMs. Takes 40 to 50 minutes on two cores "
         "without KVM, and some hours with --all. Exits 0 if none failed.",
     )
     parser.add_argument("--all", action="store_true", help="also the tests and machines that take longest (kernels.toml: all)")
