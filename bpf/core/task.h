@@ -218,7 +218,7 @@ static __always_inline bool task_enqueue(struct task_struct *p, struct task_ctx 
 	task_runnable(p, tctx, now);
 	/*
 	 * The kernel may take a queued task to another CPU (move_queued_task()):
-	 * neither ops.quiescent() nor ops.runnable() is called for that.
+	 * ops.quiescent() is not called for that.
 	 */
 	queue_left(tctx, PLACE_LOCAL);
 	due = task_due(p, tctx, now);

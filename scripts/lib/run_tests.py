@@ -10,7 +10,6 @@ emulated by one thread. What no other work can disturb runs beside them, in the 
 import argparse
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
 import io
 import json
@@ -227,9 +226,12 @@ def side_by_side(tally, parts):
             tally.part(part.name, started, sums(PLAIN_RESULT, said), not status)
 
     def run_untimed(in_spare_time):
-        with contextlib.suppress(IndexError):  # there is none left
-            while True:
-                run_part(untimed.popleft(), in_spare_time)
+        while True:
+            try:
+                part = untimed.popleft()
+            except IndexError:  # there is none left
+                return
+            run_part(part, in_spare_time)
 
     at_a_time = 1 if vmrun.use_kvm() else AT_A_TIME
     with concurrent.futures.ThreadPoolExecutor(1) as spare, concurrent.futures.ThreadPoolExecutor(at_a_time) as pool:
